@@ -1,0 +1,88 @@
+# Every target makes what it needs, starting from python3 (3.10 or newer, with venv), make and a C++17 compiler.
+#
+#   make demo    what fdfast does, on a real MNIST image      make test        the tests
+#   make bench   the measurements                             make lint        style, types, stub file
+#   make build   compile into .venv, and nothing else         make sanitize    the kernels under ASan and UBSan
+
+PYTHON ?= python3
+ifeq ($(origin CXX),default)
+CXX := c++
+endif
+VENV := .venv
+BIN := $(VENV)/bin
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*.cpp cpp/*.hpp src/*.cpp src/*.hpp)
+INSTALL := -m pip install --quiet
+
+.DELETE_ON_ERROR:
+.PHONY: demo test test-lower lint format bench bench-verdict build sanitize clean
+
+demo: build
+	$(BIN)/fdfast demo
+
+test: build
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: build
+	$(BIN)/python -m bench
+
+bench-verdict: build
+	$(BIN)/python -m bench.verdict
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(wildcard cpp/*.[ch]pp src/*.[ch]pp tests/cpp/*.[ch]pp)
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest fdfast._core
+
+format: build
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(wildcard cpp/*.[ch]pp src/*.[ch]pp tests/cpp/*.[ch]pp)
+
+# The editable install copies the compiled module into the environment, so it is made anew when a source changes.
+# The stamp is as old as the start of the build: a source edited meanwhile is newer.
+build: $(VENV)/.installed
+
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+	@command -v $(CXX) >/dev/null || { echo "No C++ compiler '$(CXX)': install g++ or clang, or name one, make CXX=..."; exit 1; }
+	@touch $@.begun
+	CXX=$(CXX) $(BIN)/python $(INSTALL) --no-build-isolation --no-deps --editable .
+	@mv $@.begun $@
+
+$(VENV)/.dependencies: requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "'$(PYTHON)' is no Python 3.10 or newer: install one, or name one, make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "'$(PYTHON)' lacks venv: install it (Debian: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+# The oldest releases that pyproject.toml admits. They exist for Python 3.10 to 3.12.
+test-lower: .venv-lower/.installed
+	.venv-lower/bin/python -m pytest $(PYTEST_ARGS)
+
+.venv-lower/.installed: requirements/lower.txt $(SOURCES)
+	$(PYTHON) -m venv .venv-lower
+	.venv-lower/bin/python $(INSTALL) --only-binary :all: -r requirements/lower.txt
+	.venv-lower/bin/python $(INSTALL) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+# No Python in it: the sanitizers see the kernels alone.
+sanitize: build/sanitize/kernels
+	build/sanitize/kernels
+
+build/sanitize/kernels: $(wildcard cpp/*.cpp cpp/*.hpp tests/cpp/*.cpp tests/cpp/*.hpp) Makefile
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wall -Wextra -Werror \
+		-fsanitize=address,undefined,float-cast-overflow,float-divide-by-zero -fno-sanitize-recover=all \
+		-Icpp $(filter %.cpp,$^) -o $@
+
+clean:
+	rm -rf $(VENV) .venv-lower build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

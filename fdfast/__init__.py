@@ -1,0 +1,62 @@
+"""Finite-difference gradients of TensorFlow and Keras models, and a verdict on automatic differentiation.
+
+The public names are loaded on first use: ``import fdfast`` imports neither TensorFlow nor Numba.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+try:
+    from fdfast._core import __version__
+except ModuleNotFoundError as error:
+    if error.name != "fdfast._core":
+        raise
+    raise ImportError(
+        "fdfast._core, the compiled part of fdfast, is missing. In a source tree, compile it by "
+        "`make build` (into .venv) or `pip install -e .` (into this Python), and run that Python."
+    ) from error
+
+if TYPE_CHECKING:
+    from fdfast import attack, datasets
+    from fdfast.check import assert_gradcheck, estimate, gradcheck, gradient
+    from fdfast.estimation import Estimate
+    from fdfast.report import Report
+
+__all__ = [
+    "Estimate",
+    "Report",
+    "__version__",
+    "assert_gradcheck",
+    "attack",
+    "datasets",
+    "estimate",
+    "gradcheck",
+    "gradient",
+]
+
+# A name must not be that of a submodule as well: importing the submodule would replace it.
+_HOME = {
+    "assert_gradcheck": "fdfast.check",
+    "estimate": "fdfast.check",
+    "gradcheck": "fdfast.check",
+    "gradient": "fdfast.check",
+    "Estimate": "fdfast.estimation",
+    "Report": "fdfast.report",
+}
+_SUBMODULES = frozenset({"attack", "datasets"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"fdfast.{name}")
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'fdfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

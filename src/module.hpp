@@ -1,0 +1,10 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace fdfast {
+
+void bind_buffers(pybind11::module_& m);
+void bind_perturb(pybind11::module_& m);
+
+}  // namespace fdfast

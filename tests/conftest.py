@@ -1,0 +1,26 @@
+"""Every test starts from the same seeds, without a screen and without TensorFlow's start-up messages."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import numpy as np
+import pytest
+
+# No deadline: the first example pays for TensorFlow's tracing or Numba's compilation.
+hypothesis.settings.register_profile("fdfast", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("fdfast")
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 (Keras draws from it)
+    if "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].random.set_seed(0)
