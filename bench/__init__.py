@@ -1,0 +1,1 @@
+"""Measurements of fdfast, and the script that made the shipped data."""
