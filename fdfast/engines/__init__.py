@@ -1,0 +1,1 @@
+"""Engines: how the perturbed values of f are had."""

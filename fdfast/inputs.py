@@ -1,0 +1,66 @@
+"""What the caller passes as x, brought into rows; the caller's array is read, never written."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def as_floats(x: Any, name: str = "x") -> npt.NDArray[Any]:
+    """Return x as a native-endian float array; float16 and bfloat16 become float32, which holds their values exactly.
+
+    Raises
+    ------
+    TypeError
+        x is an integer, boolean, complex or non-numeric array.
+    ValueError
+        x is empty, or holds NaN or infinity.
+    """
+    array = np.asarray(x)
+    if array.dtype.kind in "iub":
+        raise TypeError(
+            f"{name} has dtype {array.dtype}: integers cannot move by a small step. Pass floats, for 8-bit images "
+            f"{name}.astype('float32') / 255"
+        )
+    if array.dtype.kind == "c":
+        raise TypeError(f"{name} is complex; pass real and imaginary parts as an extra axis")
+    if array.dtype.name == "bfloat16" or array.dtype == np.float16:
+        array = array.astype(np.float32)
+    if array.dtype.kind != "f":
+        raise TypeError(f"{name} must be an array of floats, got dtype {array.dtype}")
+    if array.dtype.itemsize > 8:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; float64 is the widest supported: pass {name}.astype('float64')"
+        )
+    if array.size == 0:
+        raise ValueError(f"{name} is empty, shape {array.shape}: there is nothing to differentiate")
+    array = np.asarray(array, array.dtype.newbyteorder("="))
+    bad = np.flatnonzero(~np.isfinite(array))
+    if bad.size:
+        index = ", ".join(str(int(i)) for i in np.unravel_index(bad[0], array.shape))
+        raise ValueError(
+            f"{name}[{index}] is {array.reshape(-1)[bad[0]]}; {name} must be finite ({bad.size} entries are not)"
+        )
+    return array
+
+
+def as_points(array: npt.NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Lay examples out as C-contiguous rows, shape (examples, size), without touching the original."""
+    return np.ascontiguousarray(array.reshape(-1, math.prod(shape)), dtype)
+
+
+def grain(array: npt.NDArray[Any]) -> float:
+    """Size of what rounding took away from x: 1/255 or 1 for 8-bit images, else a thousandth of the scale.
+
+    Uniform noise of this width leaves an 8-bit image the same picture, and breaks every tie.
+    """
+    low, high = float(array.min()), float(array.max())
+    if low >= 0 and 0.5 < high <= 1 and np.abs(array * 255 - np.round(array * 255)).max() < 1e-3:
+        return 1 / 255
+    if low >= 0 and 1 < high <= 255 and (array == np.round(array)).all():
+        return 1.0
+    peak = max(abs(low), abs(high))
+    return 1e-3 * (peak if peak > 0 else 1.0)
