@@ -1,0 +1,444 @@
+"""The public functions: composition of tiling, steps, engine, estimate, comparison and report."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.diagnosis import hints
+from fdfast.engines.batch import BatchEngine, Progress
+from fdfast.estimation import Estimate, estimate_tiles, slopes
+from fdfast.inputs import as_floats, as_points
+from fdfast.judge import Judge, Judgement
+from fdfast.reasons import deployed_figure, reasons_of, selftest_figure
+from fdfast.report import MAPS, Report
+from fdfast.scheme import Bounds, StepLike, check_step, plan_steps
+from fdfast.tiling import Channels, Reduction, TileLike, Tiling, check_choice, make_tiling
+
+Float64 = npt.NDArray[np.float64]
+Precision = Literal["auto", "float32", "float64"]
+
+#: Tiles looked at together; more examples are taken in groups, so that memory does not grow with their number.
+_GROUP = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is differentiated, where, and by which engine."""
+
+    x: npt.NDArray[Any]
+    shape: tuple[int, ...]
+    batched: bool
+    points: npt.NDArray[Any]
+    objective: Any
+    tiling: Tiling
+    bounds: Bounds | None
+    label: str
+
+    def groups(self) -> Iterator[slice]:
+        """Slices of examples that are looked at together."""
+        many = max(1, _GROUP // self.tiling.tiles)
+        for start in range(0, len(self.points), many):
+            yield slice(start, min(start + many, len(self.points)))
+
+    def examples(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Drop the leading axis of examples if x had none."""
+        return values if self.batched else values[0]
+
+
+def gradient(
+    f: Any,
+    x: npt.ArrayLike,
+    h: StepLike = "auto",
+    *,
+    y: Any = None,
+    loss: Any = None,
+    tile: TileLike = 1,
+    channels: Channels = "together",
+    reduction: Reduction = "mean",
+    engine: str = "auto",
+    precision: Precision = "auto",
+    bounds: Bounds | None = None,
+    max_rows: int | None = None,
+    batched: bool | None = None,
+    progress: Progress | None = None,
+    **kwargs: Any,
+) -> Float64:
+    """Finite-difference gradient (f(x + h e_t) - f(x - h e_t)) / 2h for every tile t, all rows as one batch.
+
+    Parameters
+    ----------
+    f : keras.Model or callable
+        A model, differentiated through its loss; or a function of x that returns a scalar; or with
+        ``batched=True`` a function of rows, shape (rows, *x.shape), that returns one value per row.
+    x : array_like of float, shape (*shape) or (examples, *shape)
+        The point. For a model also a batch, which gives one gradient per example. Never written.
+    h : float or "auto"
+        Step, in the units of x. ``"auto"``: see `fdfast.scheme.plan_steps`.
+    y : array_like
+        Target of the model's loss, one per example. For a callable it is passed on to f if given.
+    loss : str, keras.losses.Loss, callable or None
+        Loss of the model; None takes the one that it was compiled with.
+    tile : int or sequence of int
+        Extent of a tile along the spatial axes.
+    channels : {"together", "apart"}
+        Whether the channels of a tile move together; see `fdfast.tiling.make_tiling`.
+    reduction : {"mean", "sum"}
+        ``"mean"`` gives each pixel its share of the tile's derivative, ``"sum"`` the derivative itself.
+    engine : {"auto", "batch"}
+    precision : {"auto", "float32", "float64"}
+        ``"auto"`` evaluates a float64 copy of the model if one can be made; callables in the dtype of x.
+    bounds : (float, float), optional
+        Interval that no perturbed pixel may leave, for instance (0, 1): one-sided differences at its ends.
+    max_rows : int, optional
+        Rows per forward pass; by default what is fastest within a budget of 512 MB.
+    batched : bool, optional
+        Whether a callable takes rows.
+    progress : callable, optional
+        Called as ``progress(rows done, rows expected)``.
+    **kwargs
+        Further arguments of a callable f.
+
+    Returns
+    -------
+    ndarray of float64, shape of x
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument does not fit; the message says which, why, and what to do.
+
+    Examples
+    --------
+    >>> import numpy as np, fdfast
+    >>> fdfast.gradient(lambda rows: (rows**2).sum(axis=1), np.array([1.0, 2.0, 3.0]), batched=True).round(6)
+    array([2., 4., 6.])
+    """
+    check_step(h)
+    with _checked(f, x, y, loss, tile, channels, precision, bounds, batched, kwargs, always=False) as problem:
+        count = _Count(progress, 2 * problem.tiling.tiles * len(problem.points))
+        parts = []
+        for group in problem.groups():
+            points = problem.points[group]
+            runner = _engine(engine, problem, group, max_rows, count)
+            steps = plan_steps(points, problem.tiling, h, bounds)
+            parts.append(slopes(runner, points, steps, problem.tiling))
+    return problem.examples(problem.tiling.expand(np.concatenate(parts), reduction))
+
+
+def estimate(
+    f: Any,
+    x: npt.ArrayLike,
+    h: StepLike = "auto",
+    *,
+    y: Any = None,
+    loss: Any = None,
+    tile: TileLike = 1,
+    channels: Channels = "together",
+    rtol: float = 1e-4,
+    engine: str = "auto",
+    precision: Precision = "auto",
+    bounds: Bounds | None = None,
+    max_rows: int | None = None,
+    batched: bool | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **kwargs: Any,
+) -> Estimate:
+    """Finite-difference derivative of every tile with its error bar, one-sided slopes and kind.
+
+    Parameters
+    ----------
+    f, x, h, y, loss, tile, channels, engine, precision, bounds, max_rows, batched, progress, **kwargs
+        As in `gradient`.
+    rtol : float
+        Relative width that the error bars are refined to, where f allows.
+    seed : int
+        Of the direction along which the rounding noise of f is measured.
+
+    Returns
+    -------
+    Estimate
+        Arrays of shape (examples, tiles); a single x counts as one example.
+    """
+    check_step(h)
+    with _checked(f, x, y, loss, tile, channels, precision, bounds, batched, kwargs) as problem:
+        count = _Count(progress, 4 * problem.tiling.tiles * len(problem.points))
+        parts = []
+        for group in problem.groups():
+            points = problem.points[group]
+            runner = _engine(engine, problem, group, max_rows, count)
+            steps = plan_steps(points, problem.tiling, h, bounds)
+            parts.append(estimate_tiles(runner, points, steps, problem.tiling, rtol=rtol, seed=seed))
+        return Estimate.join(parts)
+
+
+def gradcheck(
+    f: Any,
+    x: npt.ArrayLike,
+    y: Any = None,
+    *,
+    loss: Any = None,
+    analytic: npt.ArrayLike | Callable[..., Any] | None = None,
+    tile: TileLike = 1,
+    channels: Channels = "together",
+    h: StepLike = "auto",
+    engine: str = "auto",
+    precision: Precision = "auto",
+    rtol: float = 1e-4,
+    atol: float | Literal["auto"] = "auto",
+    coverage: float = 0.99,
+    jitter: float | Literal["auto"] | None = "auto",
+    bounds: Bounds | None = None,
+    max_rows: int | None = None,
+    batched: bool | None = None,
+    selftest: bool = False,
+    seed: int = 0,
+    label: str | None = None,
+    progress: Progress | None = None,
+    **kwargs: Any,
+) -> Report:
+    """Check a gradient against finite differences, tile by tile, and say what was found.
+
+    Parameters
+    ----------
+    f, x, y, loss, tile, channels, h, engine, precision, bounds, max_rows, batched, progress, **kwargs
+        As in `gradient`.
+    analytic : array_like, callable or None
+        Gradient under test: None for autodiff; an array of the shape of x; or a function of x that returns one,
+        such as a hand-written backward pass.
+    rtol : float
+        Relative error that is tolerated on top of the error bar.
+    atol : float or "auto"
+        Absolute error that is tolerated; ``"auto"``: only the rounding of the analytic side.
+    coverage : float
+        Least share of tiles that must agree for a pass.
+    jitter : float, "auto" or None
+        Width of the uniform noise added to x for tiles that sit on a kink, which are then checked there; ``"auto"``
+        takes 1/255 for 8-bit images and else 1e-3 of the scale of x; None leaves them uncounted.
+    selftest : bool
+        Also plant a fault in the analytic side, one pixel off by 1 %, and require that it is found.
+    seed : int
+        Of every random choice.
+    label : str, optional
+        What is checked, for the report.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument does not fit; the message says which, why, and what to do.
+
+    See Also
+    --------
+    assert_gradcheck : The raising form, for tests.
+    """
+    started = time.perf_counter()
+    check_step(h)
+    for name, value, low, high in (("rtol", rtol, 0.0, np.inf), ("coverage", coverage, 0.0, 1.0)):
+        if not low <= value <= high:
+            raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value}")
+    with _checked(f, x, y, loss, tile, channels, precision, bounds, batched, kwargs) as problem:
+        count = _Count(progress, 4 * problem.tiling.tiles * len(problem.points))
+        judge = Judge(
+            problem.tiling,
+            h=h,
+            rtol=rtol,
+            atol=None if atol == "auto" else float(atol),
+            jitter=jitter,
+            bounds=bounds,
+            seed=seed,
+            selftest=selftest,
+        )
+        judgements = []
+        for group in problem.groups():
+            runner = _engine(engine, problem, group, max_rows, count)
+            given = analytic_of(analytic, problem, group)
+            judgements.append(judge(runner, problem.objective.select(group), problem.points[group], given))
+    whole = Judgement.join(judgements)
+    whole.timings["total"] = time.perf_counter() - started
+    settings = {
+        "rtol": rtol,
+        "atol": atol,
+        "coverage": coverage,
+        "jitter": jitter,
+        "seed": seed,
+        "h": h,
+        "bounds": bounds,
+    }
+    return _report(problem, whole, coverage, settings, label or problem.label)
+
+
+def _report(problem: Problem, found: Judgement, coverage: float, settings: dict[str, Any], label: str) -> Report:
+    def grid(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return problem.examples(problem.tiling.on_grid(values))
+
+    maps = {name: grid(getattr(found, name)) for name in MAPS}
+    objective = problem.objective
+    selftest, selftest_passed = selftest_figure(found)
+    return Report(
+        **maps,
+        x=problem.x.copy(),
+        shape=problem.shape,
+        tile=problem.tiling.tile,
+        grid=problem.tiling.grid,
+        coverage_asked=coverage,
+        reasons=reasons_of(found, coverage, objective.notes),
+        engine="batch",
+        dtype=objective.dtype.name,
+        step=float(np.median(found.step)),
+        evaluations=found.evaluations,
+        refined=found.refined,
+        noise=float(found.noise.max()),
+        timings=found.timings,
+        settings=settings,
+        label=label,
+        deployed=deployed_figure(found),
+        batched=problem.batched,
+        hints=hints(found.checked_numeric, found.checked_analytic, found.codes, problem.tiling.grid),
+        selftest=selftest,
+        selftest_passed=selftest_passed,
+    )
+
+
+def assert_gradcheck(f: Any, x: npt.ArrayLike, y: Any = None, **options: Any) -> Report:
+    """Raise AssertionError with the report as its message unless the check passes.
+
+    Takes the arguments of `gradcheck` and returns its report.
+
+    Raises
+    ------
+    AssertionError
+        The verdict is ``"fail"`` or ``"inconclusive"``.
+    """
+    report = gradcheck(f, x, y, **options)
+    if not report:
+        raise AssertionError(f"\n{report}")
+    return report
+
+
+class _Count:
+    """Adds up rows over several engine calls for one progress callback."""
+
+    def __init__(self, progress: Progress | None, expected: int) -> None:
+        self._progress, self._expected, self._done = progress, expected, 0
+
+    def __call__(self, rows: int) -> None:
+        self._done += rows
+        if self._progress is not None:
+            self._progress(min(self._done, self._expected), self._expected)
+
+
+def _engine(name: str, problem: Problem, group: slice, max_rows: int | None, count: _Count) -> BatchEngine:
+    check_choice("engine", name, ("auto", "batch"))
+    return BatchEngine(problem.objective.select(group), problem.tiling, max_rows=max_rows, progress=count)
+
+
+@contextlib.contextmanager
+def _checked(f: Any, *arguments: Any, always: bool = True) -> Iterator[Problem]:
+    """Set the problem up, see that f can be differentiated row by row, and keep the model's state as it was."""
+    from fdfast.preflight import layers_of, preflight, state_kept
+
+    with state_kept(f):
+        problem = _problem(f, *arguments)
+        preflight(problem.objective, problem.points, layers_of(problem.objective.model or f), always=always)
+        yield problem
+
+
+def _problem(
+    f: Any,
+    x: npt.ArrayLike,
+    y: Any,
+    loss: Any,
+    tile: TileLike,
+    channels: Channels,
+    precision: Precision,
+    bounds: Bounds | None,
+    batched: bool | None,
+    kwargs: dict[str, Any],
+) -> Problem:
+    check_choice("precision", precision, ("auto", "float32", "float64"))
+    array = as_floats(x)
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(f, keras.Model):
+        if kwargs:
+            raise TypeError(f"unexpected arguments for a model: {', '.join(sorted(kwargs))}")
+        return _model_problem(f, array, y, loss, make_tiling_for(tile, channels), precision, bounds)
+    if not callable(f):
+        raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
+    if loss is not None:
+        raise TypeError("loss goes with a Keras model; a callable f returns the loss itself")
+    if y is not None:
+        kwargs = {**kwargs, "y": y}
+    from fdfast.objective import callable_objective
+
+    dtype = array.dtype if precision == "auto" else np.dtype(precision)
+    shape = array.shape
+    tiling = make_tiling(shape, tile, channels)
+    points = as_points(array, shape, dtype)
+    objective = callable_objective(f, kwargs, points, shape, batched=bool(batched))
+    points = as_points(array, shape, objective.dtype)
+    return Problem(array, shape, False, points, objective, tiling, bounds, getattr(f, "__name__", type(f).__name__))
+
+
+def make_tiling_for(tile: TileLike, channels: Channels) -> Callable[[tuple[int, ...]], Tiling]:
+    """Bind tile and channels; the shape of one example comes later."""
+    return lambda shape: make_tiling(shape, tile, channels)
+
+
+def _model_problem(
+    model: Any,
+    array: npt.NDArray[Any],
+    y: Any,
+    loss: Any,
+    cut: Callable[[tuple[int, ...]], Tiling],
+    precision: Precision,
+    bounds: Bounds | None,
+) -> Problem:
+    from fdfast.objective import model_objective
+
+    inputs = getattr(model, "inputs", None)
+    # Only a functional model knows its input's rank; any other takes batches, as Keras does.
+    batched = not (inputs and len(inputs) == 1 and array.ndim == len(inputs[0].shape) - 1)
+    if batched and array.ndim < 2:
+        raise ValueError(f"x has shape {array.shape}; {model.name!r} takes a batch, with a leading axis of examples")
+    shape = array.shape[1:] if batched else array.shape
+    examples = len(array) if batched else 1
+    objective = model_objective(model, y, loss, shape, examples, batched=batched, precision=precision)
+    tiling = cut(shape)
+    return Problem(
+        array, shape, batched, as_points(array, shape, objective.dtype), objective, tiling, bounds, model.name
+    )
+
+
+def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:
+    """Bring the gradient under test into the form that `Judge` takes: None, an array of examples, or a callable."""
+    if analytic is None:
+        return None
+    if callable(analytic):
+
+        def call(points: npt.NDArray[Any]) -> Float64:
+            given = points.reshape(-1, *problem.shape)
+            found = np.asarray(analytic(given if problem.batched else given[0]), np.float64)
+            if found.size != given.size:
+                raise ValueError(
+                    f"analytic returned shape {found.shape}; it must return the shape of x, {problem.x.shape}"
+                )
+            return found.reshape(given.shape)
+
+        return call
+    array = as_floats(analytic, "analytic")
+    if array.shape != problem.x.shape:
+        raise ValueError(f"analytic has shape {array.shape}; it must have the shape of x, {problem.x.shape}")
+    whole = array.reshape(-1, *problem.shape)
+    return whole[group]

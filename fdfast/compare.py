@@ -1,0 +1,107 @@
+"""Two gradients side by side: class of every tile, and the error metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.estimation import KINK, SMOOTH, Estimate
+
+Float64 = npt.NDArray[np.float64]
+
+AGREE, WRONG, KINKED, UNRESOLVED = 0, 1, 2, 3
+CLASSES = ("agree", "wrong", "kink", "unresolved")
+METRICS = (
+    "max_abs_error",
+    "median_rel_error",
+    "mean_rel_error",
+    "geometric_mean_rel_error",
+    "max_rel_error",
+    "cs231n_rel_error",
+)
+#: Edges of the histogram, log10 of the relative error.
+EDGES = np.linspace(-16.0, 4.0, 41)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Verdict on every tile.
+
+    Attributes
+    ----------
+    analytic : ndarray of float64, shape (examples, tiles)
+        Tile sums of the gradient under test.
+    classes : ndarray of int8, shape (examples, tiles)
+        Index into ``("agree", "wrong", "kink", "unresolved")``.
+    tolerance : ndarray of float64, shape (examples, tiles)
+        Difference allowed on top of the error bar.
+    detectable : ndarray of float64, shape (examples, tiles)
+        Smallest relative error of the gradient that would have been called wrong.
+    """
+
+    analytic: Float64
+    classes: npt.NDArray[np.int8]
+    tolerance: Float64
+    detectable: Float64
+
+
+def compare(estimate: Estimate, analytic: Float64, eps: float, rtol: float, atol: float | None) -> Comparison:
+    """Set the analytic gradient against the estimate, tile by tile.
+
+    A smooth tile is `wrong` if ``|fd - ad| > error bar + rtol * max(|fd|, |ad|) + atol``. Otherwise it agrees,
+    provided that the bar itself is no wider than the tolerance; if it is, nothing was learnt and the tile is
+    `unresolved`.
+
+    Parameters
+    ----------
+    estimate : Estimate
+    analytic : ndarray of float64, shape (examples, tiles)
+    eps : float
+        Rounding unit of the dtype that the analytic gradient was computed in.
+    rtol : float
+    atol : float or None
+        None allows the rounding of the analytic side, 64 eps of its largest tile, when it comes to accusing; and
+        asks for bars no wider than rtol/100 of the largest tile, when it comes to having resolved a tile at all.
+    """
+    fd, bar = estimate.value, estimate.error
+    with np.errstate(all="ignore"):
+        size = np.fmax(np.abs(fd), np.abs(analytic))
+        gap = np.abs(fd - analytic)
+        largest = np.fmax.reduce(np.abs(analytic), axis=1, keepdims=True)
+        largest = np.where(np.isfinite(largest), largest, 0.0)
+        floor = 64 * eps * largest if atol is None else atol
+        tolerance = rtol * size + floor
+        wide = rtol * size + (rtol / 100 * np.fmax(largest, estimate.scale[:, None]) if atol is None else atol)
+        wrong = (gap > bar + tolerance) | (np.isfinite(fd) & ~np.isfinite(analytic))
+        detectable = (bar + tolerance) / np.abs(analytic)
+    # f does not move and the gradient says so: a dead unit, however noisy f may be elsewhere.
+    same = (fd == analytic) & (estimate.right == estimate.left)
+    classes = np.where(wrong, WRONG, np.where((bar <= wide) | same, AGREE, UNRESOLVED))
+    classes = np.where(estimate.kind == SMOOTH, classes, np.where(estimate.kind == KINK, KINKED, UNRESOLVED))
+    classes = np.where(np.isfinite(fd) & np.isfinite(bar), classes, UNRESOLVED)
+    return Comparison(analytic, classes.astype(np.int8), tolerance, detectable)
+
+
+def error_summary(fd: Float64, ad: Float64) -> dict[str, Any]:
+    """Metrics of DESIGN's five plus CS231n's over all entries, with counts and the log histogram.
+
+    Parameters
+    ----------
+    fd, ad : ndarray of float64, any shape
+
+    Returns
+    -------
+    dict
+        `METRICS` by name (NaN where nothing qualifies); ``n``, ``n_zero``, ``n_nan``, ``n_rel``: entries in all, with a
+        zero analytic gradient, not finite, and in the relative metrics; ``histogram``, counts by `EDGES`.
+    """
+    from fdfast.reduce import error_metrics
+
+    found = error_metrics(np.ravel(fd), np.ravel(ad), EDGES)
+    summary: dict[str, Any] = dict(zip(METRICS, (float(v) for v in found[:6]), strict=True))
+    summary.update(zip(("n", "n_zero", "n_nan", "n_rel"), (int(v) for v in found[6:10]), strict=True))
+    summary["histogram"] = found[10]
+    return summary

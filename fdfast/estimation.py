@@ -1,0 +1,288 @@
+"""Losses to derivatives: value, error bar, one-sided slopes and kind of every tile, refined where needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.engines.pairs import Differences, Pairs
+from fdfast.noise import LINES, Lines, any_tiles, last_place, moves, pool
+from fdfast.scheme import SCHEMES, Steps, auto_step, plan_steps, three_point
+from fdfast.stencil import Search, stencil, third_differences
+from fdfast.tiling import Tiling
+
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+SMOOTH, KINK, UNRESOLVED = 0, 1, 2
+KINDS = ("smooth", "kink", "unresolved")
+_ROUNDS = 4
+# The smaller step of each scheme, in units of its offsets. On one side 3h/2, since h has been looked at already.
+_FINE = np.array([(0.5, 0.5), (0.5, 0.75), (0.5, 0.75)])
+assert len(_FINE) == len(SCHEMES)
+
+
+class Engine(Protocol):
+    """Whatever can evaluate displaced rows."""
+
+    name: str
+
+    def of(self, examples: Any) -> Engine:
+        """Return the same engine for some of the examples."""
+
+    def differences(self, points: Any, example: npt.NDArray[np.int32], pairs: Pairs) -> Differences:
+        """See `fdfast.engines.batch.BatchEngine.differences`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Finite-difference derivative along every tile, with its error bar.
+
+    Attributes
+    ----------
+    value : ndarray of float64, shape (examples, tiles)
+        Derivative of f along the tile's indicator: the sum of the gradient over the tile.
+    error : ndarray of float64, shape (examples, tiles)
+        Bound on the error of `value`: truncation, from two steps, and rounding, from the measured noise of f.
+    right, left : ndarray of float64, shape (examples, tiles)
+        One-sided slopes; NaN on a side that bounds forbid.
+    kind : ndarray of int8, shape (examples, tiles)
+        Index into ``("smooth", "kink", "unresolved")``.
+    step : ndarray of float64, shape (examples, tiles)
+        Step that `value` was had with, in the units of x.
+    base : ndarray of float64, shape (examples,)
+        f at the points.
+    noise : ndarray of float64, shape (examples,)
+        Measured standard deviation of the rounding noise of f.
+    evaluations : int
+        Rows that went through f.
+    refined : int
+        How many of these rows the refinement took.
+    engine : str
+    """
+
+    value: Float64
+    error: Float64
+    right: Float64
+    left: Float64
+    kind: npt.NDArray[np.int8]
+    step: Float64
+    base: Float64
+    noise: Float64
+    evaluations: int
+    refined: int
+    engine: str
+    scale: Float64 = field(repr=False)
+
+    @staticmethod
+    def join(parts: Sequence[Estimate]) -> Estimate:
+        """Put groups of examples back together."""
+        whole: dict[str, Any] = {}
+        for one in fields(Estimate):
+            values = [getattr(p, one.name) for p in parts]
+            if isinstance(values[0], np.ndarray):
+                whole[one.name] = np.concatenate(values)
+            else:
+                whole[one.name] = sum(values) if isinstance(values[0], int) else values[0]
+        return Estimate(**whole)
+
+
+def slopes(engine: Engine, points: Any, steps: Steps, tiling: Tiling) -> Float64:
+    """Plain differences, two rows per tile and no error bar, shape (examples, tiles).
+
+    Raises
+    ------
+    ValueError
+        f is not finite at a displaced row.
+    """
+    count = len(points)
+    example, tile = _everything(count, tiling.tiles)
+    where, at = _points(points, steps, example, tile)
+    pairs = Pairs(at, tile, steps.offsets()[example, tile])
+    found = engine.differences(where, np.arange(len(where), dtype=np.int32) % count, pairs)
+    _check_base(found.base[:count])
+    d, w = found.delta, found.moved
+    value = three_point(d[:, 0], d[:, 1], w[:, 0], w[:, 1])
+    bad = np.flatnonzero(~np.isfinite(value))
+    if bad.size:
+        index = tiling.where(int(tile[bad[0]]))
+        raise ValueError(f"f is not finite one step from x on the tile at {index} (step {steps.typical:.3g}); a smaller h or bounds= may keep f in its domain")
+    return value.reshape(count, tiling.tiles)
+
+
+def estimate_tiles(
+    engine: Engine,
+    points: Any,
+    steps: Steps,
+    tiling: Tiling,
+    *,
+    rtol: float = 1e-4,
+    wanted: Bool | None = None,
+    refine: bool = True,
+    reach: float = np.inf,
+    seed: int = 0,
+) -> Estimate:
+    """Estimate the derivative along tiles from f at x, x +- h and x +- h/2, and at further steps where needed.
+
+    Parameters
+    ----------
+    engine : Engine
+    points : ndarray, shape (examples, size)
+    steps : Steps
+    tiling : Tiling
+    rtol : float
+        Tiles whose bar exceeds ``rtol * |value| + rtol/100 * max|value|`` are refined.
+    wanted : ndarray of bool, shape (examples, tiles), optional
+        Tiles to look at; the others come back as NaN and unresolved.
+    refine : bool
+        False stops after the first two steps.
+    reach : float
+        Largest step, in the units of x. Several kinks within one step can cancel and stay unseen, so where they are
+        known to lie close, as after `jitter` has split ties, steps must be shorter than their distance.
+    seed : int
+        Of the direction along which the noise is measured.
+    """
+    count = len(points)
+    shape = (count, tiling.tiles)
+    steps = replace(steps, h=np.minimum(steps.h, 2.0 ** np.floor(np.log2(reach))))
+    chosen = np.ones(shape, bool) if wanted is None else wanted
+    example, tile = np.nonzero(chosen)
+    where, at = _points(points, steps, example, tile)
+    owner = np.arange(len(where), dtype=np.int32) % count
+    rng = np.random.default_rng(seed)
+    lines = Lines.along(any_tiles(count, tiling.tiles, rng), np.arange(count), steps)
+    first = _two_steps(steps, at, example, tile, np.arange(len(tile)), 1.0)
+    found = engine.differences(where, owner, lines.pairs.then(first))
+    many = len(lines.pairs)
+    delta, moved = _by_tile(found.delta[many:]), _by_tile(found.moved[many:])
+    base = _check_base(found.base[:count])
+    evaluations, refined = found.evaluations, 0
+    place = last_place(base, points.dtype)
+    measured = lines.noise(found.delta[:many], place)
+    fourth = np.full(shape, np.nan)
+    live = moves(delta, place[example, None, None]).any(axis=(1, 2))
+    fourth[example, tile] = np.where(live, np.diff(third_differences(delta, moved))[:, 0], np.nan)
+    silent = np.flatnonzero(np.isnan(measured))
+    if silent.size:
+        again = _lines_elsewhere(silent, fourth[silent], rng, where, points, steps, tiling)
+        found = engine.differences(where, owner, again.pairs)
+        measured[silent] = again.noise(found.delta, place[silent])
+        evaluations += found.evaluations
+    noise = pool(measured, fourth, base, points.dtype)
+    sigma = noise[example]
+    search = Search(stencil(delta, moved, sigma))
+    target, peak = _target(search.best.value, example, count, rtol)
+    for _ in range(_ROUNDS if refine else 0):
+        which = np.flatnonzero(search.undecided(target))
+        if not which.size:
+            break
+        scale = np.full(len(tile), np.nan)
+        floor, ceiling = _range(where, points, steps, tiling, at, example, tile)
+        scale[which] = search.next(floor, np.minimum(ceiling, reach / steps.h[example, tile]))[which]
+        which = np.flatnonzero(np.isfinite(scale))
+        if not which.size:
+            break
+        found = engine.differences(where, owner, _two_steps(steps, at, example, tile, which, scale[which]))
+        search.take(which, scale[which], stencil(_by_tile(found.delta), _by_tile(found.moved), sigma[which]))
+        evaluations += found.evaluations
+        refined += 4 * len(which)
+        target, peak = _target(search.best.value, example, count, rtol)
+    best = search.best
+    kind = np.where(search.smooth(target), SMOOTH, np.where(best.jump, KINK, UNRESOLVED))
+
+    def full(values: Any, empty: float, dtype: Any = np.float64) -> Any:
+        out = np.full(shape, empty, dtype)
+        out[example, tile] = values
+        return out
+
+    return Estimate(
+        value=full(best.value, np.nan),
+        error=full(best.error, np.inf),
+        right=full(best.right, np.nan),
+        left=full(best.left, np.nan),
+        kind=full(kind, UNRESOLVED, np.int8),
+        step=full(steps.h[example, tile] * search.scale, np.nan),
+        base=base,
+        noise=noise,
+        evaluations=evaluations,
+        refined=refined,
+        engine=engine.name,
+        scale=peak,
+    )
+
+
+def _check_base(base: Float64) -> Float64:
+    bad = np.flatnonzero(~np.isfinite(base))
+    if bad.size:
+        which = f" at example {bad[0]}" if len(base) > 1 else ""
+        raise ValueError(f"f(x) is {base[bad[0]]}{which}: the loss must be finite at x itself; look for log(0), 0/0 or overflow in the model")
+    return base
+
+
+def _everything(examples: int, tiles: int) -> tuple[Int64, Int64]:
+    return np.repeat(np.arange(examples), tiles), np.tile(np.arange(tiles), examples)
+
+
+def _points(points: Any, steps: Steps, example: Int64, tile: Int64) -> tuple[Any, Int64]:
+    """Points to displace, with the moved centres behind them, and which one each entry uses."""
+    if steps.centre is None:
+        return points, example
+    at = np.where(steps.moved[example, tile], len(points) + example, example)
+    return np.concatenate([points, steps.centre]), at
+
+
+def _target(value: Float64, example: Int64, count: int, rtol: float) -> tuple[Float64, Float64]:
+    """Bar that each tile is refined to, and the largest value of each example."""
+    size = np.where(np.isfinite(value), np.abs(value), 0.0)
+    peak = np.zeros(count)
+    np.maximum.at(peak, example, size)
+    return rtol * (size + peak[example] / 100), peak
+
+
+def _range(where: Any, points: Any, steps: Steps, tiling: Tiling, at: Int64, example: Int64, tile: Int64) -> tuple[Float64, Float64]:
+    """Smallest and largest multiple of the step: eight units in the last place of x; 1/16 of its scale, inside bounds."""
+    values = where[:, tiling.members]
+    top, bottom = (ufunc.reduceat(values, tiling.offsets[:-1], axis=1)[at, tile] for ufunc in (np.maximum, np.minimum))
+    h = steps.h[example, tile]
+    floor = 8 * np.spacing(np.maximum(np.abs(top), np.abs(bottom))).astype(np.float64) / h
+    ceiling = plan_steps(points, tiling).h[example, tile] / auto_step(points.dtype) / 16 / h
+    if steps.bounds is not None:
+        low, high = steps.bounds
+        far = np.stack([steps.offsets().min(axis=2), steps.offsets().max(axis=2)])[:, example, tile]
+        with np.errstate(all="ignore"):
+            below, above = (bottom.astype(np.float64) - low) / -far[0], (high - top.astype(np.float64)) / far[1]
+        ceiling = np.minimum(ceiling, np.where(far[0] < 0, below, np.inf))
+        ceiling = np.minimum(ceiling, np.where(far[1] > 0, above, np.inf))
+    return floor, ceiling
+
+
+def _lines_elsewhere(
+    examples: Int64, fourth: Float64, rng: np.random.Generator, where: Any, points: Any, steps: Steps, tiling: Tiling
+) -> Lines:
+    """Lines for examples where f did not move along the first ones: along tiles where it moved, or else further out."""
+    tile = any_tiles(len(examples), tiling.tiles, rng)
+    further = np.ones(tile.shape)
+    for i, live in enumerate(np.isfinite(fourth)):
+        if live.any():
+            tile[i] = rng.choice(np.flatnonzero(live), LINES)
+        else:
+            who = np.repeat(examples[i], LINES)
+            at = _points(points, steps, who, tile[i])[1]
+            further[i] = np.clip(_range(where, points, steps, tiling, at, who, tile[i])[1], 1, 16)
+    return Lines.along(tile, examples, steps, further)
+
+
+def _two_steps(steps: Steps, at: Int64, example: Int64, tile: Int64, which: Int64, scale: Float64 | float) -> Pairs:
+    offsets = steps.offsets()[example[which], tile[which]] * np.reshape(scale, (-1, 1))
+    fine = offsets * _FINE[steps.scheme[example[which], tile[which]]]
+    both = np.stack([offsets, fine], axis=1).reshape(-1, 2)
+    return Pairs(np.repeat(at[which], 2), np.repeat(tile[which], 2), both)
+
+
+def _by_tile(values: Float64) -> Float64:
+    return values.reshape(-1, 2, 2)

@@ -1,0 +1,264 @@
+"""From estimate and gradient to classes: at x first, then near x for tiles that x itself cannot decide."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.compare import AGREE, KINKED, UNRESOLVED, WRONG, Comparison, compare
+from fdfast.estimation import KINK, SMOOTH, Estimate, estimate_tiles
+from fdfast.inputs import grain
+from fdfast.scheme import Bounds, StepLike, auto_step, plan_steps
+from fdfast.tiling import Tiling
+
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+#: None for autodiff, an array of examples, or a function from points (examples, size) to such an array.
+Analytic = npt.NDArray[Any] | Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None
+
+_ROUNDS = 3  # generic points tried for a tile before it is left open
+_FAULT = 0.01  # relative error that the self-test plants
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What was found out about a group of examples; every map has shape (examples, tiles).
+
+    The names are those of `fdfast.report.Report`. `between` marks kinked tiles whose gradient lies between the
+    one-sided slopes; `branch` those where the gradient at x differs, but not at the generic points near x; `edge` those
+    where it differs from a slope that bounds allow on one side only.
+    """
+
+    numeric: Float64
+    analytic: Float64
+    error_bar: Float64
+    right: Float64
+    left: Float64
+    kind: npt.NDArray[np.int8]
+    codes: npt.NDArray[np.int8]
+    near: Bool
+    between: Bool
+    branch: Bool
+    edge: Bool
+    checked_numeric: Float64
+    checked_analytic: Float64
+    checked_error: Float64
+    detectable: Float64
+    step: Float64
+    base: Float64
+    noise: Float64
+    deployed: Float64 | None
+    deployed_dtype: str | None
+    selftest: Bool | None
+    evaluations: int
+    refined: int
+    timings: dict[str, float]
+
+    @staticmethod
+    def join(parts: Sequence[Judgement]) -> Judgement:
+        """Put groups of examples back together."""
+        if len(parts) == 1:
+            return parts[0]
+        whole: dict[str, Any] = {}
+        for field in fields(Judgement):
+            values = [getattr(p, field.name) for p in parts]
+            if isinstance(values[0], np.ndarray):
+                whole[field.name] = np.concatenate(values)
+            elif isinstance(values[0], dict):
+                whole[field.name] = {k: sum(v[k] for v in values) for k in values[0]}
+            elif isinstance(values[0], int):
+                whole[field.name] = sum(values)
+            else:
+                whole[field.name] = values[0]
+        return Judgement(**whole)
+
+
+class Judge:
+    """Holds what a check asks for, and applies it to one group of examples after the other.
+
+    A tile is called wrong only on two looks: at x and again at a generic point near it, or at two such points.
+    A wrong formula is wrong at both; what is wrong at x alone is a branch that autodiff takes where f has a kink.
+    Neither does a slope on one side alone, at bounds, tell a wrong formula from a kink at x: it is no look.
+    Where nothing can be learnt near x, the look at x decides: without jitter, for a gradient given as an array, which
+    has no value elsewhere, and where f is not defined or too noisy at every point tried.
+    """
+
+    def __init__(
+        self,
+        tiling: Tiling,
+        *,
+        h: StepLike,
+        rtol: float,
+        atol: float | None,
+        jitter: float | Literal["auto"] | None,
+        bounds: Bounds | None,
+        seed: int,
+        selftest: bool,
+    ) -> None:
+        width = isinstance(jitter, int | float) and not isinstance(jitter, bool) and 0 < jitter < np.inf
+        if not (jitter is None or jitter == "auto" or width):
+            raise ValueError(f"jitter must be 'auto', None or a positive width in the units of x, got {jitter!r}")
+        self._tiling, self._h, self._rtol, self._atol = tiling, h, rtol, atol
+        self._jitter, self._bounds, self._seed, self._selftest = jitter, bounds, seed, selftest
+
+    def __call__(self, engine: Any, objective: Any, points: npt.NDArray[Any], analytic: Analytic) -> Judgement:
+        """Judge every tile of every point."""
+        start = time.perf_counter()
+        steps = plan_steps(points, self._tiling, self._h, self._bounds)
+        found = estimate_tiles(engine, points, steps, self._tiling, rtol=self._rtol, seed=self._seed)
+        differences = time.perf_counter() - start
+        start = time.perf_counter()
+        maps, eps = self._gradient(objective, points, analytic)
+        deployed = objective.deployed_gradient(points) if analytic is None else None
+        autodiff = time.perf_counter() - start
+        here = compare(found, self._tiling.sums(maps), eps, self._rtol, self._atol)
+        start = time.perf_counter()
+        # On one side of x, or beside it, a kink at x does not show.
+        edge = (here.classes == WRONG) & ((steps.scheme != 0) | steps.moved)
+        near = self._look_near(engine, objective, points, analytic, _Near(found, here, edge), eps)
+        jittered = time.perf_counter() - start
+        low, high = np.fmin(found.left, found.right), np.fmax(found.left, found.right)
+        slack = found.error * (found.kind != KINK) + here.tolerance
+        return Judgement(
+            numeric=found.value,
+            analytic=here.analytic,
+            error_bar=found.error,
+            right=found.right,
+            left=found.left,
+            kind=found.kind,
+            codes=near.codes,
+            near=near.near,
+            between=(found.kind == KINK) & (here.analytic >= low - slack) & (here.analytic <= high + slack),
+            branch=near.branch,
+            edge=edge,
+            checked_numeric=near.numeric,
+            checked_analytic=near.analytic,
+            checked_error=near.error,
+            detectable=near.detectable,
+            step=found.step,
+            base=found.base,
+            noise=found.noise,
+            deployed=None if deployed is None else self._tiling.sums(deployed[0]),
+            deployed_dtype=None if deployed is None else deployed[1].name,
+            selftest=self._plant(found, here, eps) if self._selftest else None,
+            evaluations=found.evaluations + near.evaluations,
+            refined=found.refined + near.refined,
+            timings={"differences": differences, "autodiff": autodiff, "near x": jittered},
+        )
+
+    def _gradient(self, objective: Any, points: npt.NDArray[Any], analytic: Analytic) -> tuple[npt.NDArray[Any], float]:
+        eps = float(np.finfo(objective.dtype).eps)
+        if analytic is None:
+            maps = objective.gradient(points)
+            if maps is None:
+                raise TypeError("f returns no TensorFlow tensor, so there is no autodiff gradient: pass analytic=, an array or a function of x")
+            return maps, eps
+        maps = analytic(points) if callable(analytic) else analytic
+        return maps, max(eps, float(np.finfo(maps.dtype).eps))
+
+    def _look_near(
+        self, engine: Any, objective: Any, points: npt.NDArray[Any], analytic: Analytic, result: _Near, eps: float
+    ) -> _Near:
+        if self._jitter is None or not (analytic is None or callable(analytic)):
+            return result
+        for turn in range(_ROUNDS):
+            if not result.open.any():
+                break
+            # Examples with nothing open are left out.
+            rows = np.flatnonzero(result.open.any(axis=1))
+            generic = self._generic(points[rows], turn)
+
+            def look(at: slice, turn: int = turn, rows: Any = rows, generic: Any = generic) -> None:
+                steps = plan_steps(generic[at], self._tiling, self._h, self._bounds)
+                wanted = result.open[rows[at]]
+                there = estimate_tiles(engine.of(rows[at]), generic[at], steps, self._tiling, rtol=self._rtol, wanted=wanted, seed=self._seed + turn)
+                maps, _ = self._gradient(objective.select(rows[at]), generic[at], analytic)
+                result.take(rows[at], there, compare(there, self._tiling.sums(maps), eps, self._rtol, self._atol))
+
+            try:
+                look(slice(None))
+            except ValueError:
+                # x may lie at the edge of the domain of f, and its generic point beyond: nothing is learnt of that example.
+                for i in range(len(rows)):
+                    with contextlib.suppress(ValueError):
+                        look(slice(i, i + 1))
+        return result
+
+    def _generic(self, points: npt.NDArray[Any], turn: int) -> npt.NDArray[Any]:
+        # The same for every example, so that it does not matter which are looked at together.
+        share = np.random.default_rng((self._seed, turn)).uniform(0, 1, points.shape[1])
+        width = np.array([[grain(p) if self._jitter == "auto" else self._jitter] for p in points], np.float64)
+        if self._bounds is None:
+            return (points + width * share).astype(points.dtype)
+        low, high = self._bounds
+        # Room for a central difference on both sides, so that both slopes can be had.
+        step = auto_step(points.dtype) * max(abs(low), abs(high)) if self._h == "auto" else float(self._h)
+        margin = min(4 * step, (high - low) / 8)
+        start = np.clip(points.astype(np.float64), low + margin, high - margin)
+        away = np.minimum(width, (high - low) / 4) * share
+        # Down where there is no room upwards. Never clipped after the draw: equal values would be ties again.
+        return np.where(start + away <= high - margin, start + away, start - away).astype(points.dtype)
+
+    def _plant(self, found: Estimate, here: Comparison, eps: float) -> Bool:
+        """Put a 1 % error on the tile with the median smooth gradient of each example, and say whether it is seen."""
+        seen = np.zeros(len(found.value), bool)
+        for i, row in enumerate(here.analytic):
+            usable = np.flatnonzero((found.kind[i] == SMOOTH) & (row != 0) & (here.classes[i] == AGREE))
+            if not usable.size:
+                continue
+            target = usable[np.argsort(np.abs(row[usable]))[usable.size // 2]]
+            faulty = here.analytic.copy()
+            faulty[i, target] *= 1 + _FAULT
+            seen[i] = compare(found, faulty, eps, self._rtol, self._atol).classes[i, target] == WRONG
+        return seen
+
+
+class _Near:
+    """Classes so far, and which tiles a generic point near x may still decide."""
+
+    def __init__(self, found: Estimate, here: Comparison, edge: Bool) -> None:
+        self.codes = np.where(edge, UNRESOLVED, here.classes).astype(np.int8)
+        self.near = np.zeros(self.codes.shape, bool)
+        self.branch = np.zeros(self.codes.shape, bool)
+        self.numeric, self.analytic, self.error = found.value.copy(), here.analytic.copy(), found.error.copy()
+        self.detectable = here.detectable.copy()
+        self.evaluations = self.refined = 0
+        # Noise is the same a little further on: smooth tiles with a wide bar are not looked at again.
+        self.open = (here.classes == WRONG) | (found.kind != SMOOTH)
+        self._at_x = (here.classes == WRONG) & ~edge
+        self._accused = self._at_x.copy()
+
+    def take(self, rows: npt.NDArray[np.int64], there: Estimate, seen: Comparison) -> None:
+        """Count what was seen at another generic point."""
+        open_ = self.open[rows]
+        agree = open_ & (seen.classes == AGREE)
+        wrong = open_ & (seen.classes == WRONG)
+        second = wrong & self._accused[rows]
+        first = wrong & ~self._accused[rows]
+        cleared = agree & self._accused[rows]
+        fresh = agree & ~self._accused[rows]
+        self._settle(rows, fresh, AGREE, there, seen)
+        self._settle(rows, second & ~self._at_x[rows], WRONG, there, seen)
+        self.codes[rows] = np.where(second, WRONG, self.codes[rows])
+        # Accused once and then cleared: at x it was a branch of a kink; near x nothing can be said for sure.
+        self.codes[rows] = np.where(cleared, np.where(self._at_x[rows], KINKED, UNRESOLVED), self.codes[rows])
+        self.branch[rows] |= cleared & self._at_x[rows]
+        self._accused[rows] |= first
+        self.open[rows] = open_ & ~(agree | second)
+        self.evaluations += there.evaluations
+        self.refined += there.refined
+
+    def _settle(self, rows: npt.NDArray[np.int64], which: Bool, code: int, there: Estimate, seen: Comparison) -> None:
+        for mine, theirs in ((self.numeric, there.value), (self.analytic, seen.analytic), (self.error, there.error), (self.detectable, seen.detectable)):
+            mine[rows] = np.where(which, theirs, mine[rows])
+        self.codes[rows] = np.where(which, code, self.codes[rows])
+        self.near[rows] |= which
+
+
+__all__ = ["Judge", "Judgement", "AGREE", "KINKED", "UNRESOLVED", "WRONG"]
