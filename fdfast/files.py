@@ -1,0 +1,211 @@
+"""Models and data from files that nobody vouches for: plain arrays and plain layers, no code."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+#: Bytes that one array may claim: a small archive can promise, and inflate to, any number.
+LIMIT = 4 << 30
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+class BadFile(ValueError):
+    """A file cannot be used; the message names it and says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Some examples of a file, as `fdfast.gradcheck` takes them.
+
+    Attributes
+    ----------
+    x, y : ndarray
+        Without a leading axis if a single example was asked for.
+    notes : list of str
+        What was done to them.
+    which : str
+        Which examples, in words.
+    batched : bool
+        Whether there is a leading axis of examples.
+    """
+
+    x: npt.NDArray[Any]
+    y: npt.NDArray[Any]
+    notes: list[str]
+    which: str
+    batched: bool
+
+
+def check_model_file(path: str | Path) -> None:
+    """Raise `BadFile` unless there is a ``.keras`` archive. Needs no TensorFlow: a slip is told at once."""
+    path = Path(path)
+    if not path.is_file():
+        raise BadFile(f"MODEL {str(path)!r} does not exist, or is no file")
+    if path.suffix != ".keras":
+        raise BadFile(f"MODEL {str(path)!r} must be a .keras file: write one by model.save('model.keras')")
+    if not zipfile.is_zipfile(path):
+        raise BadFile(f"MODEL {str(path)!r} is no Keras archive (no zip file), or is damaged")
+
+
+def load_model(path: str | Path, *, compiled: bool) -> Any:
+    """Load a Keras model from a ``.keras`` file, in Keras' safe mode.
+
+    Parameters
+    ----------
+    path : path-like
+    compiled : bool
+        Whether the loss it was compiled with is needed.
+
+    Raises
+    ------
+    BadFile
+        There is no such file, it is no Keras archive, or it needs code that is not in Keras: custom layers,
+        custom losses, Lambda layers.
+    """
+    check_model_file(path)
+    import keras
+
+    try:
+        with warnings.catch_warnings():
+            # Saved before it was trained: the optimizer's state is of no use here.
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            return keras.models.load_model(path, safe_mode=True, compile=compiled)
+    except Exception as error:
+        # Keras raises whatever the failing part raises: TypeError, ValueError, KeyError, OSError, zlib.error.
+        raise BadFile(f"MODEL {str(path)!r} cannot be loaded: {_why(error, compiled)}") from error
+
+
+def _why(error: Exception, compiled: bool) -> str:
+    text = str(error)
+    by_hand = "load it in Python and call fdfast.gradcheck(model, x, y)"
+    if "ambda" in text and ("unsafe" in text or "safe_mode" in text):
+        return f"it holds a Lambda layer, that is Python code, and code from files is not run; {by_hand}"
+    missing = re.search(r"Could not locate (class|function) '[^']*'", text)
+    if missing:
+        other = " (if it is only the loss, give --loss)" if compiled and missing[1] == "function" else ""
+        return f"it needs code that is not in Keras{other}: {missing[0][0].lower()}{missing[0][1:]}; {by_hand}"
+    lines = text.strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def pick_examples(
+    x: npt.NDArray[Any], y: npt.NDArray[Any], ndim: int | None, index: str, *, scale: bool = True
+) -> Examples:
+    """Pick examples, and turn 8-bit pixels into floats.
+
+    Parameters
+    ----------
+    x, y : ndarray
+        As they are in the file.
+    ndim : int or None
+        Number of axes of a batch of the model's inputs: an x with one axis less is a single example. None
+        if unknown: x is a batch.
+    index : str
+        ``"3"``, ``"0:10"`` or ``"all"``.
+    scale : bool
+        Divide 8-bit pixels by 255; else only turn them into floats.
+
+    Raises
+    ------
+    ValueError
+        The arrays do not fit together, or the index does not fit them.
+    """
+    notes = []
+    if x.dtype == np.uint8:
+        how = "scaled by 1/255 to [0, 1]" if scale else "taken as floats 0 .. 255, not scaled"
+        notes.append(f"x is uint8: {how}")
+        x = x.astype(np.float32) / np.float32(255 if scale else 1)
+    if ndim is not None and x.ndim == ndim - 1:
+        if index not in ("0", "all"):
+            raise ValueError(f"--index {index} does not fit: x is a single example, shape {x.shape}")
+        return Examples(x, y, notes, "", False)
+    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
+        raise ValueError(f"x {x.shape} and y {y.shape} must have the same number of examples, along axis 0")
+    some, words = _pick(index, len(x))
+    return Examples(x[some], y[some], notes, words, isinstance(some, slice))
+
+
+def _pick(index: str, count: int) -> tuple[int | slice, str]:
+    form = f"--index must be a number, a range first:last or 'all', got {index!r}"
+    if index == "all":
+        if not count:
+            raise ValueError("--index all picks nothing: there are no examples")
+        return slice(None), f"all {count} examples"
+    parts = index.split(":")
+    try:
+        numbers = [int(p) if p.strip() else None for p in parts]
+    except ValueError:
+        raise ValueError(form) from None
+    if len(parts) == 1 and numbers[0] is not None:
+        i = numbers[0]
+        if not -count <= i < count:
+            raise ValueError(f"--index {i} is out of range: there are {count} examples, 0 to {count - 1}")
+        return i, f"example {i % count}"
+    if len(parts) != 2:
+        raise ValueError(form)
+    start, stop, _ = slice(*numbers).indices(count)
+    if start >= stop:
+        raise ValueError(f"--index {index} picks nothing: there are {count} examples, 0 to {count - 1}")
+    return slice(start, stop), f"examples {start} to {stop - 1}"
+
+
+def read_arrays(path: str | Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+    """Read arrays from an ``.npz`` file, never by pickle, and none that claims more than `LIMIT` bytes.
+
+    Raises
+    ------
+    BadFile
+        There is no such file, it is no ``.npz``, an array is missing, holds Python objects, is too large, or
+        is damaged.
+    """
+    where = f"DATA {str(path)!r}"
+    try:
+        # Opened here: np.load(path) leaves the file open when the archive is broken.
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            held = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
+            missing = [name for name in names if name not in held]
+            if missing:
+                has = ", ".join(held[:8]) or "no array"
+                raise BadFile(
+                    f"{where} has no array {' and no array '.join(map(repr, missing))}; it has {has}. "
+                    "Name them by --x-key and --y-key"
+                )
+            return {name: _read(archive, name, where) for name in names}
+    except OSError as error:
+        raise BadFile(f"{where} cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise BadFile(
+            f"{where} is no .npz file or is damaged ({error}): write one by numpy.savez('data.npz', x=x, y=y)"
+        ) from error
+
+
+def _read(archive: zipfile.ZipFile, name: str, where: str) -> npt.NDArray[Any]:
+    what = f"{where}: array {name!r}"
+    try:
+        with archive.open(f"{name}.npy") as member:
+            version = np.lib.format.read_magic(member)
+            if version not in _HEADERS:
+                raise BadFile(f"{what} is in npy format {version}; versions (1, 0) and (2, 0) are read")
+            shape, _, dtype = _HEADERS[version](member)
+            if dtype.hasobject:
+                raise BadFile(f"{what} holds pickled Python objects, which are not loaded: save plain numbers")
+            size = math.prod(shape) * dtype.itemsize
+            if size > LIMIT:
+                raise BadFile(f"{what} claims {size / 2**30:.1f} GiB; {LIMIT >> 30} GiB are allowed")
+        with archive.open(f"{name}.npy") as member:
+            array: npt.NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+            return array
+    except ValueError as error:
+        if isinstance(error, BadFile):
+            raise
+        raise BadFile(f"{what} is damaged: {error}") from error
