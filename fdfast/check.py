@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fdfast.diagnosis import hints
 from fdfast.engines.batch import BatchEngine, Progress
-from fdfast.estimation import Estimate, estimate_tiles, slopes
+from fdfast.estimation import Engine, Estimate, estimate_tiles, slopes
 from fdfast.inputs import as_floats, as_points
 from fdfast.judge import Judge, Judgement
 from fdfast.reasons import deployed_figure, reasons_of, selftest_figure
@@ -92,7 +92,9 @@ def gradient(
         Whether the channels of a tile move together; see `fdfast.tiling.make_tiling`.
     reduction : {"mean", "sum"}
         ``"mean"`` gives each pixel its share of the tile's derivative, ``"sum"`` the derivative itself.
-    engine : {"auto", "batch"}
+    engine : {"auto", "batch", "difference"}
+        ``"batch"`` evaluates f at perturbed rows; ``"difference"`` pushes the differences through the layers of a
+        Sequential or functional model, without cancellation. ``"auto"`` is ``"batch"`` for now, the faster one.
     precision : {"auto", "float32", "float64"}
         ``"auto"`` evaluates a float64 copy of the model if one can be made; callables in the dtype of x.
     bounds : (float, float), optional
@@ -276,10 +278,12 @@ def gradcheck(
         "h": h,
         "bounds": bounds,
     }
-    return _report(problem, whole, coverage, settings, label or problem.label)
+    return _report(problem, whole, runner.name, coverage, settings, label or problem.label)
 
 
-def _report(problem: Problem, found: Judgement, coverage: float, settings: dict[str, Any], label: str) -> Report:
+def _report(
+    problem: Problem, found: Judgement, engine: str, coverage: float, settings: dict[str, Any], label: str
+) -> Report:
     def grid(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return problem.examples(problem.tiling.on_grid(values))
 
@@ -294,7 +298,7 @@ def _report(problem: Problem, found: Judgement, coverage: float, settings: dict[
         grid=problem.tiling.grid,
         coverage_asked=coverage,
         reasons=reasons_of(found, coverage, objective.notes),
-        engine="batch",
+        engine=engine,
         dtype=objective.dtype.name,
         step=float(np.median(found.step)),
         evaluations=found.evaluations,
@@ -339,9 +343,18 @@ class _Count:
             self._progress(min(self._done, self._expected), self._expected)
 
 
-def _engine(name: str, problem: Problem, group: slice, max_rows: int | None, count: _Count) -> BatchEngine:
-    check_choice("engine", name, ("auto", "batch"))
-    return BatchEngine(problem.objective.select(group), problem.tiling, max_rows=max_rows, progress=count)
+def _engine(name: str, problem: Problem, group: slice, max_rows: int | None, count: _Count) -> Engine:
+    check_choice("engine", name, ("auto", "batch", "difference"))
+    objective = problem.objective.select(group)
+    if name != "difference":
+        return BatchEngine(objective, problem.tiling, max_rows=max_rows, progress=count)
+    from fdfast.engines.difference import DifferenceEngine
+    from fdfast.pushed import NoDifferences
+
+    try:
+        return DifferenceEngine(objective, problem.tiling, max_rows=max_rows, progress=count)
+    except NoDifferences as error:
+        raise ValueError(f"engine='difference' cannot be used: {error}. engine='batch' evaluates f itself") from None
 
 
 @contextlib.contextmanager
@@ -429,7 +442,9 @@ def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:
 
         def call(points: npt.NDArray[Any]) -> Float64:
             given = points.reshape(-1, *problem.shape)
-            found = np.asarray(analytic(given if problem.batched else given[0]), np.float64)
+            found = np.asarray(analytic(given if problem.batched else given[0]))
+            # The dtype tells how far the result is rounded; what is not a float counts as exact.
+            found = found.astype(np.float64 if found.dtype.kind in "iub" else max(found.dtype, np.dtype(np.float32)))
             if found.size != given.size:
                 raise ValueError(
                     f"analytic returned shape {found.shape}; it must return the shape of x, {problem.x.shape}"

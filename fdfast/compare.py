@@ -48,7 +48,14 @@ class Comparison:
     detectable: Float64
 
 
-def compare(estimate: Estimate, analytic: Float64, eps: float, rtol: float, atol: float | None) -> Comparison:
+def compare(
+    estimate: Estimate,
+    analytic: Float64,
+    eps: float,
+    rtol: float,
+    atol: float | None,
+    loss_of_digits: Float64 | float = 0.0,
+) -> Comparison:
     """Set the analytic gradient against the estimate, tile by tile.
 
     A smooth tile is `wrong` if ``|fd - ad| > error bar + rtol * max(|fd|, |ad|) + atol``. Otherwise it agrees,
@@ -65,6 +72,8 @@ def compare(estimate: Estimate, analytic: Float64, eps: float, rtol: float, atol
     atol : float or None
         None allows the rounding of the analytic side, 64 eps of its largest tile, when it comes to accusing; and
         asks for bars no wider than rtol/100 of the largest tile, when it comes to having resolved a tile at all.
+    loss_of_digits : float or ndarray, shape (examples, 1)
+        Rounding of the analytic side, relative to its largest tile, beyond that of its dtype (see `cancellation`).
     """
     fd, bar = estimate.value, estimate.error
     with np.errstate(all="ignore"):
@@ -72,21 +81,38 @@ def compare(estimate: Estimate, analytic: Float64, eps: float, rtol: float, atol
         gap = np.abs(fd - analytic)
         largest = np.fmax.reduce(np.abs(analytic), axis=1, keepdims=True)
         largest = np.where(np.isfinite(largest), largest, 0.0)
-        floor = 64 * eps * largest if atol is None else atol
+        floor = (64 * eps + loss_of_digits) * largest if atol is None else atol
         tolerance = rtol * size + floor
         wide = rtol * size + (rtol / 100 * np.fmax(largest, estimate.scale[:, None]) if atol is None else atol)
+        blur = bar + loss_of_digits * largest
         wrong = (gap > bar + tolerance) | (np.isfinite(fd) & ~np.isfinite(analytic))
         detectable = (bar + tolerance) / np.abs(analytic)
     # f does not move and the gradient says so: a dead unit, however noisy f may be elsewhere.
     same = (fd == analytic) & (estimate.right == estimate.left)
-    classes = np.where(wrong, WRONG, np.where((bar <= wide) | same, AGREE, UNRESOLVED))
+    classes = np.where(wrong, WRONG, np.where((blur <= wide) | same, AGREE, UNRESOLVED))
     classes = np.where(estimate.kind == SMOOTH, classes, np.where(estimate.kind == KINK, KINKED, UNRESOLVED))
     classes = np.where(np.isfinite(fd) & np.isfinite(bar), classes, UNRESOLVED)
     return Comparison(analytic, classes.astype(np.int8), tolerance, detectable)
 
 
+def cancellation(base: Float64, eps: float) -> Float64:
+    """Rounding of autodiff behind a softmax cross-entropy, relative to the gradient; shape (examples, 1).
+
+    Autodiff takes the softmax p minus the one-hot target. Where p_y is near 1 that difference, 1 - p_y, has the
+    absolute rounding of 1, so its relative one is eps / (1 - p_y), where p_y = exp(-loss). Four units are allowed.
+
+    Parameters
+    ----------
+    base : ndarray of float64, shape (examples,)
+        The loss.
+    eps : float
+    """
+    with np.errstate(all="ignore"):
+        return np.minimum(4 * eps / -np.expm1(-np.maximum(base, 0.0)), 1.0)[:, None]
+
+
 def error_summary(fd: Float64, ad: Float64) -> dict[str, Any]:
-    """Metrics of DESIGN's five plus CS231n's over all entries, with counts and the log histogram.
+    """Compute the error metrics over all entries, with counts and the log histogram.
 
     Parameters
     ----------

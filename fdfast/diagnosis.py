@@ -39,8 +39,10 @@ def hints(numeric: Float64, analytic: Float64, codes: npt.NDArray[np.int8], grid
     found = found or [*_moved(numeric, analytic, judged, grid), *_values(numeric, analytic, wrong, judged)]
     found += _where(wrong, judged, grid)
     return found or [
-        "The mismatch follows none of the simple patterns (constant factor, sign, flipped or shifted image, border, channel, "
-        "rounding, clipping). Likely causes: (a) a hand-written gradient that misses a term, (b) an operation with a wrong "
+        "The mismatch follows none of the simple patterns (constant factor, sign, flipped or shifted image, border, "
+        "channel, "
+        "rounding, clipping). Likely causes: (a) a hand-written gradient that misses a term, (b) an operation with a "
+        "wrong "
         "registered gradient, (c) an analytic gradient taken at another x, y or set of weights."
     ]
 
@@ -50,15 +52,19 @@ def _whole(numeric: Float64, analytic: Float64, judged: Bool, wrong: Bool) -> It
     lost = wrong & ~np.isfinite(analytic)
     if lost.any():
         yield (
-            f"The analytic gradient is NaN or infinite on {_many(int(lost.sum()))}, where f itself is finite. Likely causes: (a) the "
-            "derivative of sqrt, log or a norm at zero, (b) 0 * inf behind a tf.where, (c) overflow of exp in the backward pass."
+            f"The analytic gradient is NaN or infinite on {_many(int(lost.sum()))}, where f itself is finite. Likely "
+            "causes: (a) the "
+            "derivative of sqrt, log or a norm at zero, (b) 0 * inf behind a tf.where, (c) overflow of exp in the "
+            "backward pass."
         )
         return
     if not analytic[wrong].any():
         everywhere = not analytic[judged].any()
         yield (
-            f"The analytic gradient is exactly zero {'everywhere' if everywhere else f'on {_many(int(wrong.sum()))}'}, the finite "
-            "difference is not. Likely causes: (a) stop_gradient or a branch left out of the backward pass, (b) a rounding, argmax or "
+            "The analytic gradient is exactly zero "
+            f"{'everywhere' if everywhere else f'on {_many(int(wrong.sum()))}'}, the finite "
+            "difference is not. Likely causes: (a) stop_gradient or a branch left out of the backward pass, (b) a "
+            "rounding, argmax or "
             "integer cast in between, (c) NumPy code inside f."
         )
         return
@@ -98,15 +104,20 @@ def _in_words(factor: float) -> str:
 
 def _causes(factor: float) -> str:
     if factor < 0:
-        return "Likely causes: (a) a minus sign lost in the backward pass, (b) ascent in the place of descent, (c) target and prediction exchanged."
+        return (
+            "Likely causes: (a) a minus sign lost in the backward pass, (b) ascent in the place of descent, (c) target "
+            "and prediction exchanged."
+        )
     size = _whole_number(max(factor, 1 / factor))
     if size is not None:
         return (
             f"Likely causes: (a) a mean taken for a sum or the reverse, over {size} things (rows, pixels, classes), "
-            "(b) a term counted more than once or left out, (c) the factor 2 of a square's derivative forgotten or doubled."
+            "(b) a term counted more than once or left out, (c) the factor 2 of a square's derivative forgotten or "
+            "doubled."
         )
     return (
-        "Likely causes: (a) a wrong constant in the backward pass, (b) a scaled loss (loss scaling, class weights) on one side only, "
+        "Likely causes: (a) a wrong constant in the backward pass, (b) a scaled loss (loss scaling, class weights) on "
+        "one side only, "
         "(c) a gradient clipped by its norm, or a learning rate folded in."
     )
 
@@ -119,12 +130,18 @@ def _moved(numeric: Float64, analytic: Float64, judged: Bool, grid: tuple[int, .
     known = judged.reshape(-1, *grid)
     straight = _share_close(a, n, known)
     # Tiles on a kink were decided elsewhere, if at all, so only some can fit.
-    fits = {name: _share_close(a, move(n), known & move(known)) for name, move in _MOVES.items() if name != "transposed" or grid[0] == grid[1]}
+    fits = {
+        name: _share_close(a, move(n), known & move(known))
+        for name, move in _MOVES.items()
+        if name != "transposed" or grid[0] == grid[1]
+    }
     best = max(fits, key=lambda name: fits[name])
     if fits[best] > 0.25 and fits[best] > 3 * straight:
         yield (
-            f"The analytic gradient looks like the finite difference {best}. Likely causes: (a) rows and columns (or height and width) "
-            "exchanged in the backward pass, (b) a kernel not flipped where the transposed convolution needs it, (c) padding on one side only."
+            f"The analytic gradient looks like the finite difference {best}. Likely causes: (a) rows and columns (or "
+            "height and width) "
+            "exchanged in the backward pass, (b) a kernel not flipped where the transposed convolution needs it, (c) "
+            "padding on one side only."
         )
 
 
@@ -160,7 +177,10 @@ def _where(wrong: Bool, judged: Bool, grid: tuple[int, ...]) -> Iterator[str]:
     count = int(cells.sum())
     if count == 1 and looked.sum() > 1:
         index = ", ".join(str(int(i)) for i in np.argwhere(cells)[0])
-        yield f"A single tile is wrong, at ({index}) of the grid. Likely causes: (a) an index off by one, (b) a special case for one element, (c) a hand-made change of the gradient."
+        yield (
+            f"A single tile is wrong, at ({index}) of the grid. Likely causes: (a) an index off by one, (b) a special "
+            "case for one element, (c) a hand-made change of the gradient."
+        )
         return
 
     def telling(place: Bool) -> bool:
@@ -169,16 +189,22 @@ def _where(wrong: Bool, judged: Bool, grid: tuple[int, ...]) -> Iterator[str]:
     if len(grid) >= 3 and grid[-1] > 1:
         hit = cells.reshape(-1, grid[-1]).any(axis=0)
         if telling(np.broadcast_to(hit, grid)):
-            channels = np.flatnonzero(hit)
-            named = f"channel {channels[0]} of {grid[-1]} is" if len(channels) == 1 else f"channels {', '.join(map(str, channels))} of {grid[-1]} are"
-            yield f"Only {named} wrong. Likely causes: (a) a channel-wise factor or normalisation left out of the backward pass, (b) channels in another order (RGB, BGR)."
+            channels = ", ".join(map(str, np.flatnonzero(hit)))
+            noun, verb = ("channel", "is") if hit.sum() == 1 else ("channels", "are")
+            yield (
+                f"Only {noun} {channels} of {grid[-1]} {verb} wrong. Likely causes: (a) a channel-wise factor or "
+                "normalisation left out of the backward pass, (b) channels in another order (RGB, BGR)."
+            )
     if len(grid) >= 2 and min(grid[:2]) >= 5:
         to_edge = _to_edge(grid)
         deepest = int(to_edge[cells].max())
         if deepest < min(grid[:2]) // 4 and telling(to_edge <= deepest):
-            reach = "the outermost ring of tiles is" if deepest == 0 else f"tiles within {deepest + 1} of the border are"
+            reach = (
+                "the outermost ring of tiles is" if deepest == 0 else f"tiles within {deepest + 1} of the border are"
+            )
             yield (
-                f"Only {reach} wrong. Likely causes: (a) padding treated differently in the backward pass, at the border, "
+                f"Only {reach} wrong. Likely causes: (a) padding treated differently in the backward pass, at the "
+                "border, "
                 "(b) a border cropped or left out, (c) 'same' taken for 'valid'."
             )
 
@@ -200,7 +226,8 @@ def _values(numeric: Float64, analytic: Float64, wrong: Bool, judged: Bool) -> I
             near = np.abs(a - n) <= 2.0 ** (1 - bits) * np.abs(n) + (2.0**-24 if name == "float16" else 0.0)
             if near.all() and (rounded(a) == a).all():
                 yield (
-                    f"Every wrong value is a {name} number next to the finite difference: the analytic gradient was rounded to {bits} bits. "
+                    f"Every wrong value is a {name} number next to the finite difference: the analytic gradient was "
+                    f"rounded to {bits} bits. "
                     "Likely causes: (a) mixed precision in the backward pass, (b) a cast on the way out."
                 )
                 return
@@ -208,7 +235,8 @@ def _values(numeric: Float64, analytic: Float64, wrong: Bool, judged: Bool) -> I
     at_limit = (np.abs(np.abs(a) - largest) <= 1e-9 * largest) & (np.abs(n) > np.abs(a)) & (n * a > 0)
     if largest and at_limit.sum() >= 3 and at_limit.mean() > _SHARE:
         yield (
-            f"All wrong values are {largest:.6g} in magnitude, the largest there is, where the finite difference goes further: the analytic "
+            f"All wrong values are {largest:.6g} in magnitude, the largest there is, where the finite difference goes "
+            "further: the analytic "
             "gradient was clipped. Likely causes: (a) clip_by_value on the gradient, (b) a saturating custom gradient."
         )
 

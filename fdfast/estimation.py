@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.engines.pairs import Differences, Pairs
-from fdfast.noise import LINES, Lines, any_tiles, last_place, moves, pool
-from fdfast.scheme import SCHEMES, Steps, auto_step, plan_steps, three_point
+from fdfast.noise import LINES, any_tiles, deviation, last_place, lines, moves, pool
+from fdfast.scheme import CENTRAL, SCHEMES, Steps, auto_step, plan_steps, three_point
 from fdfast.stencil import Search, stencil, third_differences
 from fdfast.tiling import Tiling
 
@@ -23,8 +23,7 @@ SMOOTH, KINK, UNRESOLVED = 0, 1, 2
 KINDS = ("smooth", "kink", "unresolved")
 _ROUNDS = 4
 # The smaller step of each scheme, in units of its offsets. On one side 3h/2, since h has been looked at already.
-_FINE = np.array([(0.5, 0.5), (0.5, 0.75), (0.5, 0.75)])
-assert len(_FINE) == len(SCHEMES)
+_FINE = np.array([(0.5, 0.5) if scheme is CENTRAL else (0.5, 0.75) for scheme in SCHEMES])
 
 
 class Engine(Protocol):
@@ -111,7 +110,10 @@ def slopes(engine: Engine, points: Any, steps: Steps, tiling: Tiling) -> Float64
     bad = np.flatnonzero(~np.isfinite(value))
     if bad.size:
         index = tiling.where(int(tile[bad[0]]))
-        raise ValueError(f"f is not finite one step from x on the tile at {index} (step {steps.typical:.3g}); a smaller h or bounds= may keep f in its domain")
+        raise ValueError(
+            f"f is not finite one step from x on the tile at {index} (step {steps.typical:.3g}); "
+            "a smaller h or bounds= may keep f in its domain"
+        )
     return value.reshape(count, tiling.tiles)
 
 
@@ -155,25 +157,25 @@ def estimate_tiles(
     where, at = _points(points, steps, example, tile)
     owner = np.arange(len(where), dtype=np.int32) % count
     rng = np.random.default_rng(seed)
-    lines = Lines.along(any_tiles(count, tiling.tiles, rng), np.arange(count), steps)
+    probes = lines(any_tiles(count, tiling.tiles, rng), np.arange(count), steps)
     first = _two_steps(steps, at, example, tile, np.arange(len(tile)), 1.0)
-    found = engine.differences(where, owner, lines.pairs.then(first))
-    many = len(lines.pairs)
+    found = engine.differences(where, owner, probes.then(first))
+    many = len(probes)
     delta, moved = _by_tile(found.delta[many:]), _by_tile(found.moved[many:])
     base = _check_base(found.base[:count])
     evaluations, refined = found.evaluations, 0
     place = last_place(base, points.dtype)
-    measured = lines.noise(found.delta[:many], place)
+    along = deviation(found.delta[:many], place)
     fourth = np.full(shape, np.nan)
     live = moves(delta, place[example, None, None]).any(axis=(1, 2))
-    fourth[example, tile] = np.where(live, np.diff(third_differences(delta, moved))[:, 0], np.nan)
-    silent = np.flatnonzero(np.isnan(measured))
+    with np.errstate(invalid="ignore"):  # f may be infinite at a row
+        fourth[example, tile] = np.where(live, np.diff(third_differences(delta, moved))[:, 0], np.nan)
+    silent = np.flatnonzero(np.isnan(along))
     if silent.size:
-        again = _lines_elsewhere(silent, fourth[silent], rng, where, points, steps, tiling)
-        found = engine.differences(where, owner, again.pairs)
-        measured[silent] = again.noise(found.delta, place[silent])
+        found = engine.differences(where, owner, _elsewhere(silent, fourth, rng, where, points, steps, tiling))
+        along[silent] = deviation(found.delta, place[silent])
         evaluations += found.evaluations
-    noise = pool(measured, fourth, base, points.dtype)
+    noise = pool(along, fourth, base, points.dtype)
     sigma = noise[example]
     search = Search(stencil(delta, moved, sigma))
     target, peak = _target(search.best.value, example, count, rtol)
@@ -220,7 +222,10 @@ def _check_base(base: Float64) -> Float64:
     bad = np.flatnonzero(~np.isfinite(base))
     if bad.size:
         which = f" at example {bad[0]}" if len(base) > 1 else ""
-        raise ValueError(f"f(x) is {base[bad[0]]}{which}: the loss must be finite at x itself; look for log(0), 0/0 or overflow in the model")
+        raise ValueError(
+            f"f(x) is {base[bad[0]]}{which}: the loss must be finite at x itself; "
+            "look for log(0), 0/0 or overflow in the model"
+        )
     return base
 
 
@@ -244,37 +249,41 @@ def _target(value: Float64, example: Int64, count: int, rtol: float) -> tuple[Fl
     return rtol * (size + peak[example] / 100), peak
 
 
-def _range(where: Any, points: Any, steps: Steps, tiling: Tiling, at: Int64, example: Int64, tile: Int64) -> tuple[Float64, Float64]:
-    """Smallest and largest multiple of the step: eight units in the last place of x; 1/16 of its scale, inside bounds."""
-    values = where[:, tiling.members]
-    top, bottom = (ufunc.reduceat(values, tiling.offsets[:-1], axis=1)[at, tile] for ufunc in (np.maximum, np.minimum))
+def _range(
+    where: Any, points: Any, steps: Steps, tiling: Tiling, at: Int64, example: Int64, tile: Int64
+) -> tuple[Float64, Float64]:
+    """Smallest and largest multiple of the step: 8 units in the last place of x; 1/16 of its scale, inside bounds."""
+    values, first = where[:, tiling.members], tiling.offsets[:-1]
+    top = np.maximum.reduceat(values, first, axis=1)[at, tile]
+    bottom = np.minimum.reduceat(values, first, axis=1)[at, tile]
     h = steps.h[example, tile]
     floor = 8 * np.spacing(np.maximum(np.abs(top), np.abs(bottom))).astype(np.float64) / h
     ceiling = plan_steps(points, tiling).h[example, tile] / auto_step(points.dtype) / 16 / h
     if steps.bounds is not None:
         low, high = steps.bounds
-        far = np.stack([steps.offsets().min(axis=2), steps.offsets().max(axis=2)])[:, example, tile]
-        with np.errstate(all="ignore"):
-            below, above = (bottom.astype(np.float64) - low) / -far[0], (high - top.astype(np.float64)) / far[1]
-        ceiling = np.minimum(ceiling, np.where(far[0] < 0, below, np.inf))
-        ceiling = np.minimum(ceiling, np.where(far[1] > 0, above, np.inf))
+        offsets = steps.offsets()[example, tile]
+        below, above = bottom.astype(np.float64) - low, high - top.astype(np.float64)
+        for room, far in ((below, -offsets.min(axis=1)), (above, offsets.max(axis=1))):
+            ceiling = np.minimum(ceiling, np.where(far > 0, room / np.where(far > 0, far, 1.0), np.inf))
     return floor, ceiling
 
 
-def _lines_elsewhere(
+def _elsewhere(
     examples: Int64, fourth: Float64, rng: np.random.Generator, where: Any, points: Any, steps: Steps, tiling: Tiling
-) -> Lines:
+) -> Pairs:
     """Lines for examples where f did not move along the first ones: along tiles where it moved, or else further out."""
     tile = any_tiles(len(examples), tiling.tiles, rng)
     further = np.ones(tile.shape)
-    for i, live in enumerate(np.isfinite(fourth)):
-        if live.any():
-            tile[i] = rng.choice(np.flatnonzero(live), LINES)
+    share = rng.random(LINES)
+    for i, example in enumerate(examples):
+        live = np.flatnonzero(np.isfinite(fourth[example]))
+        if live.size:
+            tile[i] = live[(share * live.size).astype(np.int64)]
         else:
-            who = np.repeat(examples[i], LINES)
+            who = np.repeat(example, LINES)
             at = _points(points, steps, who, tile[i])[1]
             further[i] = np.clip(_range(where, points, steps, tiling, at, who, tile[i])[1], 1, 16)
-    return Lines.along(tile, examples, steps, further)
+    return lines(tile, examples, steps, further)
 
 
 def _two_steps(steps: Steps, at: Int64, example: Int64, tile: Int64, which: Int64, scale: Float64 | float) -> Pairs:

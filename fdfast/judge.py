@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.compare import AGREE, KINKED, UNRESOLVED, WRONG, Comparison, compare
+from fdfast.compare import AGREE, KINKED, UNRESOLVED, WRONG, Comparison, cancellation, compare
 from fdfast.estimation import KINK, SMOOTH, Estimate, estimate_tiles
 from fdfast.inputs import grain
 from fdfast.scheme import Bounds, StepLike, auto_step, plan_steps
@@ -23,6 +23,7 @@ Bool = npt.NDArray[np.bool_]
 Analytic = npt.NDArray[Any] | Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None
 
 _ROUNDS = 3  # generic points tried for a tile before it is left open
+_CLOSE = (2.0**-12, 2.0**-16)  # distances from x, in units of its scale, at which a difference should hardly drift
 _FAULT = 0.01  # relative error that the self-test plants
 
 
@@ -86,7 +87,8 @@ class Judge:
     A wrong formula is wrong at both; what is wrong at x alone is a branch that autodiff takes where f has a kink.
     Neither does a slope on one side alone, at bounds, tell a wrong formula from a kink at x: it is no look.
     Where nothing can be learnt near x, the look at x decides: without jitter, for a gradient given as an array, which
-    has no value elsewhere, and where f is not defined or too noisy at every point tried.
+    has no value elsewhere, and where f is not defined or too noisy at every point tried. In the first two cases an
+    accusation still needs a difference that does not change at the slightest move away from x.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class Judge:
         maps, eps = self._gradient(objective, points, analytic)
         deployed = objective.deployed_gradient(points) if analytic is None else None
         autodiff = time.perf_counter() - start
-        here = compare(found, self._tiling.sums(maps), eps, self._rtol, self._atol)
+        here = self._compare(objective, found, self._tiling.sums(maps), eps)
         start = time.perf_counter()
         # On one side of x, or beside it, a kink at x does not show.
         edge = (here.classes == WRONG) & ((steps.scheme != 0) | steps.moved)
@@ -146,18 +148,26 @@ class Judge:
             noise=found.noise,
             deployed=None if deployed is None else self._tiling.sums(deployed[0]),
             deployed_dtype=None if deployed is None else deployed[1].name,
-            selftest=self._plant(found, here, eps) if self._selftest else None,
+            selftest=self._plant(objective, found, here, eps) if self._selftest else None,
             evaluations=found.evaluations + near.evaluations,
             refined=found.refined + near.refined,
             timings={"differences": differences, "autodiff": autodiff, "near x": jittered},
         )
+
+    def _compare(self, objective: Any, found: Estimate, analytic: Float64, eps: float) -> Comparison:
+        sharp = objective.traced is not None and objective.traced.is_sharp
+        lost = cancellation(found.base, eps) if sharp else 0.0
+        return compare(found, analytic, eps, self._rtol, self._atol, lost)
 
     def _gradient(self, objective: Any, points: npt.NDArray[Any], analytic: Analytic) -> tuple[npt.NDArray[Any], float]:
         eps = float(np.finfo(objective.dtype).eps)
         if analytic is None:
             maps = objective.gradient(points)
             if maps is None:
-                raise TypeError("f returns no TensorFlow tensor, so there is no autodiff gradient: pass analytic=, an array or a function of x")
+                raise TypeError(
+                    "f returns no TensorFlow tensor, so there is no autodiff gradient: pass analytic=, an array or a "
+                    "function of x"
+                )
             return maps, eps
         maps = analytic(points) if callable(analytic) else analytic
         return maps, max(eps, float(np.finfo(maps.dtype).eps))
@@ -166,6 +176,7 @@ class Judge:
         self, engine: Any, objective: Any, points: npt.NDArray[Any], analytic: Analytic, result: _Near, eps: float
     ) -> _Near:
         if self._jitter is None or not (analytic is None or callable(analytic)):
+            self._clear(engine, points, result)
             return result
         for turn in range(_ROUNDS):
             if not result.open.any():
@@ -177,23 +188,57 @@ class Judge:
             def look(at: slice, turn: int = turn, rows: Any = rows, generic: Any = generic) -> None:
                 steps = plan_steps(generic[at], self._tiling, self._h, self._bounds)
                 wanted = result.open[rows[at]]
-                there = estimate_tiles(engine.of(rows[at]), generic[at], steps, self._tiling, rtol=self._rtol, wanted=wanted, seed=self._seed + turn)
+                there = estimate_tiles(
+                    engine.of(rows[at]),
+                    generic[at],
+                    steps,
+                    self._tiling,
+                    rtol=self._rtol,
+                    wanted=wanted,
+                    seed=self._seed + turn,
+                )
                 maps, _ = self._gradient(objective.select(rows[at]), generic[at], analytic)
-                result.take(rows[at], there, compare(there, self._tiling.sums(maps), eps, self._rtol, self._atol))
+                result.take(rows[at], there, self._compare(objective, there, self._tiling.sums(maps), eps))
 
             try:
                 look(slice(None))
             except ValueError:
-                # x may lie at the edge of the domain of f, and its generic point beyond: nothing is learnt of that example.
+                # x may lie at the edge of the domain of f, and its generic point beyond: nothing is learnt there.
                 for i in range(len(rows)):
                     with contextlib.suppress(ValueError):
                         look(slice(i, i + 1))
         return result
 
-    def _generic(self, points: npt.NDArray[Any], turn: int) -> npt.NDArray[Any]:
+    def _clear(self, engine: Any, points: npt.NDArray[Any], result: _Near) -> None:
+        """Drop accusations at points where the difference itself depends on where one looks.
+
+        Where the gradient has no value near x, f has: at a regular point its difference drifts in proportion to the
+        distance, at a point where kinks cancel it takes another value at every distance.
+        """
+        rows = np.flatnonzero(result.accused.any(axis=1))
+        if not rows.size:
+            return
+        accused, drift = result.accused[rows], []
+        for turn, closeness in enumerate(_CLOSE):
+            generic = self._generic(points[rows], turn, closeness)
+            steps = plan_steps(generic, self._tiling, self._h, self._bounds)
+            # Shorter than the distance, or the steps would reach back over the kinks at x.
+            reach = closeness * np.abs(points[rows]).max(initial=closeness) / 16
+            there = estimate_tiles(
+                engine.of(rows), generic, steps, self._tiling, rtol=self._rtol, wanted=accused, reach=reach, seed=self._seed
+            )
+            drift.append(np.abs(there.value - result.numeric[rows]))
+            result.evaluations += there.evaluations
+        gap = np.abs(result.numeric[rows] - result.analytic[rows])
+        result.drop(rows, accused & (drift[1] > gap / 2) & (drift[1] > drift[0] / 4))
+
+    def _generic(self, points: npt.NDArray[Any], turn: int, closeness: float | None = None) -> npt.NDArray[Any]:
         # The same for every example, so that it does not matter which are looked at together.
         share = np.random.default_rng((self._seed, turn)).uniform(0, 1, points.shape[1])
-        width = np.array([[grain(p) if self._jitter == "auto" else self._jitter] for p in points], np.float64)
+        if closeness is not None:
+            width = closeness * np.maximum(np.abs(points).max(axis=1, keepdims=True), closeness).astype(np.float64)
+        else:
+            width = np.array([[grain(p) if self._jitter == "auto" else self._jitter] for p in points], np.float64)
         if self._bounds is None:
             return (points + width * share).astype(points.dtype)
         low, high = self._bounds
@@ -205,7 +250,7 @@ class Judge:
         # Down where there is no room upwards. Never clipped after the draw: equal values would be ties again.
         return np.where(start + away <= high - margin, start + away, start - away).astype(points.dtype)
 
-    def _plant(self, found: Estimate, here: Comparison, eps: float) -> Bool:
+    def _plant(self, objective: Any, found: Estimate, here: Comparison, eps: float) -> Bool:
         """Put a 1 % error on the tile with the median smooth gradient of each example, and say whether it is seen."""
         seen = np.zeros(len(found.value), bool)
         for i, row in enumerate(here.analytic):
@@ -215,7 +260,7 @@ class Judge:
             target = usable[np.argsort(np.abs(row[usable]))[usable.size // 2]]
             faulty = here.analytic.copy()
             faulty[i, target] *= 1 + _FAULT
-            seen[i] = compare(found, faulty, eps, self._rtol, self._atol).classes[i, target] == WRONG
+            seen[i] = self._compare(objective, found, faulty, eps).classes[i, target] == WRONG
         return seen
 
 
@@ -233,6 +278,16 @@ class _Near:
         self.open = (here.classes == WRONG) | (found.kind != SMOOTH)
         self._at_x = (here.classes == WRONG) & ~edge
         self._accused = self._at_x.copy()
+
+    @property
+    def accused(self) -> Bool:
+        """Tiles that were called wrong at x."""
+        return self._at_x
+
+    def drop(self, rows: npt.NDArray[np.int64], which: Bool) -> None:
+        """Take accusations at x back: f has a kink there, although its slopes from both sides are equal."""
+        self.codes[rows] = np.where(which, KINKED, self.codes[rows])
+        self.branch[rows] |= which
 
     def take(self, rows: npt.NDArray[np.int64], there: Estimate, seen: Comparison) -> None:
         """Count what was seen at another generic point."""
@@ -255,10 +310,15 @@ class _Near:
         self.refined += there.refined
 
     def _settle(self, rows: npt.NDArray[np.int64], which: Bool, code: int, there: Estimate, seen: Comparison) -> None:
-        for mine, theirs in ((self.numeric, there.value), (self.analytic, seen.analytic), (self.error, there.error), (self.detectable, seen.detectable)):
+        for mine, theirs in (
+            (self.numeric, there.value),
+            (self.analytic, seen.analytic),
+            (self.error, there.error),
+            (self.detectable, seen.detectable),
+        ):
             mine[rows] = np.where(which, theirs, mine[rows])
         self.codes[rows] = np.where(which, code, self.codes[rows])
         self.near[rows] |= which
 
 
-__all__ = ["Judge", "Judgement", "AGREE", "KINKED", "UNRESOLVED", "WRONG"]
+__all__ = ["AGREE", "KINKED", "UNRESOLVED", "WRONG", "Judge", "Judgement"]

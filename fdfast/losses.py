@@ -29,6 +29,10 @@ class Loss:
         Target: class numbers; an array of the prediction's shape; or whatever a user's own loss takes.
     sharp : callable or None
         The same formula as `of_rows` for one-hot targets, without its cancellation.
+    original : object
+        The Keras function or object, or the user's callable.
+    sums : bool
+        Whether what is left per example is summed rather than averaged.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Loss:
     of_rows: RowLoss
     kind: str
     sharp: RowLoss | None = None
+    original: object = None
+    sums: bool = False
 
 
 def resolve_loss(loss: Any, model: keras.Model) -> Loss:
@@ -56,9 +62,14 @@ def resolve_loss(loss: Any, model: keras.Model) -> Loss:
     if loss is None:
         loss = getattr(model, "loss", None) if getattr(model, "compiled", False) else None
         if loss is None:
-            raise ValueError("loss is missing and the model was not compiled with one: pass loss='categorical_crossentropy' or the like")
+            raise ValueError(
+                "loss is missing and the model was not compiled with one: "
+                "pass loss='categorical_crossentropy' or the like"
+            )
     if isinstance(loss, dict | list | tuple):
-        raise TypeError("several losses (one per output) are not supported: pass one callable loss(y, outputs) that adds them up")
+        raise TypeError(
+            "several losses (one per output) are not supported: pass one callable loss(y, outputs) that adds them up"
+        )
     key = loss
     if isinstance(loss, str):
         try:
@@ -74,14 +85,14 @@ def resolve_loss(loss: Any, model: keras.Model) -> Loss:
         name = getattr(loss, "__name__", type(loss).__name__)
         if getattr(loss, "__module__", "").startswith("keras."):
             return _keras(key if isinstance(key, str) else name, key, loss, loss, mean=True)
-        return Loss(name, key, loss, "custom")
+        return Loss(name, key, loss, "custom", original=loss)
     raise TypeError(f"loss must be a name, a Keras loss, a callable or None, got {type(loss).__name__}")
 
 
 def softmax_loss(target: Any, logits: Any) -> Any:
     """Cross-entropy of one-hot targets from logits to full relative precision, however small it is.
 
-    ``log sum_k exp(z_k) - z_y`` loses all digits of a loss near zero: the two terms are of the size of the logits.
+    ``log sum_k exp(z_k) - z_y`` loses the digits of a loss near zero: the sum is rounded next to its largest term.
     With t_k = z_k - z_y over the other classes, the same number is ``log1p(sum_{k != y} exp(t_k))``; shifted by the
     largest t_k where that is positive, so that nothing overflows.
     """
@@ -103,7 +114,9 @@ def one_hot(targets: npt.NDArray[Any], loss: Loss) -> bool:
 
 def _sharp(loss: Any, function: RowLoss) -> RowLoss | None:
     """`softmax_loss` in the place of Keras' cross-entropies, where that is the same formula; else None."""
-    sparse = loss is keras.losses.sparse_categorical_crossentropy or type(loss) is keras.losses.SparseCategoricalCrossentropy
+    sparse = (
+        loss is keras.losses.sparse_categorical_crossentropy or type(loss) is keras.losses.SparseCategoricalCrossentropy
+    )
     dense = loss is keras.losses.categorical_crossentropy or type(loss) is keras.losses.CategoricalCrossentropy
     config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
     plain = not config.get("label_smoothing") and config.get("axis", -1) == -1 and config.get("ignore_class") is None
@@ -149,7 +162,8 @@ def _keras(name: str, key: object, original: Any, function: RowLoss, *, mean: bo
     kind = "classes" if _takes_classes(original) else "dense"
     if not str(getattr(function, "__module__", "")).startswith("keras."):
         kind = "custom"
-    return Loss(name, key, of_rows, kind, None if kind == "custom" else _sharp(original, of_rows))
+    sharp = None if kind == "custom" else _sharp(original, of_rows)
+    return Loss(name, key, of_rows, kind, sharp, original, not mean)
 
 
 def _mask_weights(prediction: Any, values: Any) -> Any:
@@ -208,10 +222,13 @@ def check_targets(y: Any, loss: Loss, output: tuple[int | None, ...], examples: 
     if loss.kind == "dense" and rows.shape[1:] != output:
         hint = ""
         if rows.shape[1:] == output[:-1] and output[-1] != 1:
-            hint = f"; class numbers go with 'sparse_categorical_crossentropy', or use keras.utils.to_categorical(y, {output[-1]})"
+            hint = (
+                "; class numbers go with 'sparse_categorical_crossentropy', "
+                f"or use keras.utils.to_categorical(y, {output[-1]})"
+            )
         raise ValueError(
-            f"y has shape {rows.shape[1:]} per example, the model's output has {output} and the loss {loss.name!r} compares "
-            f"them element by element{hint}"
+            f"y has shape {rows.shape[1:]} per example, the model's output has {output} and the loss {loss.name!r} "
+            f"compares them element by element{hint}"
         )
     return rows
 

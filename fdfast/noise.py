@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,46 +20,66 @@ _SIDE = np.array([0, 1, 1, 0])
 _LENGTH = np.array([1.0, 1.0, 0.5, 0.5])
 
 
-@dataclass(frozen=True, eq=False)
-class Lines:
-    """Rows on even lines out from a point to the step or half of it, `LINES` per example.
+def lines(tile: Int64, example: Int64, steps: Steps, further: Float64 | float = 1.0) -> Pairs:
+    """Rows on even lines out from a point to the step or half of it, `LINES` per example; lengths times `further`.
 
     Each lies on one side of the point: a tie at the point itself does not bend the line. The spacing is that of real
     differences, so that noise shows which is coarser than the last place, as behind a saturated softmax.
 
-    Attributes
+    Parameters
     ----------
-    pairs : Pairs
+    tile : ndarray of int64, shape (examples, LINES)
+    example : ndarray of int64, shape (examples,)
+    steps : Steps
+    further : float or ndarray of float64, shape (examples, LINES)
     """
+    example = example[:, None]
+    side = np.sign(steps.offsets()[example, tile, _SIDE])
+    reach = further * _LENGTH * side * steps.h[example, tile]
+    step = reach[..., None] * np.arange(1, _ROWS + 1) / _ROWS
+    point = example + len(steps.h) * steps.moved[example, tile]
+    return Pairs(np.repeat(point, _ROWS // 2), np.repeat(tile, _ROWS // 2), step.reshape(-1, 2))
 
-    pairs: Pairs
 
-    @staticmethod
-    def along(tile: Int64, example: Int64, steps: Steps, further: Float64 | float = 1.0) -> Lines:
-        """Lay lines along tiles, shape (examples, LINES), of the examples, shape (examples,); lengths times `further`."""
-        example = example[:, None]
-        side = np.sign(steps.offsets()[example, tile, _SIDE])
-        reach = further * _LENGTH * side * steps.h[example, tile]
-        step = reach[..., None] * np.arange(1, _ROWS + 1) / _ROWS
-        point = example + len(steps.h) * steps.moved[example, tile]
-        return Lines(Pairs(np.repeat(point, _ROWS // 2), np.repeat(tile, _ROWS // 2), step.reshape(-1, 2)))
+def deviation(delta: Float64, place: Float64) -> Float64:
+    """Second smallest deviation of the lines of each example, shape (examples,); NaN where f moves along none of them.
 
-    def noise(self, delta: Float64, place: Float64) -> Float64:
-        """Second smallest deviation of the lines of each example; NaN where f moves along none of them.
+    Kinks and steps of f only add to a deviation. Lines along which f does not move tell nothing; a vectorised
+    logarithm flickers by a few units in the last place `place`, shape (examples,), without moving.
+    """
+    line = delta.reshape(-1, LINES, _ROWS)
+    values = np.pad(line, ((0, 0), (0, 0), (1, 0)))
+    last = place[:, None, None]
+    with np.errstate(all="ignore"):  # f may be infinite at a row
+        sd = noise_of_line(values.reshape(-1, _ROWS + 1)).reshape(-1, LINES)
+        unbent = noise_but_for_a_kink(values.reshape(-1, _ROWS + 1)).reshape(-1, LINES)
+        # Clearly a kink, and not the one jump of a quantised f, after which it would stand still.
+        goes_on = moves(np.diff(values, axis=2), last).sum(axis=2) >= 3
+        sd = np.where(goes_on & (np.maximum(unbent, last[:, 0] / 4) < sd / 100), unbent, sd)
+    sd = np.sort(np.where(np.isfinite(sd) & moves(line, last).any(axis=2), sd, np.nan), axis=1)
+    second: Float64 = np.where(np.isnan(sd[:, 1]), sd[:, 0], sd[:, 1])
+    return second
 
-        Kinks and steps of f only add to a deviation. Lines along which f does not move tell nothing; a vectorised
-        logarithm flickers by a few units in the last place `place`, shape (examples,), without moving.
-        """
-        line = delta.reshape(-1, LINES, _ROWS)
-        sd = noise_of_line(np.pad(line, ((0, 0), (0, 0), (1, 0))).reshape(-1, _ROWS + 1)).reshape(-1, LINES)
-        sd = np.sort(np.where(np.isfinite(sd) & moves(line, place[:, None, None]).any(axis=2), sd, np.nan), axis=1)
-        second: Float64 = np.where(np.isnan(sd[:, 1]), sd[:, 0], sd[:, 1])
-        return second
+
+def noise_but_for_a_kink(values: Float64) -> Float64:
+    """`noise_of_line` from the fourth differences that the most likely kink leaves alone, n >= 9.
+
+    A kink between two points shows in the two second differences there, with the same sign.
+    """
+    second = np.diff(values, n=2, axis=1)
+    at = np.argmax(np.abs(second[:, 1:] + second[:, :-1]), axis=1)[:, None]
+    fourth = np.diff(second, n=2, axis=1)
+    # Fourth difference k is made of second differences k, k + 1 and k + 2; those at `at` and `at + 1` are out.
+    k = np.arange(fourth.shape[1])
+    clean = (k > at + 1) | (k + 2 < at)
+    sd: Float64 = np.sqrt(np.where(clean, fourth**2, 0.0).sum(axis=1) / clean.sum(axis=1) / 70.0)
+    return sd
 
 
 def last_place(base: Float64, dtype: Any) -> Float64:
     """Unit in the last place of f."""
-    return np.spacing(np.abs(base).astype(dtype)).astype(np.float64)
+    place: Float64 = np.spacing(np.abs(base).astype(dtype)).astype(np.float64)
+    return place
 
 
 def moves(delta: Float64, place: Float64) -> npt.NDArray[np.bool_]:
@@ -69,17 +88,16 @@ def moves(delta: Float64, place: Float64) -> npt.NDArray[np.bool_]:
 
 
 def any_tiles(examples: int, tiles: int, rng: np.random.Generator) -> Int64:
-    """Draw tiles for the lines of each example, different ones while there are enough; shape (examples, LINES)."""
-    order = np.argsort(rng.random((examples, tiles)), axis=1)
-    return order[:, np.arange(LINES) % tiles]
+    """Draw tiles for the lines, different ones while there are enough, the same for every example."""
+    return np.tile(rng.permutation(tiles)[np.arange(LINES) % tiles], (examples, 1))
 
 
-def pool(lines: Float64, fourth: Float64, base: Float64, dtype: Any) -> Float64:
+def pool(along: Float64, fourth: Float64, base: Float64, dtype: Any) -> Float64:
     """Standard deviation of the noise of one value of f, shape (examples,).
 
     Parameters
     ----------
-    lines : ndarray of float64, shape (examples,)
+    along : ndarray of float64, shape (examples,)
         As measured along lines. These are few: they are right to a factor of 3.
     fourth : ndarray of float64, shape (examples, tiles)
         Fourth differences of the stencils, NaN where f does not move. These are many, but kinks and truncation add
@@ -94,9 +112,11 @@ def pool(lines: Float64, fourth: Float64, base: Float64, dtype: Any) -> Float64:
     # |z| of a normal variable is below 0.319 a quarter of the time.
     quartile = np.take_along_axis(sample, np.maximum(known - 1, 0) // 4, axis=1)[:, 0] / 0.319
     # Where no stencil tells anything, caution takes the upper end.
-    sd = np.clip(np.where(np.isnan(quartile), np.inf, quartile), lines, 3 * lines)
+    sd = np.clip(np.where(np.isnan(quartile), np.inf, quartile), along, 3 * along)
     # A loss that does not move at all is taken for a saturated one: its last place is that of the probability, 1.
-    return np.fmax(sd, last_place(np.where(np.isnan(lines), np.maximum(np.abs(base), 1.0), base), dtype) / 4)
+    size = np.where(np.isnan(along), np.maximum(np.abs(base), 1.0), base)
+    pooled: Float64 = np.fmax(sd, last_place(size, dtype) / 4)
+    return pooled
 
 
 def noise_of_line(values: Float64) -> Float64:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from fdfast.losses import RowLoss, check_targets, one_hot, resolve_loss
+from fdfast.losses import Loss, RowLoss, check_targets, one_hot, resolve_loss
 from fdfast.shadow import NoShadow, shadow_of, structure_of
 
 Precision = Literal["auto", "float32", "float64"]
@@ -80,6 +80,7 @@ class RowFunction:
         number = tf.TensorSpec([], tf.int32)
         self._of_rows = of_rows
         self._sharp = sharp or of_rows
+        self.is_sharp = sharp is not None
         self.dtype = dtype
         self.row_bytes = 0
         spec = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), context)
@@ -173,12 +174,14 @@ class TracedObjective:
         notes: list[str],
         deployed: RowFunction | None = None,
         model: keras.Model | None = None,
+        loss: Loss | None = None,
     ) -> None:
         self.traced: RowFunction | None = traced
         self._traced = traced
-        self._context = context
+        self.context = context
         self._deployed = deployed
         self.model = model
+        self.loss = loss
         self.shape = shape
         self.dtype = traced.dtype
         self.row_bytes = row_bytes
@@ -188,9 +191,9 @@ class TracedObjective:
         """Return the same objective for some of the examples."""
         some = copy.copy(self)
         if not isinstance(examples, slice):
-            some._context = tf.nest.map_structure(lambda t: tf.gather(t, examples), self._context)
+            some.context = tf.nest.map_structure(lambda t: tf.gather(t, examples), self.context)
         elif examples != slice(None):
-            some._context = tf.nest.map_structure(lambda t: t[examples], self._context)
+            some.context = tf.nest.map_structure(lambda t: t[examples], self.context)
         return some
 
     def values(self, rows: Array, example: npt.NDArray[np.int32], chunk: int) -> Float64:
@@ -200,7 +203,7 @@ class TracedObjective:
 
     def tensor_values(self, rows: tf.Tensor, example: npt.NDArray[np.int32], chunk: int) -> Float64:
         """See `values`, for rows that are a tensor already."""
-        found: Float64 = self._traced.values(rows, tf.constant(example), tf.constant(chunk), self._context).numpy()
+        found: Float64 = self._traced.values(rows, tf.constant(example), tf.constant(chunk), self.context).numpy()
         return found
 
     def gradient(self, points: Array) -> Float64 | None:
@@ -218,7 +221,7 @@ class TracedObjective:
         chunk = max(1, (64 << 20) // (3 * self.row_bytes))
         rows = tf.constant(points.reshape(-1, *self.shape), traced.dtype)
         example = tf.range(len(points), dtype=tf.int32)
-        found: Float64 = traced.gradient(rows, example, tf.constant(chunk), self._context).numpy()
+        found: Float64 = traced.gradient(rows, example, tf.constant(chunk), self.context).numpy()
         return found
 
 
@@ -377,7 +380,7 @@ def model_objective(
         deployed = _trace(model, (*key, own.name), lambda: RowFunction(_model_rows(model, resolved.of_rows), shape, own, context))
     if not traced.row_bytes:
         traced.row_bytes = _row_bytes(evaluated, shape, dtype)
-    return TracedObjective(traced, context, shape, traced.row_bytes, notes, deployed, evaluated)
+    return TracedObjective(traced, context, shape, traced.row_bytes, notes, deployed, evaluated, resolved)
 
 
 def _model_rows(model: keras.Model, loss: RowLoss) -> RowValues:

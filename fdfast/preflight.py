@@ -16,6 +16,7 @@ import tensorflow as tf
 
 Float64 = npt.NDArray[np.float64]
 
+_NOISE = "Differences of f would be noise"
 _LOOKED_AT = 1000  # things that the search for layers behind a function looks at before it gives up
 
 
@@ -29,7 +30,7 @@ _passed: weakref.WeakSet[Any] = weakref.WeakSet()
 def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.Layer], *, always: bool = True) -> None:
     """Evaluate a few rows and see that f is deterministic, keeps rows apart and changes no state.
 
-    The first point goes through f twice in one batch, next to a quite different row, and once alone.
+    The first point goes through f twice in one batch, between two rows that differ from it, and once alone.
 
     Parameters
     ----------
@@ -47,48 +48,54 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
     if not always and objective.traced is not None and objective.traced in _passed:
         return
     x = points[:1]
-    rows = np.concatenate([x, x, _another(x)]).reshape(3, *objective.shape)
+    # Whoever looks at the first or the last row of a batch must not find x there.
+    rows = np.concatenate([_another(x), x, x, _another(x)]).reshape(4, *objective.shape)
     before = _State(layers)
     try:
         together = _values(objective, rows)
     except Exception:
         # The other row may lie outside the domain of f; if x does, the same error comes again.
-        rows = np.concatenate([x, x, x]).reshape(3, *objective.shape)
+        rows = np.concatenate([x] * 4).reshape(4, *objective.shape)
         together = _values(objective, rows)
     changed = before.changed()
     drawing = [layer for layer in layers_holding(layers, changed) if _draws(layer)]
     scale = float(np.abs(together[np.isfinite(together)]).max(initial=np.finfo(float).tiny))
     # Rounding depends on a row's place in the batch, by some units in the last place of the largest terms.
     limit, single = (1e4 * float(np.finfo(dtype).eps) * scale for dtype in (objective.dtype, np.float32))
-    gap = _gap(together[0], together[1])
-    # An f that rounds to float32 somewhere inside does so by place, but each time in the same way.
-    if gap > limit and (gap > single or not _same(_values(objective, rows), together)):
+    gap = _gap(together[1], together[2])
+    if gap > limit:
+        twice = f"the same row twice in one batch gives {together[1]:.9g} and {together[2]:.9g}"
         blame = _named(drawing) if drawing else _guilty(layers, rows, random=True)
-        raise PreflightError(
-            f"f is not deterministic: the same row twice in one batch gives {together[0]:.9g} and {together[1]:.9g}{blame}. "
-            "Differences of f would be noise"
-        )
+        if not _same(_values(objective, rows), together):
+            raise PreflightError(f"f is not deterministic: {twice}{blame}. {_NOISE}")
+        # An f that rounds to float32 somewhere inside does so by place, but each time in the same way.
+        if gap > single:
+            raise PreflightError(
+                f"rows influence each other, or noise has a fixed seed: {twice}, each time again{blame}. {_NOISE}"
+            )
     if drawing:
-        raise PreflightError(f"f is not deterministic: evaluating it draws random numbers{_named(drawing)}. Differences of f would be noise")
+        raise PreflightError(f"f is not deterministic: evaluating it draws random numbers{_named(drawing)}. {_NOISE}")
     if changed:
         raise PreflightError(
-            f"evaluating f changes its state: {_paths(changed)} differ after one forward pass, so every row would see another f"
-            f"{_named(layers_holding(layers, changed))}. Keep state out of the forward pass, or check in inference mode"
+            f"evaluating f changes its state: {_paths(changed)} differ after one forward pass, so every row would see "
+            f"another f{_named(layers_holding(layers, changed))}. Keep state out of the forward pass, or check in "
+            "inference mode"
         )
-    alone = _values(objective, rows[:1])[0]
-    gap = _gap(together[0], alone)
+    alone = _values(objective, rows[1:2])[0]
+    gap = _gap(together[1], alone)
     if gap > limit:
-        again = [_values(objective, rows[:1])[0] for _ in range(4)]
-        if any(_gap(alone, other) > limit for other in again):
+        then = max((_values(objective, rows[1:2])[0] for _ in range(4)), key=lambda value: _gap(alone, value))
+        if _gap(alone, then) > limit:
+            blame = _guilty(layers, rows, random=True)
             raise PreflightError(
-                f"f is not deterministic: the same row gives {alone:.9g}, and then {max(again, key=lambda v: _gap(alone, v)):.9g}"
-                f"{_guilty(layers, rows, random=True)}. Differences of f would be noise"
+                f"f is not deterministic: the same row gives {alone:.9g}, and then {then:.9g}{blame}. {_NOISE}"
             )
-        if gap > single or _gap(together[0], _values(objective, rows[[0, 0, 0]])[0]) > limit:
+        if gap > single or _gap(together[1], _values(objective, rows[[1, 1, 1, 1]])[1]) > limit:
+            blame = _guilty(layers, rows, random=False)
             raise PreflightError(
-                f"rows influence each other: the same row gives {alone:.9g} alone and {together[0]:.9g} next to another row"
-                f"{_guilty(layers, rows, random=False)}. Perturbed rows cannot share a batch: normalise with stored statistics, "
-                "or pass the function per example with batched=False"
+                f"rows influence each other: the same row gives {alone:.9g} alone and {together[1]:.9g} next to "
+                f"another row{blame}. Perturbed rows cannot share a batch: normalise with stored statistics, or "
+                "pass the function per example with batched=False"
             )
     if objective.traced is not None:
         _passed.add(objective.traced)
@@ -119,7 +126,7 @@ def layers_of(f: Any) -> list[keras.Layer]:
 
 @contextlib.contextmanager
 def state_kept(f: Any) -> Iterator[None]:
-    """Put weights, moving statistics, counters and seed generators behind f back as they were, whatever happens inside."""
+    """Put weights, statistics, counters and seed generators behind f back as they were, whatever happens inside."""
     before = _State(layers_of(f))
     try:
         yield
@@ -128,7 +135,7 @@ def state_kept(f: Any) -> Iterator[None]:
 
 
 class _State:
-    """The variables of some layers as they were; one that nobody writes to shares its memory with what is kept of it."""
+    """Variables of layers as they were; one that nobody writes to shares its memory with what is kept of it."""
 
     def __init__(self, layers: Sequence[keras.Layer]) -> None:
         self._variables = list({id(v): v for layer in layers for v in layer.variables}.values())
@@ -154,13 +161,14 @@ def layers_holding(layers: Sequence[keras.Layer], variables: Sequence[Any]) -> l
 
 
 def _another(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A row that is not x: x reversed has the same values, in other places."""
-    other = x[:, ::-1]
+    """A row that is not x, nor alike in mean or variance, with values between those of x: f is likely defined there."""
+    other = (x[:, ::-1] + x.max()) / 2
     return other if (other != x).any() else x / 2 if x.any() else x + np.asarray(2.0**-8, x.dtype)
 
 
 def _of_a_library(f: Any) -> bool:
-    module = getattr(f, "__module__", None) or ""
+    # A library's method, like a model's call, still leads to its owner.
+    module = "" if isinstance(f, types.MethodType) else getattr(f, "__module__", None) or ""
     return module.split(".")[0] in ("keras", "tensorflow", "numpy", "builtins")
 
 
@@ -170,16 +178,18 @@ def _reached(f: Any) -> list[Any]:
         return [f.func, *f.args, *f.keywords.values()]
     if isinstance(f, types.MethodType):
         owner = f.__self__
-        return [f.__func__, owner, *getattr(owner, "__dict__", {}).values()]
+        return [f.__func__, owner, *({} if isinstance(owner, keras.Layer) else getattr(owner, "__dict__", {})).values()]
     if not isinstance(f, types.FunctionType):
         # An object with __call__, or what tf.function and functools.wraps make of a function.
-        return [*getattr(f, "__dict__", {}).values(), getattr(type(f), "__call__", None), getattr(f, "__wrapped__", None)]
+        return [*getattr(f, "__dict__", {}).values(), type(f).__call__, getattr(f, "__wrapped__", None)]
     cells = [cell.cell_contents for cell in f.__closure__ or () if _filled(cell)]
     return [*cells, *_globals_of(f.__code__, f.__globals__), getattr(f, "__wrapped__", None)]
 
 
 def _globals_of(code: types.CodeType, values: dict[str, Any]) -> list[Any]:
-    inner = [value for const in code.co_consts if isinstance(const, types.CodeType) for value in _globals_of(const, values)]
+    inner = [
+        value for const in code.co_consts if isinstance(const, types.CodeType) for value in _globals_of(const, values)
+    ]
     return [values[name] for name in code.co_names if name in values] + inner
 
 
@@ -209,7 +219,11 @@ def _unchanged(variable: Any, kept: tf.Tensor) -> bool:
 def _address(tensor: tf.Tensor) -> int:
     try:
         return int(np.asarray(memoryview(tensor)).ctypes.data)
-    except (BufferError, TypeError, ValueError):  # not in this process's memory, or a dtype that NumPy has no letter for
+    except (
+        BufferError,
+        TypeError,
+        ValueError,
+    ):  # not in this process's memory, or a dtype that NumPy has no letter for
         return id(tensor)
 
 
@@ -232,9 +246,15 @@ def _paths(variables: Sequence[Any]) -> str:
 
 def _guilty(layers: Sequence[keras.Layer], rows: npt.NDArray[Any], *, random: bool) -> str:
     """Name the first layer whose output for the first row is not the same; else those that might be."""
-    suspects = [one for one in _inside(layers) if (_draws(one) if random else isinstance(one, keras.layers.BatchNormalization))]
+    suspects = [
+        one for one in _inside(layers) if (_draws(one) if random else isinstance(one, keras.layers.BatchNormalization))
+    ]
     try:
-        first = _first_to_differ(layers[0], rows, random=random) if len(layers) == 1 and getattr(layers[0], "inputs", None) else None
+        first = (
+            _first_to_differ(layers[0], rows, random=random)
+            if len(layers) == 1 and getattr(layers[0], "inputs", None)
+            else None
+        )
     except Exception:  # f does not hand its rows to the model as they are, or a layer occurs twice: no naming, no harm
         first = None
     if first is None:
@@ -248,9 +268,9 @@ def _first_to_differ(model: keras.Model, rows: npt.NDArray[Any], *, random: bool
     inside = [layer for layer in model.layers if layer._inbound_nodes and tf.nest.flatten(layer.output)]
     probe = keras.Model(model.inputs, [tf.nest.flatten(layer.output)[0] for layer in inside])
     whole = tf.nest.flatten(probe(tf.constant(rows), training=False))
-    other = whole if random else tf.nest.flatten(probe(tf.constant(rows[:1]), training=False))
+    other = whole if random else tf.nest.flatten(probe(tf.constant(rows[1:2]), training=False))
     for layer, a, b in zip(inside, whole, other, strict=True):
-        first, second = a[0].numpy(), (a[1] if random else b[0]).numpy()
+        first, second = a[1].numpy(), (a[2] if random else b[0]).numpy()
         if not np.allclose(first, second, rtol=1e-6, atol=1e-6 * float(np.abs(first).max(initial=0.0))):
             return layer
     return None

@@ -12,11 +12,17 @@ from fdfast.judge import Judgement
 
 _SMALL_LOSS = 0.05  # -log p of a p of 0.95
 _SATURATED = (
-    "The loss at x is only {:.2g}: the usual cause is a saturated softmax, as {} cannot tell a probability near 1 from 1. A model that "
-    "returns logits, with from_logits=True, keeps more digits."
+    "The loss at x is only {:.2g}: the usual cause is a saturated softmax, as {} cannot tell a probability near 1 "
+    "from 1. Logits alone do not help, Keras finds them already; the loss log1p(sum exp(z_k - z_y)) over the other "
+    "classes keeps the digits."
 )
-_COARSE = "Likely causes: (a) mixed precision, (b) large terms that nearly cancel, as in a saturated or badly scaled layer."
-_NOT_NEAR = "None of them was checked near x: jitter is off, or the gradient is an array, which has no value there, or no smooth point was found."
+_COARSE = (
+    "Likely causes: (a) mixed precision, (b) large terms that nearly cancel, as in a saturated or badly scaled layer."
+)
+_NOT_NEAR = (
+    "None of them was checked near x: jitter is off, or the gradient is an array, which has no value there, or no "
+    "smooth point was found."
+)
 
 
 def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]:
@@ -26,7 +32,8 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]
     sentences = []
     if count[WRONG]:
         sentences.append(
-            f"{_tiles(count[WRONG])} of {total}: the gradient differs from the finite difference by more than the error bar and "
+            f"{_tiles(count[WRONG])} of {total}: the gradient differs from the finite difference by more than the "
+            "error bar and "
             "the tolerance allow, so the formula (or an operation's gradient) is wrong there."
         )
     kinked = found.kind == KINK
@@ -35,50 +42,63 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]
         near = int((kinked & found.near & (found.codes == AGREE)).sum())
         inside = int((kinked & found.between).sum())
         sentences.append(
-            f"{_tiles(kinks)} {'sits' if kinks == 1 else 'sit'} exactly on a kink at x (a ReLU at zero, or equal cells in a max pool): the "
-            "right and the left slope differ, autodiff returns one branch and a central difference the mean of both, so no step size makes "
+            f"{_tiles(kinks)} {'sits' if kinks == 1 else 'sit'} exactly on a kink at x (a ReLU at zero, or equal "
+            "cells in a max pool): the "
+            "right and the left slope differ, autodiff returns one branch and a central difference the mean of both, "
+            "so no step size makes "
             f"them agree. The gradient lies between the two slopes on {inside} of them. "
             + (f"{near} were checked at a generic point near x, where f is smooth." if near else _NOT_NEAR)
         )
     branch = int(found.branch.sum())
     if branch:
         sentences.append(
-            f"{_tiles(branch)}: the gradient differs from the finite difference at x, but agrees at the points near x. There autodiff "
+            f"{_tiles(branch)}: the gradient differs from the finite difference at x, but agrees at the points near "
+            "x. There autodiff "
             "takes a branch of several kinks that cancel; this is not counted as a fault, nor as agreement."
         )
     edge = int(found.edge.sum())
     if edge:
         near = int((found.edge & found.near & (found.codes == AGREE)).sum())
         sentences.append(
-            f"{_tiles(edge)} at the bounds: only one side of x can be looked at, and the slope there is not the gradient. A kink at x "
-            f"does that as well as a fault, so x does not decide; {near} agree at a generic point near x. bounds=None looks at both sides."
+            f"{_tiles(edge)} at the bounds: only one side of x can be looked at, and the slope there is not the "
+            "gradient. A kink at x "
+            f"does that as well as a fault, so x does not decide; {near} agree at a generic point near x. bounds=None "
+            "looks at both sides."
         )
     unresolved = int(((found.codes == UNRESOLVED) & ~found.edge).sum())
     if unresolved:
         sentences.append(
             f"{_tiles(unresolved)} stayed unresolved: the error bar is wider than the tolerance at every step tried. "
-            f"The measured rounding noise of f is {found.noise.max():.1e}; remedies: (a) precision='float64', (b) a larger rtol, "
+            f"The measured rounding noise of f is {found.noise.max():.1e}; remedies: (a) precision='float64', (b) a "
+            "larger rtol, "
             "(c) a point x further from kinks."
         )
     if not (np.any(found.numeric[np.isfinite(found.numeric)]) or np.any(found.analytic)):
         sentences.append(
-            "Every derivative is exactly zero on both sides, so nothing was checked: the loss is saturated or clipped at x, or does "
+            "Every derivative is exactly zero on both sides, so nothing was checked: the loss is saturated or clipped "
+            "at x, or does "
             "not depend on x. Check at a point where it does."
         )
     elif count[WRONG] and not (np.any(found.analytic) or np.any(found.checked_analytic)):
         sentences.append(
-            "The gradient is zero everywhere, the finite difference is not. If it is autodiff's: TensorFlow sees no path from x to the "
+            "The gradient is zero everywhere, the finite difference is not. If it is autodiff's: TensorFlow sees no "
+            "path from x to the "
             "loss (a stop_gradient, a rounding, an integer cast or NumPy code in between)."
         )
     elif not count[WRONG] and count[AGREE] < coverage * total:
-        sentences.append(f"Only {100 * count[AGREE] / total:.2f} % of the tiles could be checked, {100 * coverage:g} % were asked for.")
+        sentences.append(
+            f"Only {100 * count[AGREE] / total:.2f} % of the tiles could be checked, {100 * coverage:g} % were asked "
+            "for."
+        )
     figure = deployed_figure(found)
     if figure is not None and figure["digits"] < 4:
         loss = float(np.median(found.base))
         sentences.append(
-            f"The gradient as deployed, in {figure['dtype']}, keeps about {figure['digits']:.1f} digits here (median relative error "
-            f"{figure['median_rel_error']:.1e} against float64). That is rounding, not a wrong formula: the formula is judged in float64. "
-            + (_SATURATED.format(loss, figure['dtype']) if abs(loss) < _SMALL_LOSS else _COARSE)
+            f"The gradient as deployed, in {figure['dtype']}, keeps about {figure['digits']:.1f} digits here (median "
+            "relative error "
+            f"{figure['median_rel_error']:.1e} against float64). That is rounding, not a wrong formula: the formula "
+            "is judged in float64. "
+            + (_SATURATED.format(loss, figure["dtype"]) if abs(loss) < _SMALL_LOSS else _COARSE)
         )
     return [*sentences, *(note[0].upper() + note[1:] + "." for note in notes)]
 
@@ -91,7 +111,8 @@ def selftest_figure(found: Judgement) -> tuple[str | None, bool]:
     if seen == planted:
         return f"A 1 % error planted on one tile of each example was found in {seen} of {planted}.", True
     return (
-        f"A 1 % error planted on one tile of each example was found in only {seen} of {planted}: this run could not have seen such a "
+        f"A 1 % error planted on one tile of each example was found in only {seen} of {planted}: this run could not "
+        "have seen such a "
         "fault, so it proves less than it seems."
     ), False
 

@@ -123,7 +123,7 @@ def plan_steps(points: Floats, tiling: Tiling, h: StepLike = "auto", bounds: Bou
     if isinstance(h, str):
         peak = largest.max(axis=1, keepdims=True)
         scale = np.maximum(largest, np.where(peak > 0, np.minimum(1.0, peak), 1.0))
-        steps = auto_step(points.dtype) * 2.0 ** np.round(np.log2(scale))
+        steps = np.asarray(auto_step(points.dtype) * 2.0 ** np.round(np.log2(scale)), np.float64)
     else:
         steps = np.full(largest.shape, float(h))
     scheme = np.zeros(steps.shape, np.int8)

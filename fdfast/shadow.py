@@ -8,7 +8,7 @@ import re
 import textwrap
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,7 +112,8 @@ def _match(model: keras.Model, twin: keras.Model) -> list[tuple[tf.Variable, tf.
         raise NoShadow(f"the float64 copy of {model.name!r} has other weights than the model")
     narrow = [w.path for w in ours if str(w.dtype) in _FLOATS]
     if narrow:
-        raise NoShadow(f"layers of {model.name!r} insist on their own dtype: {', '.join(narrow[:3])} stay below float64")
+        named = ", ".join(narrow[:3])
+        raise NoShadow(f"layers of {model.name!r} insist on their own dtype: {named} stay below float64")
     return [(a.value, b.value) for a, b in zip(ours, theirs, strict=True)]
 
 
@@ -123,7 +124,8 @@ def _compare(model: keras.Model, original: Any, twin_output: Any) -> None:
         a64 = tf.cast(a, tf.float64).numpy()
         # Rounding of a deep float32 or float16 forward pass; another function differs by far more.
         limit = min(0.5, 1e4 * (2.0**-7 if a.dtype == tf.bfloat16 else float(np.finfo(a.dtype.as_numpy_dtype).eps)))
-        if not np.allclose(a64, b.numpy(), rtol=limit, atol=limit * max(1.0, np.nanmax(np.abs(a64))), equal_nan=True):
+        scale = np.abs(a64[np.isfinite(a64)]).max(initial=1.0)
+        if not np.allclose(a64, b.numpy(), rtol=limit, atol=limit * scale, equal_nan=True):
             raise NoShadow(
                 f"the float64 copy of {model.name!r} computes another function than the model: a layer keeps state "
                 "outside its weights or its configuration"
@@ -148,9 +150,7 @@ def _in_float64(config: Any, owner: Any, known: dict[str, Any]) -> Any:
         config = {**config, "config": inner}
     out = {key: _in_float64(value, owner, known) for key, value in config.items()}
     dtype = config.get("dtype")
-    if isinstance(dtype, str) and dtype in _FLOATS:
-        out["dtype"] = "float64"
-    elif isinstance(dtype, dict) and dtype.get("config", {}).get("name") in _FLOATS:
+    if str(dtype.get("config", {}).get("name") if isinstance(dtype, dict) else dtype) in _FLOATS:
         out["dtype"] = "float64"
     return out
 

@@ -47,8 +47,8 @@ class Stencil:
 
     @property
     def bent(self) -> Bool:
-        """Where truncation or a kink shows above the noise, or f is not finite at a row."""
-        return ~(self.bend <= 2 * SIGMAS * self.noise)
+        """Where f is not finite, or bends more than noise alone does once in 3,000."""
+        return ~(self.bend <= 4 * SIGMAS * self.noise)
 
 
 def stencil(delta: Float64, moved: Float64, sigma: Float64) -> Stencil:
@@ -67,13 +67,14 @@ def stencil(delta: Float64, moved: Float64, sigma: Float64) -> Stencil:
     for every u, so that truncation of the other sign leaves it covered: a kink near the point widens the bar and
     never biases the value unseen.
 
-    On one side the weight of D2 - D1 is 3/5, and with t1, t2 the third differences of f at 0, h/2, h, 3h/2, 2h, over h/2,
+    On one side the weight of D2 - D1 is 3/5, and with t1, t2 the third differences of f at 0, h/2, h, 3h/2, 2h, over
+    h/2,
 
         bend  = 2 |t1| + |t2|
 
-    A kink at v h/2, v in [0, 4], gives (|t1|, |t2|) = K (v, 0), K (|2v-3|, v-1), K (3-v, |2v-5|), K (0, 4-v) in the four
-    intervals, and an error of `value` of at most K |1 - 1.7 v|, K (1.4 - 0.72 v), K (0.12 v - 0.2), K 0.15 (4-v): covered from
-    v = 0.28 on. Nearer than that, all rows lie beyond the kink, and `value` is the slope there.
+    A kink at v h/2, v in [0, 4], gives (|t1|, |t2|) = K (v, 0), K (|2v-3|, v-1), K (3-v, |2v-5|), K (0, 4-v) in the
+    four intervals, and an error of `value` of K |1 - 1.68v|, K |1.4 - 0.72v|, K |0.2 - 0.12v|, K 0.15 (4-v): covered
+    from v = 0.28 on. Nearer than that, nearly all of the rows lie beyond the kink, and `value` is the slope there.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ def stencil(delta: Float64, moved: Float64, sigma: Float64) -> Stencil:
         same = shift <= 0.1 * np.abs(jump) + 4 * SIGMAS * sigma / h
         error = SIGMAS * noise + bend
     error = np.where(np.isfinite(value) & np.isfinite(error), error, np.inf)
-    return Stencil(value, error, right, left, bend, noise, central & clear & same)
+    return Stencil(value, error, right, left, bend, noise, central & clear & same & np.isfinite(error))
 
 
 def third_differences(delta: Float64, moved: Float64) -> Float64:
@@ -151,8 +152,13 @@ class Search:
         self._converging = np.zeros(count, bool)
 
     def undecided(self, target: Float64) -> Bool:
-        """Tiles with a bar wider than `target` that are not known to sit on a kink."""
-        return ~(self.best.error <= target) & ~self.best.jump
+        """Tiles with a bar wider than `target` that are not known to sit on a kink, and along which f moves.
+
+        Where it does not, a larger step would only find what lies beyond, such as the next kink.
+        """
+        still = (self.best.right == 0) & (self.best.left == 0) & (self.best.bend == 0)
+        open_: Bool = ~(self.best.error <= target) & ~self.best.jump & ~still
+        return open_
 
     def next(self, floor: Float64, ceiling: Float64) -> Float64:
         """Multiple of the first step to try next; NaN where nothing is left to try."""
@@ -160,7 +166,8 @@ class Search:
         down = np.where(np.isfinite(self.best.error), _LADDER, _LADDER**2)
         with np.errstate(all="ignore"):
             middle = 2.0 ** np.round(np.log2(self._noisy * self._bent) / 2)
-            scale = np.where(self._noisy == 0, self._bent / down, np.where(self._bent == np.inf, self._noisy * _LADDER, middle))
+            scale = np.where(self._bent == np.inf, self._noisy * _LADDER, middle)
+            scale = np.where(self._noisy == 0, self._bent / down, scale)
             scale = np.clip(scale, 2.0 ** np.ceil(np.log2(floor)), 2.0 ** np.floor(np.log2(ceiling)))
         return np.where((scale > self._noisy) & (scale < self._bent), scale, np.nan)
 
@@ -181,7 +188,6 @@ class Search:
 
     def smooth(self, target: Float64) -> Bool:
         """Where the bar is narrow enough, or what is left of it is noise or goes away with the step."""
-        narrow = self.best.error <= target
-        quiet = self.best.bend <= 4 * SIGMAS * self.best.noise
-        known: Bool = narrow | (np.isfinite(self.best.error) & ~self.best.jump & (quiet | self._converging))
-        return known
+        known = np.isfinite(self.best.error) & ~self.best.jump & (~self.best.bent | self._converging)
+        smooth: Bool = known | (self.best.error <= target)
+        return smooth

@@ -102,10 +102,12 @@ class BatchEngine:
         delta = values[count:] - base[pairs.point, None]
         return Differences(delta, moved[count:], base, 2 * len(point))
 
-    def _evaluate(self, points: npt.NDArray[Any], example: npt.NDArray[np.int32], pairs: Pairs) -> tuple[Float64, Float64]:
+    def _evaluate(
+        self, points: npt.NDArray[Any], example: npt.NDArray[np.int32], pairs: Pairs
+    ) -> tuple[Float64, Float64]:
         values = np.empty((len(pairs), 2))
         moved = np.empty((len(pairs), 2))
-        objective, chunking = self._objective, self._chunking
+        chunking = self._chunking
         rows_of = self._rows(points)
         limit = self._block_limit()
         done = 0
@@ -150,7 +152,8 @@ class BatchEngine:
                 if chunk <= 2:
                     raise MemoryError("f ran out of memory on a single pair of rows") from error
                 smaller = self._chunking.halve(chunk)
-                warnings.warn(f"out of memory with {chunk} rows at a time; going on with {smaller}", RuntimeWarning, stacklevel=2)
+                message = f"out of memory with {chunk} rows at a time; going on with {smaller}"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
                 self._max_rows = chunk = smaller
 
     def _rows(self, points: npt.NDArray[Any]) -> Callable[[Pairs, Float64], Any]:
@@ -169,7 +172,8 @@ class BatchEngine:
 
     def _raise_vanishing(self, points: npt.NDArray[Any], part: Pairs, row: int) -> None:
         pair, side = divmod(row, 2)
-        members = self._tiling.members[self._tiling.offsets[part.tile[pair]] : self._tiling.offsets[part.tile[pair] + 1]]
+        start, stop = self._tiling.offsets[part.tile[pair] : part.tile[pair] + 2]
+        members = self._tiling.members[start:stop]
         x = points[part.point[pair]]
         h = x.dtype.type(part.step[pair, side])
         flat = int(members[np.flatnonzero(x[members] + h == x[members])[0]])
@@ -188,7 +192,7 @@ class RowBuffer:
         self._held_tile = np.empty(0, np.int64)
 
     def fill(self, pairs: Pairs, moved: Float64) -> tuple[npt.NDArray[Any], int]:
-        """Write the rows of `pairs`; returns them, shape (2 pairs, *shape), and the first row that did not move or -1."""
+        """Write the rows of `pairs`; returns them, (2 pairs, *shape), and the first row that did not move or -1."""
         count = len(pairs)
         if 2 * count > len(self._rows):
             self._rows = _core.aligned_empty((2 * count, self._tiling.size), self._points.dtype)
