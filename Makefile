@@ -24,7 +24,7 @@ demo: build
 	$(BIN)/fdfast demo
 
 test: build
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 bench: build
 	$(BIN)/python -m bench

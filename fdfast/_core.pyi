@@ -11,9 +11,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: Literal["float32"]) -> npt.NDAr
 @overload
 def aligned_empty(shape: tuple[int, ...], dtype: Literal["float64"]) -> npt.NDArray[np.float64]: ...
 @overload
-def aligned_empty(
-    shape: tuple[int, ...], dtype: str | np.dtype[Any] | type[np.floating[Any]]
-) -> npt.NDArray[Any]: ...
+def aligned_empty(shape: tuple[int, ...], dtype: str | np.dtype[Any] | type[np.floating[Any]]) -> npt.NDArray[Any]: ...
 def fill_rows(
     x: npt.NDArray[np.float32] | npt.NDArray[np.float64],
     offsets: npt.NDArray[np.int64],

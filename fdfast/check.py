@@ -440,16 +440,18 @@ def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:
         return None
     if callable(analytic):
 
-        def call(points: npt.NDArray[Any]) -> Float64:
-            given = points.reshape(-1, *problem.shape)
+        def call(points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            # A function of the batch may hold one target per example, so it always gets all of them.
+            whole = problem.points.copy()
+            whole[group] = points
+            given = whole.reshape(-1, *problem.shape)
             found = np.asarray(analytic(given if problem.batched else given[0]))
-            # The dtype tells how far the result is rounded; what is not a float counts as exact.
-            found = found.astype(np.float64 if found.dtype.kind in "iub" else max(found.dtype, np.dtype(np.float32)))
             if found.size != given.size:
                 raise ValueError(
                     f"analytic returned shape {found.shape}; it must return the shape of x, {problem.x.shape}"
                 )
-            return found.reshape(given.shape)
+            # The dtype tells how far the result is rounded.
+            return found.astype(np.promote_types(found.dtype, np.float32)).reshape(given.shape)[group]
 
         return call
     array = as_floats(analytic, "analytic")

@@ -81,10 +81,11 @@ def compare(
         gap = np.abs(fd - analytic)
         largest = np.fmax.reduce(np.abs(analytic), axis=1, keepdims=True)
         largest = np.where(np.isfinite(largest), largest, 0.0)
-        floor = (64 * eps + loss_of_digits) * largest if atol is None else atol
+        either = np.fmax(largest, estimate.scale[:, None])
+        floor = 64 * eps * largest + loss_of_digits * either if atol is None else atol
         tolerance = rtol * size + floor
-        wide = rtol * size + (rtol / 100 * np.fmax(largest, estimate.scale[:, None]) if atol is None else atol)
-        blur = bar + loss_of_digits * largest
+        wide = rtol * size + (rtol / 100 * either if atol is None else atol)
+        blur = bar + loss_of_digits * either
         wrong = (gap > bar + tolerance) | (np.isfinite(fd) & ~np.isfinite(analytic))
         detectable = (bar + tolerance) / np.abs(analytic)
     # f does not move and the gradient says so: a dead unit, however noisy f may be elsewhere.
@@ -108,7 +109,8 @@ def cancellation(base: Float64, eps: float) -> Float64:
     eps : float
     """
     with np.errstate(all="ignore"):
-        return np.minimum(4 * eps / -np.expm1(-np.maximum(base, 0.0)), 1.0)[:, None]
+        lost: Float64 = 4 * eps / -np.expm1(-np.maximum(base, np.finfo(float).tiny))
+    return lost[:, None]
 
 
 def error_summary(fd: Float64, ad: Float64) -> dict[str, Any]:

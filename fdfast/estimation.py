@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.engines.pairs import Differences, Pairs
-from fdfast.noise import LINES, any_tiles, deviation, last_place, lines, moves, pool
+from fdfast.noise import LINES, any_tiles, deviation, last_place, lines, moves, pool, quietest
 from fdfast.scheme import CENTRAL, SCHEMES, Steps, auto_step, plan_steps, three_point
 from fdfast.stencil import Search, stencil, third_differences
 from fdfast.tiling import Tiling
@@ -21,6 +21,8 @@ Bool = npt.NDArray[np.bool_]
 
 SMOOTH, KINK, UNRESOLVED = 0, 1, 2
 KINDS = ("smooth", "kink", "unresolved")
+# Noise above so many units in the last place of f is measured again, on lines as short as this.
+_LOUD, _SHORT = 256.0, 2.0**-8
 _ROUNDS = 4
 # The smaller step of each scheme, in units of its offsets. On one side 3h/2, since h has been looked at already.
 _FINE = np.array([(0.5, 0.5) if scheme is CENTRAL else (0.5, 0.75) for scheme in SCHEMES])
@@ -126,7 +128,7 @@ def estimate_tiles(
     rtol: float = 1e-4,
     wanted: Bool | None = None,
     refine: bool = True,
-    reach: float = np.inf,
+    reach: npt.ArrayLike = np.inf,
     seed: int = 0,
 ) -> Estimate:
     """Estimate the derivative along tiles from f at x, x +- h and x +- h/2, and at further steps where needed.
@@ -143,7 +145,7 @@ def estimate_tiles(
         Tiles to look at; the others come back as NaN and unresolved.
     refine : bool
         False stops after the first two steps.
-    reach : float
+    reach : float or ndarray of float, shape (examples,)
         Largest step, in the units of x. Several kinks within one step can cancel and stay unseen, so where they are
         known to lie close, as after `jitter` has split ties, steps must be shorter than their distance.
     seed : int
@@ -151,7 +153,8 @@ def estimate_tiles(
     """
     count = len(points)
     shape = (count, tiling.tiles)
-    steps = replace(steps, h=np.minimum(steps.h, 2.0 ** np.floor(np.log2(reach))))
+    longest = np.broadcast_to(np.reshape(np.asarray(reach, np.float64), (-1, 1)), shape)
+    steps = replace(steps, h=np.minimum(steps.h, 2.0 ** np.floor(np.log2(longest))))
     chosen = np.ones(shape, bool) if wanted is None else wanted
     example, tile = np.nonzero(chosen)
     where, at = _points(points, steps, example, tile)
@@ -175,6 +178,13 @@ def estimate_tiles(
         found = engine.differences(where, owner, _elsewhere(silent, fourth, rng, where, points, steps, tiling))
         along[silent] = deviation(found.delta, place[silent])
         evaluations += found.evaluations
+    loud = np.flatnonzero(along > _LOUD * place)
+    if loud.size and _SHORT * steps.h[loud].min() > 64 * np.spacing(np.abs(where).max()):
+        # Steps of f, as of a rounded activation, are noise only along a line that is long enough to cross them.
+        near = lines(_live_tiles(loud, fourth, rng)[0], loud, steps, _SHORT)
+        found = engine.differences(where, owner, near)
+        along[loud] = quietest(along[loud], deviation(found.delta, place[loud]), base[loud], points.dtype)
+        evaluations += found.evaluations
     noise = pool(along, fourth, base, points.dtype)
     sigma = noise[example]
     search = Search(stencil(delta, moved, sigma))
@@ -185,7 +195,7 @@ def estimate_tiles(
             break
         scale = np.full(len(tile), np.nan)
         floor, ceiling = _range(where, points, steps, tiling, at, example, tile)
-        scale[which] = search.next(floor, np.minimum(ceiling, reach / steps.h[example, tile]))[which]
+        scale[which] = search.next(floor, np.minimum(ceiling, (longest / steps.h)[example, tile]))[which]
         which = np.flatnonzero(np.isfinite(scale))
         if not which.size:
             break
@@ -272,18 +282,25 @@ def _elsewhere(
     examples: Int64, fourth: Float64, rng: np.random.Generator, where: Any, points: Any, steps: Steps, tiling: Tiling
 ) -> Pairs:
     """Lines for examples where f did not move along the first ones: along tiles where it moved, or else further out."""
-    tile = any_tiles(len(examples), tiling.tiles, rng)
+    tile, alive = _live_tiles(examples, fourth, rng)
     further = np.ones(tile.shape)
-    share = rng.random(LINES)
     for i, example in enumerate(examples):
-        live = np.flatnonzero(np.isfinite(fourth[example]))
-        if live.size:
-            tile[i] = live[(share * live.size).astype(np.int64)]
-        else:
+        if not alive[i]:
             who = np.repeat(example, LINES)
             at = _points(points, steps, who, tile[i])[1]
             further[i] = np.clip(_range(where, points, steps, tiling, at, who, tile[i])[1], 1, 16)
     return lines(tile, examples, steps, further)
+
+
+def _live_tiles(examples: Int64, fourth: Float64, rng: np.random.Generator) -> tuple[Int64, Bool]:
+    """Tiles for lines, shape (examples, LINES), of those along which f moves; and whether there are any."""
+    tile = any_tiles(len(examples), fourth.shape[1], rng)
+    alive = np.isfinite(fourth[examples]).sum(axis=1) > 0
+    share = rng.random(LINES)
+    for i in np.flatnonzero(alive):
+        live = np.flatnonzero(np.isfinite(fourth[examples[i]]))
+        tile[i] = live[(share * live.size).astype(np.int64)]
+    return tile, alive
 
 
 def _two_steps(steps: Steps, at: Int64, example: Int64, tile: Int64, which: Int64, scale: Float64 | float) -> Pairs:

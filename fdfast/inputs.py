@@ -27,7 +27,7 @@ def as_floats(x: Any, name: str = "x") -> npt.NDArray[Any]:
         )
     if array.dtype.kind == "c":
         raise TypeError(f"{name} is complex; pass real and imaginary parts as an extra axis")
-    if array.dtype.name == "bfloat16" or array.dtype == np.float16:
+    if array.dtype.name == "bfloat16" or (array.dtype.kind == "f" and array.dtype.itemsize == 2):
         array = array.astype(np.float32)
     if array.dtype.kind != "f":
         raise TypeError(f"{name} must be an array of floats, got dtype {array.dtype}")
@@ -49,7 +49,8 @@ def as_floats(x: Any, name: str = "x") -> npt.NDArray[Any]:
 
 def as_points(array: npt.NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Lay examples out as C-contiguous rows, shape (examples, size), without touching the original."""
-    return np.ascontiguousarray(array.reshape(-1, math.prod(shape)), dtype)
+    rows = array.reshape(-1, math.prod(shape))
+    return np.require(rows, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
 def grain(array: npt.NDArray[Any]) -> float:

@@ -119,6 +119,19 @@ def pool(along: Float64, fourth: Float64, base: Float64, dtype: Any) -> Float64:
     return pooled
 
 
+def quietest(far: Float64, near: Float64, base: Float64, dtype: Any) -> Float64:
+    """Noise of long and short lines together, shape (examples,): the smaller of the two.
+
+    Where f stands still on the short line it moves in steps. Small ones are its rounding, perhaps of terms much larger
+    than f itself, and remain; steps of more than 2^30 units in the last place of 1 are f's own, as of a rounded
+    activation.
+    """
+    unit = last_place(np.maximum(np.abs(base), 1.0), dtype)
+    own = np.isnan(near) & (far > 2.0**30 * unit)
+    smaller: Float64 = np.fmin(far, np.where(own, unit, near))
+    return smaller
+
+
 def noise_of_line(values: Float64) -> Float64:
     """Standard deviation of the noise in values of a smooth function on a fine, even line.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
 import keras
@@ -73,7 +74,12 @@ class RowFunction:
     """
 
     def __init__(
-        self, of_rows: RowValues, shape: tuple[int, ...], dtype: np.dtype[Any], context: Any, sharp: RowValues | None = None
+        self,
+        of_rows: RowValues,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        context: Any,
+        sharp: RowValues | None = None,
     ) -> None:
         rows = tf.TensorSpec([None, *shape], dtype)
         index = tf.TensorSpec([None], tf.int32)
@@ -83,6 +89,7 @@ class RowFunction:
         self.is_sharp = sharp is not None
         self.dtype = dtype
         self.row_bytes = 0
+        self._unfused = False
         spec = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), context)
         self._forward = tf.function(self._values, input_signature=[rows, index, number, spec])
         self._backward = tf.function(self._gradient, input_signature=[rows, index, number, spec])
@@ -105,8 +112,13 @@ class RowFunction:
             # Ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models.
             function.get_concrete_function()
         try:
-            return function(*arguments)
+            with _unfused() if self._unfused else contextlib.nullcontext():
+                return function(*arguments)
         except tf.errors.InvalidArgumentError as error:
+            if "_Fused" in str(error) and not self._unfused:
+                # Grappler fuses some float64 graphs into operations that have no float64 kernel.
+                self._unfused = True
+                return self._call(function, *arguments)
             if _ONE_EACH not in str(error):
                 raise
             raise ValueError(f"{_ONE_EACH}; the number of values differs from the number of rows") from None
@@ -123,7 +135,9 @@ class RowFunction:
             )
         if rank is not None and rank > 1:
             if any(n != 1 for n in values.shape[1:]):
-                raise ValueError(f"f returns shape {tuple(values.shape)}; it must return one value per row, shape (rows,)")
+                raise ValueError(
+                    f"f returns shape {tuple(values.shape)}; it must return one value per row, shape (rows,)"
+                )
             values = tf.reshape(values, [-1])
         tf.debugging.assert_equal(tf.shape(values)[0], tf.shape(rows)[0], _ONE_EACH)
         return values
@@ -160,6 +174,17 @@ class RowFunction:
 
         shape = tuple(rows.shape[1:])
         return self._loop(rows, chunk, body, tf.float64, shape)
+
+
+@contextlib.contextmanager
+def _unfused() -> Iterator[None]:
+    """Keep Grappler from fusing operations; the option is put back as it was."""
+    before = tf.config.optimizer.get_experimental_options().get("remapping", True)
+    tf.config.optimizer.set_experimental_options({"remapping": False})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"remapping": before})
 
 
 class TracedObjective:
@@ -231,7 +256,16 @@ class LoopObjective:
     traced = None
     model = None
 
-    def __init__(self, f: Callable[..., Any], kwargs: dict[str, Any], shape: tuple[int, ...], dtype: np.dtype[Any], *, batched: bool, tensors: bool) -> None:
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        kwargs: dict[str, Any],
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        *,
+        batched: bool,
+        tensors: bool,
+    ) -> None:
         self._f = f
         self._kwargs = kwargs
         self._batched = batched
@@ -240,7 +274,14 @@ class LoopObjective:
         self.dtype = dtype
         self.row_bytes = 2 * math.prod(shape) * dtype.itemsize
         name = getattr(f, "__name__", type(f).__name__)
-        self.notes = [] if batched else [f"{name} takes one example at a time, so it was called in a loop, once per row; batched=True evaluates all rows at once"]
+        self.notes = (
+            []
+            if batched
+            else [
+                f"{name} takes one example at a time, so it was called in a loop, once per row; batched=True "
+                "evaluates all rows at once"
+            ]
+        )
 
     def select(self, examples: Any) -> LoopObjective:
         """Return the same objective for some of the examples: a callable has but one."""
@@ -259,14 +300,20 @@ class LoopObjective:
         if values.shape == (len(rows), 1):
             values = values[:, 0]
         if values.shape != (len(rows),):
-            raise ValueError(f"with batched=True f must return one value per row, shape ({len(rows)},); it returned shape {values.shape}")
+            raise ValueError(
+                f"with batched=True f must return one value per row, shape ({len(rows)},); it returned shape "
+                f"{values.shape}"
+            )
         return values
 
     def _scalar(self, row: Array) -> float:
         # f gets a copy: it may keep or change what it is given.
         value = np.asarray(self._f(tf.constant(row) if self._tensors else row.copy(), **self._kwargs))
         if value.size != 1:
-            raise ValueError(f"f must return a scalar for one x of shape {self.shape}; it returned shape {value.shape}. For a function of rows pass batched=True")
+            raise ValueError(
+                f"f must return a scalar for one x of shape {self.shape}; it returned shape {value.shape}. For a "
+                "function of rows pass batched=True"
+            )
         return float(value.reshape(()))
 
     def gradient(self, points: Array) -> Float64 | None:
@@ -279,7 +326,9 @@ class LoopObjective:
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 value = self._f(x, **self._kwargs)
-            found.append(tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO).numpy().astype(np.float64))
+            found.append(
+                tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO).numpy().astype(np.float64)
+            )
         return np.stack(found)
 
     def deployed_gradient(self, points: Array) -> tuple[Float64, np.dtype[Any]] | None:
@@ -355,29 +404,43 @@ def model_objective(
             evaluated = shadow_of(model, shape).model
         except NoShadow as error:
             if precision == "float64":
-                raise ValueError(f"precision='float64' needs a float64 copy of the model: {error}. precision='float32' uses the model as it is") from None
+                raise ValueError(
+                    f"precision='float64' needs a float64 copy of the model: {error}. precision='float32' uses the "
+                    "model as it is"
+                ) from None
             notes.append(f"evaluated in {model.compute_dtype}, because {error}")
     if model.compute_dtype not in ("float32", "float64"):
-        notes.append(f"the model computes in {model.compute_dtype}; rows are built in {own.name if evaluated is model else 'float64'}")
+        notes.append(
+            f"the model computes in {model.compute_dtype}; rows are built in "
+            f"{own.name if evaluated is model else 'float64'}"
+        )
     dtype = own if evaluated is model else np.dtype(np.float64)
     output = _output_shape(evaluated, shape, dtype)
     targets = check_targets(y, resolved, output, examples, batched)
     if targets.dtype.kind == "f" or resolved.kind == "dense":
         targets = targets.astype(np.float64)
     context = tf.constant(targets)
-    sharp = resolved.sharp if dtype == np.float64 and resolved.sharp is not None and one_hot(targets, resolved) else None
+    sharp = (
+        resolved.sharp if dtype == np.float64 and resolved.sharp is not None and one_hot(targets, resolved) else None
+    )
     loss_key = resolved.key if _hashable(resolved.key) else id(resolved.key)
     key = (loss_key, shape, _specs(context), structure_of(model))
     traced = _trace(
         model,
         (*key, dtype.name, sharp is not None),
         lambda: RowFunction(
-            _model_rows(evaluated, resolved.of_rows), shape, dtype, context, _model_rows(evaluated, sharp) if sharp else None
+            _model_rows(evaluated, resolved.of_rows),
+            shape,
+            dtype,
+            context,
+            _model_rows(evaluated, sharp) if sharp else None,
         ),
     )
     deployed = None
     if evaluated is not model:
-        deployed = _trace(model, (*key, own.name), lambda: RowFunction(_model_rows(model, resolved.of_rows), shape, own, context))
+        deployed = _trace(
+            model, (*key, own.name), lambda: RowFunction(_model_rows(model, resolved.of_rows), shape, own, context)
+        )
     if not traced.row_bytes:
         traced.row_bytes = _row_bytes(evaluated, shape, dtype)
     return TracedObjective(traced, context, shape, traced.row_bytes, notes, deployed, evaluated, resolved)
@@ -420,16 +483,25 @@ def _hashable(key: object) -> bool:
 def _check_inputs(model: keras.Model, shape: tuple[int, ...]) -> None:
     inputs = getattr(model, "inputs", None)
     if inputs and len(inputs) != 1:
-        raise TypeError(f"{model.name!r} has {len(inputs)} inputs; only models with one input are supported: wrap it in a callable that fixes the others")
+        raise TypeError(
+            f"{model.name!r} has {len(inputs)} inputs; only models with one input are supported: wrap it in a "
+            "callable that fixes the others"
+        )
     if not inputs:
         return
     if not tf.as_dtype(inputs[0].dtype).is_floating:
-        raise TypeError(f"{model.name!r} takes {inputs[0].dtype} input, which has no derivative: check from the first floating-point layer on")
+        raise TypeError(
+            f"{model.name!r} takes {inputs[0].dtype} input, which has no derivative: check from the first "
+            "floating-point layer on"
+        )
     wanted = tuple(inputs[0].shape[1:])
     if len(wanted) != len(shape) or any(w is not None and w != n for w, n in zip(wanted, shape, strict=True)):
         raise ValueError(f"x has shape {shape} per example; {model.name!r} takes {wanted}")
     if inputs[0].shape[0] is not None:
-        raise ValueError(f"{model.name!r} is built for batches of {inputs[0].shape[0]}; build it without batch_size, rows come in any number")
+        raise ValueError(
+            f"{model.name!r} is built for batches of {inputs[0].shape[0]}; build it without batch_size, rows come "
+            "in any number"
+        )
 
 
 def _output_shape(model: keras.Model, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int | None, ...]:
@@ -437,10 +509,14 @@ def _output_shape(model: keras.Model, shape: tuple[int, ...], dtype: np.dtype[An
     if known is None or None in known[1:]:
         output = model(tf.zeros((1, *shape), dtype), training=False)
         if not tf.is_tensor(output):
-            raise TypeError(f"{model.name!r} returns {type(output).__name__}; only models with one output tensor are supported")
+            raise TypeError(
+                f"{model.name!r} returns {type(output).__name__}; only models with one output tensor are supported"
+            )
         known = tuple(output.shape)
     if not isinstance(known, tuple):
-        raise TypeError(f"{model.name!r} has several outputs; only models with one output are supported: pick one with keras.Model")
+        raise TypeError(
+            f"{model.name!r} has several outputs; only models with one output are supported: pick one with keras.Model"
+        )
     return tuple(known[1:])
 
 

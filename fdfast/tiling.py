@@ -68,7 +68,7 @@ class Tiling:
         ndarray of float64, shape (..., tiles)
         """
         values = np.asarray(values, np.float64)
-        flat = values.reshape(*values.shape[: values.ndim - len(self.shape)], self.size)
+        flat = values.reshape((*values.shape[: values.ndim - len(self.shape)], self.size))
         by_tile: npt.NDArray[np.float64] = flat[..., self.members]
         if self.tiles == self.size:
             return by_tile
@@ -93,11 +93,11 @@ class Tiling:
         share = values / self.counts if reduction == "mean" else values
         flat = np.empty((*values.shape[:-1], self.size))
         flat[..., self.members] = np.repeat(share, self.counts, axis=-1)
-        return flat.reshape(*values.shape[:-1], *self.shape)
+        return flat.reshape((*values.shape[:-1], *self.shape))
 
     def on_grid(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """View per-tile values (..., tiles) as (..., *grid)."""
-        return values.reshape(*values.shape[:-1], *self.grid)
+        return values.reshape((*values.shape[:-1], *self.grid))
 
     def where(self, tile: int) -> tuple[int, ...]:
         """Index, along each axis of `shape`, of the first element of a tile."""

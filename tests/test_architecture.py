@@ -15,7 +15,9 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
     if path.stem not in ("__init__", "__main__")
 }
-WHITE_BOX = {"differences", "pushed"} | {f"rules.{name}" for name in ("elementwise", "linear", "pooling", "merging", "losses")}
+WHITE_BOX = {"differences", "pushed"} | {
+    f"rules.{name}" for name in ("elementwise", "linear", "pooling", "merging", "losses")
+}
 HEAVY_AT_TOP = {
     "tensorflow": {"losses", "shadow", "objective", "preflight", "engines.device", *WHITE_BOX},
     "keras": {"losses", "shadow", "objective", "preflight", *WHITE_BOX},

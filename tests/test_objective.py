@@ -483,6 +483,6 @@ def test_precision_that_cannot_be_had():
     assert (found.model is model, found.dtype) == (True, np.float32)
     assert "evaluated in float32, because Sequential" in found.notes[0]
     with pytest.raises(
-        ValueError, match="precision='float64' needs a float64 copy of the model: .*precision='float32' uses"
+        ValueError, match=r"precision='float64' needs a float64 copy of the model: .*precision='float32' uses"
     ):
         objective_of(model, "float64", "mse", np.zeros((1, 2)), np.ones((1, 2)))

@@ -98,6 +98,8 @@ def relu(z: Any, d: Any, negative_slope: float = 0.0, max_value: float | None = 
     """slope * min(z - t, 0) + (z where t <= z, cut off at max_value); a jump at a non-zero threshold is subtracted."""
     if threshold:
         return subtracted(lambda x: act.relu(x, negative_slope, max_value, threshold), z, d)
+    if max_value is None and negative_slope:
+        return leaky_relu(z, d, negative_slope)
     above = relu_difference(z, d) if max_value is None else clip_difference(z, d, 0.0, max_value)
     return above + negative_slope * minimum_difference(z, d) if negative_slope else above
 
@@ -110,8 +112,8 @@ def relu6(z: Any, d: Any) -> Any:
 
 @activation_rule(act.leaky_relu)
 def leaky_relu(z: Any, d: Any, negative_slope: float = 0.2) -> Any:
-    """relu(z) + slope min(z, 0)."""
-    return relu_difference(z, d) + negative_slope * minimum_difference(z, d)
+    """relu(z) + slope min(z, 0). TensorFlow's operation keeps the slope in float32, for float64 input too."""
+    return relu_difference(z, d) + float(np.float32(negative_slope)) * minimum_difference(z, d)
 
 
 @activation_rule(act.elu)
@@ -159,9 +161,10 @@ def softplus(z: Any, d: Any) -> Any:
 
 @activation_rule(act.softsign)
 def softsign(z: Any, d: Any) -> Any:
-    """z / (1 + |z|): over the common denominator, a|b| - b|a| vanishes unless the sign changes."""
+    """z / (1 + |z|): over the common denominator d + a|z| - z|a|, a = z + d, where the last two cancel on one side."""
     a = z + d
-    return (d + a * tf.abs(z) - z * tf.abs(a)) / ((1 + tf.abs(a)) * (1 + tf.abs(z)))
+    crossing = tf.where(a * z < 0, a * tf.abs(z) - z * tf.abs(a), tf.zeros_like(a))
+    return (d + crossing) / ((1 + tf.abs(a)) * (1 + tf.abs(z)))
 
 
 @activation_rule(act.silu)
@@ -172,8 +175,8 @@ def silu(z: Any, d: Any) -> Any:
 
 @activation_rule(act.gelu)
 def gelu(z: Any, d: Any) -> Any:
-    """z Phi(z), a product; Phi by `erf_difference`."""
-    root = tf.constant(math.sqrt(0.5), d.dtype)
+    """z Phi(z), a product; Phi by `erf_difference`. TensorFlow's square root of a half is a float32, in float64 too."""
+    root = tf.constant(float(np.float32(math.sqrt(0.5))), d.dtype)
     return times(z, d, 0.5 * tf.math.erfc(-z * root), 0.5 * erf_difference(z * root, d * root))
 
 

@@ -54,8 +54,25 @@ def einsum_dense(layer: Any, z: Any, d: Any) -> Any:
 def conv(layer: Any, z: Any, d: Any) -> Any:
     """y = z * W + b."""
     kernel = _weights(layer.kernel, d)
-    # Conv1D pads 'causal' by itself, so the layer's own operation is used.
-    return _affine(layer, lambda x: layer.convolution_op(x, kernel), _channel_bias(layer), z, d)
+
+    def apply(x: Any) -> Any:
+        padding = layer.padding
+        if padding == "causal":
+            # Zeros before the first step only; what lies there does not move either.
+            before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+            steps = (before, 0)
+            x = ops.pad(x, [(0, 0), steps, (0, 0)] if layer.data_format == "channels_last" else [(0, 0), (0, 0), steps])
+            padding = "valid"
+        return ops.conv(
+            x,
+            kernel,
+            strides=list(layer.strides),
+            padding=padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=layer.data_format,
+        )
+
+    return _affine(layer, apply, _channel_bias(layer), z, d)
 
 
 @difference_rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
@@ -165,14 +182,14 @@ def rescaling(layer: Any, z: Any, d: Any) -> Any:
 @difference_rule(layers.Normalization)
 def normalization(layer: Any, z: Any, d: Any) -> Any:
     """y = (z - mean) / max(sqrt(variance), epsilon), or its inverse."""
-    spread = tf.maximum(tf.sqrt(tf.cast(layer.variance, d.dtype)), tf.cast(keras.config.epsilon(), d.dtype))
+    spread = tf.maximum(tf.sqrt(tf.cast(layer.variance, d.dtype)), tf.constant(keras.config.epsilon(), d.dtype))
     return d * spread if layer.invert else d / spread
 
 
 @difference_rule(layers.BatchNormalization)
 def batch_normalization(layer: Any, z: Any, d: Any) -> Any:
     """At inference y = gamma (z - mean) / sqrt(variance + epsilon) + beta with stored statistics."""
-    factor = tf.math.rsqrt(_weights(layer.moving_variance, d) + tf.cast(layer.epsilon, d.dtype))
+    factor = tf.math.rsqrt(_weights(layer.moving_variance, d) + tf.constant(layer.epsilon, d.dtype))
     if layer.scale:
         factor *= _weights(layer.gamma, d)
     axis = layer.axis % len(d.shape)
@@ -187,7 +204,7 @@ def layer_normalization(layer: Any, z: Any, d: Any) -> Any:
     """
     axis = [a % len(d.shape) for a in (layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis])]
     c, dc = (x - tf.reduce_mean(x, axis=axis, keepdims=True) for x in (z, d))
-    w = tf.reduce_mean(c * c, axis=axis, keepdims=True) + tf.cast(layer.epsilon, d.dtype)
+    w = tf.reduce_mean(c * c, axis=axis, keepdims=True) + tf.constant(layer.epsilon, d.dtype)
     dw = tf.reduce_mean(dc * (2 * c + dc), axis=axis, keepdims=True)
     root, moved = tf.sqrt(w), tf.sqrt(w + dw)
     y = -c * dw / (root * moved * (root + moved)) + dc / moved

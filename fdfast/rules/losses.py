@@ -28,7 +28,8 @@ def find_loss(loss: Any) -> LossRule | None:
     ----------
     loss : Keras loss function or `keras.losses.Loss`
     """
-    config = loss.get_config() if isinstance(loss, keras_losses.Loss) else {}
+    # Some of Keras' losses leave their settings out of the configuration.
+    config = {**getattr(loss, "_fn_kwargs", {}), **loss.get_config()} if isinstance(loss, keras_losses.Loss) else {}
     name = _NAMES.get(type(loss) if isinstance(loss, keras_losses.Loss) else loss)
     if name is None or config.get("axis", -1) != -1 or config.get("ignore_class") is not None:
         return None

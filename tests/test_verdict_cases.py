@@ -1,0 +1,143 @@
+"""The verdict benchmark itself: its models, its faults, the rules it compares with, and a dozen of its cases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bench.verdict.cases import PER_MODEL, Spec, build, draw, inputs_of, targets_of
+from bench.verdict.faults import DISTORTIONS, FAULTS, fits_array
+from bench.verdict.measure import Bench, Record
+from bench.verdict.rules import TF_STEP, cs231n_error
+from bench.verdict.schedule import schedule
+from bench.verdict.subject import Plan, Subject
+from bench.verdict.table import lines
+
+CNN = Spec(
+    number=0, seed=0, shape=(6, 6, 2), widths=(3, 3), kernel=3, padding="same", activation="relu", pool="max",
+    normalised=True, residual=True, biased=False, outputs=3, gain=1.0, loss="cce",
+)  # fmt: skip
+MLP = replace(CNN, number=1, shape=(9,), widths=(6, 6), activation="tanh", normalised=False, biased=True, loss="mse")
+
+
+@cache
+def subject(spec: Spec) -> Subject:
+    return replace(Plan.of("m000", 0, 3), name=f"m{spec.number:03d}", number=spec.number, spec=spec).subject()
+
+
+def test_models_and_inputs_follow_from_the_seed():
+    assert draw(3, 5) == draw(3, 5) != draw(3, 6)
+    first, second = build(CNN)[0].get_weights(), build(CNN)[0].get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    # A shorter batch is the beginning of a longer one, so that a case can be run again by its name.
+    assert np.array_equal(inputs_of(CNN, 3), inputs_of(CNN, PER_MODEL)[:3])
+    model = build(CNN)[0]
+    x = inputs_of(CNN)
+    assert np.array_equal(targets_of(CNN, model, x)[:3], targets_of(CNN, model, x[:3]))
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if "straight" not in name and name not in DISTORTIONS])
+def test_a_fault_leaves_the_value_as_it_is(name):
+    spec = next(s for s in (CNN, MLP) if FAULTS[name].fits(s))
+    x = inputs_of(spec, 2)
+    parts = FAULTS[name].parts((2, 2, 1), spec.loss)
+    true, faulty = (model(x).numpy() for model in (build(spec)[0], build(spec, parts)[0]))
+    # The same operations in the same order, but for bias and product, which TensorFlow may fuse.
+    np.testing.assert_allclose(faulty, true, rtol=1e-5, atol=1e-6)
+    if name == "loss without 1/N":
+        y = np.ones_like(true)
+        np.testing.assert_allclose(parts.loss()(y, true), ((true - y) ** 2).mean(axis=1), rtol=1e-6)
+
+
+G = np.arange(1.0, 10.0).reshape(1, 3, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("scale 1.01", G * 1.01),
+        ("missing 1/N", G * 9),
+        ("sign of one channel", -G),
+        ("one pixel 10 %", np.where(G == 6, 6.6, G)),
+        ("dropped border", np.where(G == 5, G, 0)),
+        ("shifted by one", np.roll(G, 1, axis=1)),
+        ("transposed", G.transpose(0, 2, 1, 3)),
+        ("clipped", np.minimum(G, 4.5)),
+        ("bfloat16", G),  # small integers fit into eight bits
+    ],
+)
+def test_distortions(name, expected):
+    np.testing.assert_allclose(DISTORTIONS[name](tf.constant(G), (1, 2, 0)), expected, rtol=1e-12)
+
+
+def test_a_distortion_that_does_nothing_is_not_asked_for():
+    assert not fits_array((28, 28, 1), "sign of one channel")
+    assert not fits_array((5, 6, 1), "transposed")
+    assert fits_array((5, 5, 2), "transposed")
+
+
+@pytest.mark.parametrize("spec", [CNN, MLP], ids=["cnn", "mlp"])
+def test_tf_test_rule_has_the_numbers_of_tf_test(spec):
+    s = subject(spec)
+    y, loss = tf.constant(s.y[:1], tf.float32), tf.keras.losses.get(s.loss)
+    f = tf.function(lambda x: loss(y, s.model(x)))
+    analytic, numeric = tf.test.compute_gradient(f, [tf.constant(s.x[:1])], TF_STEP)
+    # A row alone and the same row among others differ in the last place of a loss of about 1; delta divides that.
+    np.testing.assert_allclose(s.numerics.tf32[0], numeric[0].ravel(), atol=4 * 2**-24 / (2 * TF_STEP))
+    # Slopes of about 0.1, in float32.
+    np.testing.assert_allclose(s.truth32[0], analytic[0].ravel(), atol=1e-6)
+
+
+def test_cs231n_error():
+    a, b = np.array([[1.0, 0.0, 2.0]]), np.array([[1.0, 0.0, 1.0]])
+    assert cs231n_error(a, b) == pytest.approx([1 / 3])
+    assert cs231n_error(a * 1e-12, b * 1e-12) == pytest.approx([1e-4])
+
+
+@pytest.mark.parametrize(
+    ("spec", "route", "fault", "verdicts"),
+    [
+        (CNN, "autodiff", "none", {"pass"}),
+        (MLP, "autodiff", "none", {"pass"}),
+        (MLP, "array", "none", {"pass"}),
+        (CNN, "layer", "diagonal softmax", {"fail"}),
+        (MLP, "array", "one pixel 1 %", {"fail"}),
+        (MLP, "callable", "scale 1.01", {"fail"}),
+    ],
+)
+def test_a_dozen_cases(spec, route, fault, verdicts):
+    records = Bench(subject(spec)).run(route, fault)
+    assert {r.verdict for r in records} <= verdicts, records
+    for record in records:
+        assert record.located in (None, True)
+        assert record.to_be_found == (fault != "none")
+
+
+def test_what_raises_is_a_record():
+    (record,) = Bench(subject(MLP)).run("layer", "no such fault")
+    assert (record.verdict, record.case) == ("error", "m001/0/layer:no such fault")
+    assert "no such fault" in record.note
+
+
+def test_the_schedule_spreads_the_faults():
+    tasks = list(schedule(250, seed=1))
+    assert sum(plan.count for plan, runs in tasks if ("autodiff", "none") in runs) == 250
+    per_layer = [fault for plan, runs in tasks if plan.spec for route, fault in runs if route == "layer"]
+    assert set(per_layer) == set(FAULTS)
+
+
+def test_misses_and_false_alarms_are_listed():
+    right = Record("m000/0/autodiff:none", "autodiff", "none", "pass", 1.0, 0, 9, rules={})
+    wrong = Record("m000/0/layer:scale 2", "layer", "scale 2", "fail", 0.0, 9, 9, effect=1.0)
+    text = "\n".join(lines([right, wrong]))
+    assert "goal: 0 false alarms: yes" in text
+    assert "goal: all found: yes" in text
+    alarm, miss = replace(right, verdict="fail"), replace(wrong, verdict="pass")
+    text = "\n".join(lines([alarm, miss]))
+    assert "goal: 0 false alarms: NO" in text
+    assert "goal: all found: NO" in text
+    assert text.count("m000/0/autodiff:none") == text.count("m000/0/layer:scale 2") == 1
