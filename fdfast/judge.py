@@ -247,9 +247,10 @@ class Judge:
     ) -> Float64:
         """How much the difference of the accused tiles changes from x to a point close by."""
         generic = self._generic(points[rows], turn, closeness)
-        steps = plan_steps(generic, self._tiling, self._h, self._bounds)
+        # The scale is that of x: near an x of zeros, all values are small by themselves.
+        steps = plan_steps(points[rows] if self._bounds is None else generic, self._tiling, self._h, self._bounds)
         # Shorter than the distance, or the steps would reach back over the kinks at x.
-        reach = closeness * np.abs(points[rows]).max(initial=closeness) / 16
+        reach = closeness * _scale(points[rows]) / 16
         there = estimate_tiles(
             engine.of(rows), generic, steps, self._tiling, rtol=self._rtol, wanted=accused, reach=reach, seed=self._seed
         )
@@ -261,7 +262,7 @@ class Judge:
         share = np.random.default_rng((self._seed, turn)).uniform(0, 1, points.shape[1])
         width = self._width(points)
         if closeness is not None:
-            width = closeness * np.maximum(np.abs(points).max(axis=1, keepdims=True), closeness).astype(np.float64)
+            width = closeness * _scale(points)
         if self._bounds is None:
             return (points + width * share).astype(points.dtype)
         low, high = self._bounds
@@ -290,6 +291,12 @@ class Judge:
             faulty[i, target] *= 1 + _FAULT
             seen[i] = self._compare(objective, found, faulty, eps).classes[i, target] == WRONG
         return seen
+
+
+def _scale(points: npt.NDArray[Any]) -> Float64:
+    """Largest magnitude of each example, 1 where all is zero; shape (examples, 1)."""
+    peak = np.abs(points).max(axis=1, keepdims=True).astype(np.float64)
+    return np.where(peak > 0, peak, 1.0)
 
 
 class _Near:
