@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 import fdfast
 from bench.verdict.cases import PER_MODEL, Parts, Spec, build, draw, inputs_of, targets_of
@@ -83,7 +84,16 @@ class Subject:
         self.double, single = self.objectives(self.model, self.loss)
         self.truth, self.truth32 = self.gradients(self.double)
         self.numerics = Numerics.of(self.double, single, self.points, self.direction)
-        self.smooth = self.tiles(self.numerics.smooth(self.truth), np.all)
+        self.smooth = self.tiles(self.numerics.smooth(self.truth), np.all) & self._readable()
+
+    def _readable(self) -> Array:
+        """Examples whose float64 autodiff can show an effect at all, shape (examples, 1).
+
+        Behind a softmax it keeps eps / loss of relative precision: with a loss of 1e-40 it is nothing but rounding.
+        """
+        rows = tf.constant(self.points.reshape(-1, *self.x.shape[1:]))
+        loss = self.double.tensor_values(rows, np.arange(len(self.x), dtype=np.int32), len(self.x))
+        return (loss >= 4 * np.finfo(float).eps / EFFECT)[:, None] | (not self.double.traced.is_sharp)
 
     @property
     def direction(self) -> np.random.Generator:
