@@ -233,7 +233,7 @@ class Judge:
             looks = [self._drift(engine, points, rows, accused, result, turn, closeness) for turn in range(_DRAWS)]
             drift.append(np.fmax.reduce(looks))
         gap = np.abs(result.numeric[rows] - result.analytic[rows])
-        result.drop(rows, accused & (drift[1] > gap / 2) & (np.isinf(drift[1]) | (drift[1] > drift[0] / 4)))
+        result.drop(rows, accused & (drift[1] > gap / 20) & (np.isinf(drift[1]) | (drift[1] > drift[0] / 4)))
 
     def _drift(
         self,
