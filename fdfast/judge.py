@@ -245,7 +245,7 @@ class Judge:
         turn: int,
         closeness: float,
     ) -> Float64:
-        """How much the difference of the accused tiles surely changes from x to a point close by; infinity on a kink."""
+        """How far the difference of the accused tiles surely drifts from x to a point close by; infinite on a kink."""
         generic = self._generic(points[rows], turn, closeness)
         # The scale is that of x: near an x of zeros, all values are small by themselves.
         steps = plan_steps(points[rows] if self._bounds is None else generic, self._tiling, self._h, self._bounds)
