@@ -66,7 +66,7 @@ class Objective(Protocol):
 
 
 class RowFunction:
-    """Per-row values and gradients of a TensorFlow function, traced once for any number of rows.
+    """Per-row values and gradients of a TensorFlow function; the values traced once for any number of rows.
 
     The loop over chunks of rows runs inside the traced function: small chunks stay in the cache, and no
     intermediate of one chunk outlives it. `sharp`, if given, is the same function with less rounding: values come
@@ -92,25 +92,27 @@ class RowFunction:
         self._unfused = False
         spec = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), context)
         self._forward = tf.function(self._values, input_signature=[rows, index, number, spec])
-        self._backward = tf.function(self._gradient, input_signature=[rows, index, number, spec])
 
     @property
     def traces(self) -> int:
-        """How often TensorFlow has traced this function, both forms together."""
-        return sum(int(f.experimental_get_tracing_count()) for f in (self._forward, self._backward))
+        """How often TensorFlow has traced this function."""
+        return int(self._forward.experimental_get_tracing_count())
 
     def values(self, rows: Any, example: Any, chunk: Any, context: Any) -> Any:
         """Values of f on rows, float64, shape (rows,)."""
         return self._call(self._forward, rows, example, chunk, context)
 
     def gradient(self, rows: Any, example: Any, chunk: Any, context: Any) -> Any:
-        """Autodiff gradient of f for each row, float64, shape (rows, *shape)."""
-        return self._call(self._backward, rows, example, chunk, context)
+        """Autodiff gradient of f for each row, float64, shape (rows, *shape).
+
+        A tape in eager mode: there is one row per example, and tracing a backward pass costs more than many of them.
+        """
+        return self._call(self._gradient, rows, example, chunk, context)
 
     def _call(self, function: Any, *arguments: Any) -> Any:
-        if not function.experimental_get_tracing_count():
+        if function is self._forward and not self.traces:
             # Ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models.
-            function.get_concrete_function()
+            self._forward.get_concrete_function()
         try:
             with _unfused() if self._unfused else contextlib.nullcontext():
                 return function(*arguments)
