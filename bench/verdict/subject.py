@@ -89,11 +89,15 @@ class Subject:
     def _readable(self) -> Array:
         """Examples whose float64 autodiff can show an effect at all, shape (examples, 1).
 
-        Behind a softmax it keeps eps / loss of relative precision: with a loss of 1e-40 it is nothing but rounding.
+        Behind a softmax it keeps eps / loss of relative precision: with a loss of 1e-40 it is nothing but rounding. And
+        a slope that moves f by less than its last place over the whole range of x shows in no difference of f.
         """
         rows = tf.constant(self.points.reshape(-1, *self.x.shape[1:]))
         loss = self.double.tensor_values(rows, np.arange(len(self.x), dtype=np.int32), len(self.x))
-        return (loss >= 4 * np.finfo(float).eps / EFFECT)[:, None] | (not self.double.traced.is_sharp)
+        eps, sharp = np.finfo(float).eps, self.double.traced.is_sharp
+        slope = np.abs(self.truth).max(axis=1) * np.abs(self.points).max(axis=1)
+        seen = (slope > 2**10 * eps * np.abs(loss)) & ((loss >= 4 * eps / EFFECT) | (not sharp))
+        return seen[:, None]
 
     @property
     def direction(self) -> np.random.Generator:
