@@ -84,7 +84,8 @@ class Subject:
         self.double, single = self.objectives(self.model, self.loss)
         self.truth, self.truth32 = self.gradients(self.double)
         self.numerics = Numerics.of(self.double, single, self.points, self.direction)
-        self.smooth = self.tiles(self.numerics.smooth(self.truth), np.all) & self._readable()
+        self.readable = self._readable()
+        self.smooth = self.tiles(self.numerics.smooth(self.truth), np.all) & self.readable
 
     def _readable(self) -> Array:
         """Examples whose float64 autodiff can show an effect at all, shape (examples, 1).
