@@ -96,27 +96,21 @@ def _step(operation: Any, args: Any, kwargs: dict[str, Any], like: Any) -> list[
     if rule is not None and len(args) == 1 and not kwargs and len(z_out) == 1:
         z, d = _part(args[0], "z"), _part(args[0], "d", like)
         return [Moved(z_out[0], rule(operation, z, d))]
-    flat = [leaf.d if leaf.d is not None else tf.zeros_like(leaf.z) for leaf in inside]
-
-    def whole(*moved: Any) -> Any:
-        left = list(moved)
-        a, k = tf.nest.map_structure(
-            lambda leaf: left.pop(0) if isinstance(leaf, Moved) else leaf, [list(args), kwargs]
-        )
-        return operation(*a, **k, **call)
-
-    moved = tf.nest.flatten(whole(*(leaf.z + d for leaf, d in zip(inside, flat, strict=True))))
+    z_plus_d, k_plus_d = (_part(tree, "z + d") for tree in (args, kwargs))
+    moved = tf.nest.flatten(operation(*z_plus_d, **k_plus_d, **call))
     return [Moved(z, m - z) for z, m in zip(z_out, moved, strict=True)]
 
 
 def _part(tree: Any, name: str, like: Any = None) -> Any:
-    """Replace every `Moved` in a structure by its z or its d; a missing d by zeros for as many rows as `like`."""
+    """Replace every `Moved` in a structure by its z, its d or their sum; a missing d by zeros, in rows like `like`."""
 
     def one(leaf: Any) -> Any:
         if not isinstance(leaf, Moved):
             return leaf
-        if name == "z":
+        if name == "z" or (name == "z + d" and leaf.d is None):
             return leaf.z
+        if name == "z + d":
+            return leaf.z + leaf.d
         if leaf.d is not None:
             return leaf.d
         return tf.zeros(tf.concat([tf.shape(like)[:1], tf.shape(leaf.z)[1:]], 0), like.dtype)

@@ -362,6 +362,3 @@ class _Near:
             mine[rows] = np.where(which, theirs, mine[rows])
         self.codes[rows] = np.where(which, code, self.codes[rows])
         self.near[rows] |= which
-
-
-__all__ = ["AGREE", "KINKED", "UNRESOLVED", "WRONG", "Judge", "Judgement"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.compare import AGREE, CLASSES, KINKED, METRICS, UNRESOLVED, WRONG, error_summary
+from fdfast.compare import AGREE, CLASSES, METRICS, WRONG, error_summary
 
 Float64 = npt.NDArray[np.float64]
 
@@ -339,6 +339,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
-
-
-__all__ = ["AGREE", "KINKED", "UNRESOLVED", "WRONG", "Report"]
