@@ -1,4 +1,5 @@
-from typing import Any, Literal, overload
+from collections.abc import Sequence
+from typing import Any, Literal, NoReturn, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,3 +25,49 @@ def fill_rows(
     held_tile: npt.NDArray[np.int64],
     moved: npt.NDArray[np.float64],
 ) -> int: ...
+
+class _Type(type): ...  # pybind11's
+
+class Prepared(metaclass=_Type):
+    def __init__(self, *args: NoReturn, **kwargs: NoReturn) -> None: ...  # `Program.prepare` makes them
+
+class Program(metaclass=_Type):
+    def __init__(self, shape: tuple[int, int, int], dtype: str | np.dtype[Any] | type[np.floating[Any]]) -> None: ...
+    @property
+    def needed(self) -> list[int]: ...
+    def append(
+        self,
+        op: str,
+        sources: Sequence[int],
+        shape: tuple[int, int, int],
+        *,
+        weights: npt.NDArray[np.float64] | None = None,
+        window: tuple[int, int, int, int, int, int, int, int] = (1, 1, 1, 1, 1, 1, 0, 0),
+        groups: int = 1,
+        whole_count: bool = False,
+        function: str = "",
+        slope: float = 0.0,
+        cap: float = ...,
+        alpha: float = 1.0,
+        coefficients: Sequence[float] = (),
+    ) -> int: ...
+    def prepare(
+        self,
+        values: Sequence[npt.NDArray[np.float64]],
+        targets: npt.NDArray[np.float64] | None = None,
+        *,
+        threads: int | None = None,
+    ) -> Prepared: ...
+
+def push(
+    prepared: Prepared,
+    offsets: npt.NDArray[np.int64],
+    members: npt.NDArray[np.int64],
+    image: npt.NDArray[np.int64],
+    tile: npt.NDArray[np.int64],
+    step: npt.NDArray[np.float64],
+    *,
+    rows: npt.NDArray[np.float32] | npt.NDArray[np.float64] | None = None,
+    start: int = 0,
+    threads: int | None = None,
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32], npt.NDArray[np.int32]]: ...

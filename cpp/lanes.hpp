@@ -1,0 +1,136 @@
+// Vectors of the instruction set at hand, and windows of maps. Everything here is local to the translation unit: the
+// same source is compiled for several instruction sets, and the linker must not swap their functions.
+#pragma once
+
+#include <cstring>
+
+#include "walk.hpp"
+
+#define FDFAST_INLINE __attribute__((always_inline)) inline
+
+namespace fdfast {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64, kWide = 4, kTall = 6, kRegisters = 32;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32, kWide = 2, kTall = 5, kRegisters = 16;
+#else
+constexpr int kVectorBytes = 16, kWide = 2, kTall = 5, kRegisters = 16;
+#endif
+
+// Whether registers without events are left early. GCC 12 cannot compile that without AVX
+// (gimple_expand_vec_cond_expr).
+#if defined(__AVX__)
+constexpr bool kLeavesEarly = true;
+#else
+constexpr bool kLeavesEarly = false;
+#endif
+
+template <typename T>
+struct VectorOf {
+    typedef T type __attribute__((vector_size(kVectorBytes)));
+};
+template <typename T>
+using Vector = typename VectorOf<T>::type;
+template <typename T>
+using Mask = decltype(Vector<T>{} == Vector<T>{});
+
+template <typename T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+template <typename T>
+constexpr int kPerBlock = kBlock<T> / kLanes<T>;
+
+template <typename T>
+FDFAST_INLINE Vector<T> load(const T* p) noexcept {
+    return *reinterpret_cast<const Vector<T>*>(p);
+}
+template <typename T>
+FDFAST_INLINE void store(T* p, const Vector<T>& v) noexcept {
+    *reinterpret_cast<Vector<T>*>(p) = v;
+}
+template <typename T>
+FDFAST_INLINE Vector<T> splat(T x) noexcept {
+    return Vector<T>{} + x;
+}
+template <typename T>
+FDFAST_INLINE Vector<T> choose(const Mask<T>& m, const Vector<T>& a, const Vector<T>& b) noexcept {
+    return m ? a : b;
+}
+template <typename T>
+FDFAST_INLINE Vector<T> larger(const Vector<T>& a, const Vector<T>& b) noexcept {
+    return choose<T>(a > b, a, b);
+}
+template <typename T>
+FDFAST_INLINE Vector<T> smaller(const Vector<T>& a, const Vector<T>& b) noexcept {
+    return choose<T>(a < b, a, b);
+}
+
+template <typename T>
+FDFAST_INLINE bool any(const Mask<T>& m) noexcept {
+    std::int64_t words[kVectorBytes / 8];
+    std::memcpy(words, &m, sizeof m);
+    std::int64_t all = 0;
+    for (const std::int64_t word : words) all |= word;
+    return all != 0;
+}
+
+// f(0), f(1), ..., f(N - 1) with constant arguments: arrays indexed by them stay in registers.
+template <int N>
+struct Constant {
+    constexpr operator int() const noexcept { return N; }
+};
+template <int Begin, int End, typename F>
+FDFAST_INLINE void each(const F& f) noexcept {
+    if constexpr (Begin < End) {
+        f(Constant<Begin>{});
+        each<Begin + 1, End>(f);
+    }
+}
+
+FDFAST_INLINE std::int32_t least(std::int32_t a, std::int32_t b) noexcept {
+    return a < b ? a : b;
+}
+FDFAST_INLINE std::int32_t most(std::int32_t a, std::int32_t b) noexcept {
+    return a > b ? a : b;
+}
+FDFAST_INLINE std::int32_t floor_div(std::int32_t a, std::int32_t b) noexcept {
+    return a >= 0 ? a / b : -((-a + b - 1) / b);
+}
+
+// Both lanes of a node on its window: d_a, and s = d_b - r d_a. A lane that is not live is zero, and not written.
+template <typename T>
+struct Lanes {
+    Area at;
+    std::int32_t stored = 0;
+    T* lane[2] = {nullptr, nullptr};
+    bool live[2] = {false, false};
+
+    FDFAST_INLINE bool dead() const noexcept { return !live[0] && !live[1]; }
+    FDFAST_INLINE std::int64_t size() const noexcept { return at.cells() * stored; }
+    FDFAST_INLINE T* cell(int side, std::int32_t y, std::int32_t x) const noexcept {
+        return lane[side] + (std::int64_t{y - at.y0} * at.w() + (x - at.x0)) * stored;
+    }
+    FDFAST_INLINE bool holds(std::int32_t y, std::int32_t x) const noexcept {
+        return y >= at.y0 && y < at.y1 && x >= at.x0 && x < at.x1;
+    }
+};
+
+template <typename T>
+FDFAST_INLINE void clear(const Lanes<T>& v, int side) noexcept {
+    std::memset(v.lane[side], 0, static_cast<std::size_t>(v.size()) * sizeof(T));
+}
+
+// Output window of a windowed operation: every cell that sees a cell of `in`, inside the map.
+FDFAST_INLINE Area reached(const Area& in, const Window& w, const Shape& out) noexcept {
+    Area at;
+    const std::int32_t spread_y = (w.kh - 1) * w.dh, spread_x = (w.kw - 1) * w.dw;
+    at.y0 = most(0, -floor_div(-(in.y0 + w.top - spread_y), w.sh));
+    at.x0 = most(0, -floor_div(-(in.x0 + w.left - spread_x), w.sw));
+    at.y1 = least(out.h, floor_div(in.y1 - 1 + w.top, w.sh) + 1);
+    at.x1 = least(out.w, floor_div(in.x1 - 1 + w.left, w.sw) + 1);
+    return at;
+}
+
+}  // namespace
+}  // namespace fdfast

@@ -1,0 +1,457 @@
+// Linear operations: each lane on its own, channels that are zero all over the window skipped.
+#pragma once
+
+#include "lanes.hpp"
+
+namespace fdfast {
+namespace {
+
+// A convolution on one window of one lane. Weights are blocked, [block][c][tap][kBlock], so that what one register of
+// output needs is contiguous.
+template <typename T>
+struct Correlation {
+    const Node<T>* node;
+    const T* weights;       // of the group
+    std::int32_t channels;  // of the group, in
+    std::int32_t blocks;    // of the group, out
+    const T* in;
+    Area from;
+    std::int32_t in_stored;  // elements from cell to cell
+    std::int32_t in_first;   // first channel of the group
+    T* out;
+    Area to;
+    std::int32_t out_stored;
+    T* packed;
+    std::int32_t* listed;
+};
+
+// Channels of the group that are not zero all over the window, counted from the group's first.
+template <typename T>
+FDFAST_INLINE std::int32_t live_channels(const Correlation<T>& c) noexcept {
+    const std::int64_t cells = c.from.cells();
+    std::int32_t count = 0;
+    const std::int32_t first = c.in_first, last = c.in_first + c.channels;
+    for (std::int32_t at = first / kLanes<T> * kLanes<T>; at < last; at += kLanes<T>) {
+        const T* p = c.in + at;
+        Mask<T> seen = load<T>(p) != T{0};
+        for (std::int64_t i = 1; i < cells; ++i) seen |= load<T>(p + i * c.in_stored) != T{0};
+        if (!any<T>(seen)) continue;
+        for (std::int32_t k = 0; k < kLanes<T>; ++k) {
+            c.listed[count] = at + k - first;
+            count += seen[k] != 0 && at + k >= first && at + k < last;
+        }
+    }
+    return count;
+}
+
+template <typename T>
+FDFAST_INLINE const T* weight_at(const Correlation<T>& c, std::int32_t vector, std::int64_t row) noexcept {
+    const std::int64_t taps = std::int64_t{c.node->window.kh} * c.node->window.kw;
+    const std::int64_t block = vector / kPerBlock<T>, part = vector % kPerBlock<T>;
+    return c.weights + (block * c.channels * taps + row) * kBlock<T> + part * kLanes<T>;
+}
+
+// Small windows at stride 1: all outputs in registers, every weight loaded once and used for every input cell.
+template <int H, int W, int K, typename T>
+FDFAST_INLINE void scattered(const Correlation<T>& c, std::int32_t count) noexcept {
+    constexpr int kOutH = H + K - 1, kOutW = W + K - 1;
+    const std::int32_t top = c.from.y0 + c.node->window.top - (K - 1), left = c.from.x0 + c.node->window.left - (K - 1);
+    for (std::int32_t k = 0; k < count; ++k) {
+        const T* p = c.in + c.in_first + c.listed[k];
+        each<0, H * W>([&](auto i) __attribute__((always_inline)) { c.packed[k * H * W + i] = p[i * c.in_stored]; });
+    }
+    for (std::int32_t v = 0; v < c.blocks * kPerBlock<T>; ++v) {
+        Vector<T> sum[kOutH * kOutW] = {};
+        for (std::int32_t k = 0; k < count; ++k) {
+            const T* w = weight_at(c, v, std::int64_t{c.listed[k]} * (K * K));
+            const T* p = c.packed + k * H * W;
+            Vector<T> value[H * W];
+            each<0, H * W>([&](auto i) __attribute__((always_inline)) { value[i] = splat<T>(p[i]); });
+            each<0, K * K>([&](auto t) __attribute__((always_inline)) {
+                const Vector<T> weight = load<T>(w + t * kBlock<T>);
+                each<0, H * W>([&](auto i) __attribute__((always_inline)) {
+                    constexpr int kTap = decltype(t){}, kCell = decltype(i){};
+                    constexpr int kAt = (kCell / W + K - 1 - kTap / K) * kOutW + kCell % W + K - 1 - kTap % K;
+                    sum[kAt] += value[kCell] * weight;
+                });
+            });
+        }
+        each<0, kOutH * kOutW>([&](auto i) __attribute__((always_inline)) {
+            const std::int32_t y = top + i / kOutW, x = left + i % kOutW;
+            if (y >= c.to.y0 && y < c.to.y1 && x >= c.to.x0 && x < c.to.x1) {
+                const std::int64_t cell = std::int64_t{y - c.to.y0} * c.to.w() + (x - c.to.x0);
+                store<T>(c.out + cell * c.out_stored + v * kLanes<T>, sum[i]);
+            }
+        });
+    }
+}
+
+// One output cell: each input that is not zero times its row of weights; several sums side by side, because one would
+// wait for itself.
+template <int N, int U, typename T>
+FDFAST_INLINE void gathered_into(const Correlation<T>& c, std::int32_t count, std::int32_t v) noexcept {
+    Vector<T> sum[N * U] = {};
+    const T* w[N];
+    each<0, N>([&](auto n) __attribute__((always_inline)) { w[n] = weight_at(c, v + n, 0); });
+    const auto add = [&](std::int32_t k, auto u) __attribute__((always_inline)) {
+        const Vector<T> value = splat<T>(c.packed[k]);
+        const std::int64_t row = std::int64_t{c.listed[k]} * kBlock<T>;
+        each<0, N>([&](auto n) __attribute__((always_inline)) { sum[n * U + u] += value * load<T>(w[n] + row); });
+    };
+    std::int32_t k = 0;
+    for (; k + U <= count; k += U) {
+        each<0, U>([&](auto u) __attribute__((always_inline)) { add(k + u, u); });
+    }
+    for (; k < count; ++k) add(k, Constant<0>{});
+    each<0, N>([&](auto n) __attribute__((always_inline)) {
+        Vector<T> all = sum[n * U];
+        each<1, U>([&](auto u) __attribute__((always_inline)) { all += sum[n * U + u]; });
+        store<T>(c.out + (v + n) * kLanes<T>, all);
+    });
+}
+
+template <typename T>
+FDFAST_INLINE void gathered(const Correlation<T>& c) noexcept {
+    const Window& w = c.node->window;
+    // Elements of a map of one cell are read tap by tap, those of larger maps channel by channel: see `pack_conv`.
+    const std::int64_t taps = std::int64_t{w.kh} * w.kw;
+    const std::int64_t per_tap = c.node->by_tap ? c.channels : 1, per_channel = c.node->by_tap ? 1 : taps;
+    std::int32_t count = 0;
+    for (std::int32_t y = c.from.y0; y < c.from.y1; ++y) {
+        const std::int32_t ry = y + w.top - c.to.y0 * w.sh;
+        for (std::int32_t x = c.from.x0; x < c.from.x1; ++x) {
+            const std::int32_t rx = x + w.left - c.to.x0 * w.sw;
+            if (ry < 0 || rx < 0 || ry % w.dh != 0 || rx % w.dw != 0) continue;
+            const std::int32_t ky = ry / w.dh, kx = rx / w.dw;
+            if (ky >= w.kh || kx >= w.kw) continue;
+            const T* p = c.in + (std::int64_t{y - c.from.y0} * c.from.w() + (x - c.from.x0)) * c.in_stored + c.in_first;
+            const auto first = static_cast<std::int32_t>((ky * w.kw + kx) * per_tap);
+            const auto step = static_cast<std::int32_t>(per_channel);
+            for (std::int32_t k = 0; k < c.channels; ++k) {
+                c.packed[count] = p[k];
+                c.listed[count] = first + k * step;
+                count += p[k] != T{0};
+            }
+        }
+    }
+    std::int32_t v = 0;
+    const std::int32_t vectors = c.blocks * kPerBlock<T>;
+    for (; v + 4 <= vectors; v += 4) gathered_into<4, 2>(c, count, v);
+    for (; v + 2 <= vectors; v += 2) gathered_into<2, 4>(c, count, v);
+    for (; v < vectors; ++v) gathered_into<1, 6>(c, count, v);
+}
+
+// R output cells of one row, N registers of channels each.
+template <typename T>
+struct Strip {
+    const T* row[64];  // input rows that are seen, at the strip's first cell
+    std::int32_t ky[64];
+    std::int32_t rows;
+    std::int32_t kx0, kx1;      // taps that see the window at all
+    std::int64_t along;         // elements from an output cell's input to the next one's
+    std::int64_t across;        // elements from tap to tap
+    const std::int32_t* where;  // by listed channel, its place within a cell
+    std::int32_t count;
+};
+
+template <int R, int N, typename T>
+FDFAST_INLINE void strip(const Correlation<T>& c, const Strip<T>& s, std::int32_t v, T* out) noexcept {
+    Vector<T> sum[R * N] = {};
+    const std::int32_t width = c.node->window.kw;
+    const std::int64_t taps = std::int64_t{c.node->window.kh} * width;
+    const T* w[N];
+    each<0, N>([&](auto n) __attribute__((always_inline)) { w[n] = weight_at(c, v + n, 0); });
+    for (std::int32_t i = 0; i < s.rows; ++i) {
+        for (std::int32_t k = 0; k < s.count; ++k) {
+            const T* p = s.row[i] + s.where[k];
+            const std::int64_t first = (c.listed[k] * taps + s.ky[i] * width) * kBlock<T>;
+            for (std::int32_t kx = s.kx0; kx < s.kx1; ++kx) {
+                Vector<T> weight[N];
+                each<0, N>([&](auto n)
+                               __attribute__((always_inline)) { weight[n] = load<T>(w[n] + first + kx * kBlock<T>); });
+                each<0, R>([&](auto r) __attribute__((always_inline)) {
+                    const Vector<T> value = splat<T>(p[r * s.along + kx * s.across]);
+                    each<0, N>([&](auto n) __attribute__((always_inline)) { sum[r * N + n] += value * weight[n]; });
+                });
+            }
+        }
+    }
+    each<0, R>([&](auto r) __attribute__((always_inline)) {
+        each<0, N>([&](auto n) __attribute__((always_inline)) {
+            store<T>(out + std::int64_t{r} * c.out_stored + (v + n) * kLanes<T>, sum[r * N + n]);
+        });
+    });
+}
+
+template <int N, typename T>
+FDFAST_INLINE void strips(const Correlation<T>& c, const Strip<T>& s, std::int32_t cells, std::int32_t v,
+                          T* out) noexcept {
+    each<1, kTall + 1>([&](auto r) __attribute__((always_inline)) {
+        if (cells == r) strip<decltype(r){}, N>(c, s, v, out);
+    });
+}
+
+// Any window, stride and dilation: rows exactly, columns padded with zeros where taps reach out of the window.
+template <typename T>
+FDFAST_INLINE void swept(const Correlation<T>& c, std::int32_t count) noexcept {
+    const Window& w = c.node->window;
+    // A 1 x 1 window needs no neighbours: the whole area is one row, unless the map's end cuts it.
+    const bool point =
+        w.kh == 1 && w.kw == 1 && w.sh == 1 && w.sw == 1 && c.to.h() == c.from.h() && c.to.w() == c.from.w();
+    const std::int32_t rows = point ? 1 : c.to.h();
+    const std::int32_t cells = point ? c.to.h() * c.to.w() : c.to.w();
+    const std::int32_t wide = (cells - 1) * w.sw + (w.kw - 1) * w.dw + 1;
+    const std::int32_t left = c.to.x0 * w.sw - w.left;  // input column that packed column 0 is
+    std::int32_t* where = c.listed + c.channels;
+    if (point) {
+        for (std::int32_t k = 0; k < count; ++k) where[k] = c.in_first + c.listed[k];
+    } else {
+        const std::int64_t row = std::int64_t{count} * wide;
+        for (std::int32_t k = 0; k < count; ++k) where[k] = k * wide;
+        const std::int32_t x0 = most(c.from.x0, left), x1 = least(c.from.x1, left + wide);
+        for (std::int32_t y = 0; y < c.from.h(); ++y) {
+            T* to = c.packed + y * row;
+            std::memset(to, 0, static_cast<std::size_t>(row) * sizeof(T));
+            for (std::int32_t x = x0; x < x1; ++x) {
+                const T* p = c.in + (std::int64_t{y} * c.from.w() + (x - c.from.x0)) * c.in_stored + c.in_first;
+                for (std::int32_t k = 0; k < count; ++k) to[std::int64_t{k} * wide + (x - left)] = p[c.listed[k]];
+            }
+        }
+    }
+    Strip<T> s;
+    s.where = where;
+    s.count = count;
+    s.along = point ? c.in_stored : w.sw;
+    s.across = w.dw;
+    const std::int32_t vectors = c.blocks * kPerBlock<T>;
+    for (std::int32_t y = 0; y < rows; ++y) {
+        for (std::int32_t x = 0; x < cells; x += kTall) {
+            const std::int32_t some = least(kTall, cells - x);
+            s.rows = 0;
+            s.kx0 = 0;
+            s.kx1 = w.kw;
+            if (point) {
+                s.row[0] = c.in + std::int64_t{x} * c.in_stored;
+                s.ky[0] = 0;
+                s.rows = 1;
+            } else {
+                const std::int32_t reach = left + x * w.sw;  // input column that tap 0 of the first cell sees
+                const std::int32_t end = reach + (some - 1) * w.sw;
+                while (s.kx0 < s.kx1 && end + s.kx0 * w.dw < c.from.x0) ++s.kx0;
+                while (s.kx1 > s.kx0 && reach + (s.kx1 - 1) * w.dw >= c.from.x1) --s.kx1;
+                for (std::int32_t ky = 0; ky < w.kh; ++ky) {
+                    const std::int32_t iy = (c.to.y0 + y) * w.sh - w.top + ky * w.dh - c.from.y0;
+                    if (iy < 0 || iy >= c.from.h()) continue;
+                    s.row[s.rows] = c.packed + std::int64_t{iy} * count * wide + x * w.sw;
+                    s.ky[s.rows++] = ky;
+                }
+            }
+            T* out = c.out + (std::int64_t{y} * cells + x) * c.out_stored;
+            std::int32_t v = 0;
+            for (; v + kWide <= vectors; v += kWide) strips<kWide>(c, s, some, v, out);
+            if constexpr (kWide > 2) {
+                for (; v + 2 <= vectors; v += 2) strips<2>(c, s, some, v, out);
+            }
+            for (; v < vectors; ++v) strips<1>(c, s, some, v, out);
+        }
+    }
+}
+
+template <int H, int W, int K, typename T>
+FDFAST_INLINE bool try_scattered(const Correlation<T>& c, std::int32_t count) noexcept {
+    if constexpr ((H + K - 1) * (W + K - 1) + 2 <= kRegisters) {
+        if (c.from.h() == H && c.from.w() == W && c.node->window.kh == K && c.node->window.kw == K) {
+            scattered<H, W, K>(c, count);
+            return true;
+        }
+    }
+    return false;
+}
+
+template <typename T>
+FDFAST_INLINE void correlate(const Correlation<T>& c) noexcept {
+    if (c.to.cells() == 1) return gathered(c);
+    const std::int32_t count = live_channels(c);
+    const Window& w = c.node->window;
+    if (w.sh == 1 && w.sw == 1 && w.dh == 1 && w.dw == 1) {
+        if (try_scattered<1, 1, 3>(c, count) || try_scattered<2, 2, 3>(c, count) || try_scattered<1, 2, 3>(c, count) ||
+            try_scattered<2, 1, 3>(c, count) || try_scattered<3, 3, 3>(c, count) || try_scattered<2, 3, 3>(c, count) ||
+            try_scattered<3, 2, 3>(c, count) || try_scattered<1, 1, 5>(c, count))
+            return;
+    }
+    swept(c, count);
+}
+
+template <typename T>
+FDFAST_INLINE void convolve(const Node<T>& node, const Lanes<T>& in, std::int32_t channels, Lanes<T>& out,
+                            const Scratch<T>& scratch) noexcept {
+    const std::int32_t groups = node.groups, each_in = channels / groups, each_out = node.shape.c / groups;
+    const std::int32_t blocks = (each_out + kBlock<T> - 1) / kBlock<T>;
+    const std::int64_t per_group = std::int64_t{blocks} * each_in * node.window.kh * node.window.kw * kBlock<T>;
+    const std::int64_t cells = out.at.cells();
+    for (int side = 0; side < 2; ++side) {
+        out.live[side] = in.live[side];
+        if (!in.live[side]) continue;
+        for (std::int32_t g = 0; g < groups; ++g) {
+            Correlation<T> c{&node,
+                             node.weights.get() + g * per_group,
+                             each_in,
+                             blocks,
+                             in.lane[side],
+                             in.at,
+                             in.stored,
+                             g * each_in,
+                             out.lane[side],
+                             out.at,
+                             out.stored,
+                             scratch.packed.get(),
+                             scratch.listed.get()};
+            if (groups == 1) {
+                correlate(c);
+                continue;
+            }
+            // Channels of a group need not begin on a block: by way of the other end of `packed`.
+            c.out_stored = blocks * kBlock<T>;
+            c.out = scratch.packed.get();
+            c.packed += cells * c.out_stored;
+            correlate(c);
+            for (std::int64_t i = 0; i < cells; ++i) {
+                std::memcpy(out.lane[side] + i * out.stored + std::int64_t{g} * each_out, c.out + i * c.out_stored,
+                            static_cast<std::size_t>(each_out) * sizeof(T));
+            }
+        }
+        if (groups > 1 && out.stored > node.shape.c) {
+            for (std::int64_t i = 0; i < cells; ++i) {
+                std::memset(out.lane[side] + i * out.stored + node.shape.c, 0,
+                            static_cast<std::size_t>(out.stored - node.shape.c) * sizeof(T));
+            }
+        }
+    }
+}
+
+// depthwise, with weights; average, without.
+template <typename T>
+FDFAST_INLINE void channelwise(const Node<T>& node, const Lanes<T>& in, const Shape& map, Lanes<T>& out) noexcept {
+    const Window& w = node.window;
+    for (int side = 0; side < 2; ++side) {
+        out.live[side] = in.live[side];
+        if (!in.live[side]) continue;
+        for (std::int32_t y = out.at.y0; y < out.at.y1; ++y) {
+            for (std::int32_t x = out.at.x0; x < out.at.x1; ++x) {
+                std::int32_t inside = 0;
+                const T* from[256];
+                const T* weight[256];
+                std::int32_t count = 0;
+                T* to = out.cell(side, y, x);
+                const auto flush = [&](bool fresh) __attribute__((always_inline)) {
+                    for (std::int32_t v = 0; v < out.stored; v += kLanes<T>) {
+                        Vector<T> sum = fresh ? Vector<T>{} : load<T>(to + v);
+                        if (node.op == Op::depthwise) {
+                            for (std::int32_t i = 0; i < count; ++i)
+                                sum += load<T>(from[i] + v) * load<T>(weight[i] + v);
+                        } else {
+                            for (std::int32_t i = 0; i < count; ++i) sum += load<T>(from[i] + v);
+                        }
+                        store<T>(to + v, sum);
+                    }
+                    count = 0;
+                };
+                bool fresh = true;
+                for (std::int32_t ky = 0; ky < w.kh; ++ky) {
+                    const std::int32_t iy = y * w.sh - w.top + ky * w.dh;
+                    if (iy < 0 || iy >= map.h) continue;
+                    for (std::int32_t kx = 0; kx < w.kw; ++kx) {
+                        const std::int32_t ix = x * w.sw - w.left + kx * w.dw;
+                        if (ix < 0 || ix >= map.w) continue;
+                        ++inside;
+                        if (!in.holds(iy, ix)) continue;
+                        if (count == 256) {
+                            flush(fresh);
+                            fresh = false;
+                        }
+                        from[count] = in.cell(side, iy, ix);
+                        weight[count++] =
+                            node.op == Op::depthwise ? node.weights.get() + (ky * w.kw + kx) * out.stored : nullptr;
+                    }
+                }
+                flush(fresh);
+                if (node.op == Op::average) {
+                    const T share = T{1} / static_cast<T>(node.whole_count ? w.kh * w.kw : inside);
+                    for (std::int32_t v = 0; v < out.stored; v += kLanes<T>) store<T>(to + v, load<T>(to + v) * share);
+                }
+            }
+        }
+    }
+}
+
+template <typename T>
+FDFAST_INLINE void scaled(const Node<T>& node, const Lanes<T>& in, Lanes<T>& out) noexcept {
+    const T* factor = node.weights.get();
+    for (int side = 0; side < 2; ++side) {
+        out.live[side] = in.live[side];
+        if (!in.live[side]) continue;
+        for (std::int64_t i = 0; i < in.size(); i += in.stored) {
+            for (std::int32_t v = 0; v < in.stored; v += kLanes<T>)
+                store<T>(out.lane[side] + i + v, load<T>(in.lane[side] + i + v) * load<T>(factor + v));
+        }
+    }
+}
+
+// out += factor * in on the window of in; the window of out holds it.
+template <typename T>
+FDFAST_INLINE void accumulate(const Lanes<T>& in, int side, T factor, const Lanes<T>& out) noexcept {
+    for (std::int32_t y = in.at.y0; y < in.at.y1; ++y) {
+        const T* p = in.cell(side, y, in.at.x0);
+        T* q = out.cell(side, y, in.at.x0);
+        for (std::int64_t v = 0; v < std::int64_t{in.at.w()} * in.stored; v += kLanes<T>)
+            store<T>(q + v, load<T>(q + v) + load<T>(p + v) * factor);
+    }
+}
+
+// Cell (y, x) of `in` becomes cell (y + dy, x + dx), `times` times along both axes; what falls off the map is dropped.
+template <typename T>
+FDFAST_INLINE void moved(const Node<T>& node, const Lanes<T>& in, Lanes<T>& out) noexcept {
+    const Window& w = node.window;
+    const bool repeats = node.op == Op::repeat;
+    for (int side = 0; side < 2; ++side) {
+        out.live[side] = in.live[side];
+        if (!in.live[side]) continue;
+        for (std::int32_t y = out.at.y0; y < out.at.y1; ++y) {
+            for (std::int32_t x = out.at.x0; x < out.at.x1; ++x) {
+                const std::int32_t iy = repeats ? y / w.kh : y - w.top, ix = repeats ? x / w.kw : x - w.left;
+                std::memcpy(out.cell(side, y, x), in.cell(side, iy, ix),
+                            static_cast<std::size_t>(out.stored) * sizeof(T));
+            }
+        }
+    }
+}
+
+// The channels of `in` become channels first, first + 1, ... of `out`.
+template <typename T>
+FDFAST_INLINE void beside(const Lanes<T>& in, std::int32_t channels, int side, std::int32_t first,
+                          const Lanes<T>& out) noexcept {
+    for (std::int32_t y = in.at.y0; y < in.at.y1; ++y) {
+        for (std::int32_t x = in.at.x0; x < in.at.x1; ++x) {
+            std::memcpy(out.cell(side, y, x) + first, in.cell(side, y, x),
+                        static_cast<std::size_t>(channels) * sizeof(T));
+        }
+    }
+}
+
+template <typename T>
+FDFAST_INLINE void flattened(const Lanes<T>& in, const Shape& map, Lanes<T>& out) noexcept {
+    for (int side = 0; side < 2; ++side) {
+        out.live[side] = in.live[side];
+        if (!in.live[side]) continue;
+        clear(out, side);
+        for (std::int32_t y = in.at.y0; y < in.at.y1; ++y) {
+            for (std::int32_t x = in.at.x0; x < in.at.x1; ++x) {
+                std::memcpy(out.lane[side] + (std::int64_t{y} * map.w + x) * map.c, in.cell(side, y, x),
+                            static_cast<std::size_t>(map.c) * sizeof(T));
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace fdfast

@@ -1,0 +1,50 @@
+// One worker's walk through a program, tile after tile; compiled once per instruction set (see CMakeLists.txt).
+#pragma once
+
+#include "program.hpp"
+
+namespace fdfast {
+
+// Where each node's window lies in a worker's scratch, sized for the largest tile.
+struct Plan {
+    std::vector<std::int64_t> offset;  // by node, in elements; two lanes of `room` each
+    std::vector<std::int64_t> room;    // by node, elements per lane
+    std::int64_t arena = 0;            // all nodes together
+    std::int64_t packed = 0;           // what a convolution packs
+    std::int64_t listed = 0;           // channels, or cells times channels, that it lists
+    std::int64_t tail = 0;             // doubles of the loss
+    std::int64_t lanes = 0;            // doubles that the nodes' windows take
+};
+
+template <typename T>
+struct Scratch {
+    Buffer<T> arena, packed;
+    Buffer<std::int32_t> listed;
+    Buffer<double> tail;
+    Buffer<double> lanes;  // one `Lanes` per node, see lanes.hpp
+};
+
+// The window of the input that a tile touches, half open.
+struct Area {
+    std::int32_t y0 = 0, y1 = 0, x0 = 0, x1 = 0;
+    std::int32_t h() const noexcept { return y1 - y0; }
+    std::int32_t w() const noexcept { return x1 - x0; }
+    std::int64_t cells() const noexcept { return std::int64_t{h()} * w(); }
+    bool empty() const noexcept { return y0 >= y1 || x0 >= x1; }
+};
+
+inline constexpr std::int64_t kLaneDoubles = 8;  // room for one `Lanes`
+
+// Walks pairs [first, last) of the job. Never throws, never allocates.
+#define FDFAST_DECLARE_WALK(isa)                                                                                      \
+    namespace isa {                                                                                                   \
+    void walk(const Job<float>&, const Plan&, const Scratch<float>&, std::int64_t first, std::int64_t last) noexcept; \
+    void walk(const Job<double>&, const Plan&, const Scratch<double>&, std::int64_t first,                            \
+              std::int64_t last) noexcept;                                                                            \
+    }
+FDFAST_DECLARE_WALK(plain)
+FDFAST_DECLARE_WALK(x86_64_v3)
+FDFAST_DECLARE_WALK(x86_64_v4)
+#undef FDFAST_DECLARE_WALK
+
+}  // namespace fdfast
