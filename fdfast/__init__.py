@@ -20,12 +20,15 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from fdfast import attack, datasets
+    from fdfast.callback import GradientCheck
     from fdfast.check import assert_gradcheck, estimate, gradcheck, gradient
     from fdfast.estimation import Estimate
+    from fdfast.jacobians import jacobian
     from fdfast.report import Report
 
 __all__ = [
     "Estimate",
+    "GradientCheck",
     "Report",
     "__version__",
     "assert_gradcheck",
@@ -34,6 +37,7 @@ __all__ = [
     "estimate",
     "gradcheck",
     "gradient",
+    "jacobian",
 ]
 
 # A name must not be that of a submodule as well: importing the submodule would replace it.
@@ -42,7 +46,9 @@ _HOME = {
     "estimate": "fdfast.check",
     "gradcheck": "fdfast.check",
     "gradient": "fdfast.check",
+    "jacobian": "fdfast.jacobians",
     "Estimate": "fdfast.estimation",
+    "GradientCheck": "fdfast.callback",
     "Report": "fdfast.report",
 }
 _SUBMODULES = frozenset({"attack", "datasets"})

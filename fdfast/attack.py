@@ -135,7 +135,7 @@ def fgsm(
 def _autodiff(
     model: Any, x: npt.NDArray[Any], y: npt.ArrayLike, loss: Any, tile: TileLike, precision: Precision
 ) -> npt.NDArray[np.float64]:
-    problem = _problem(model, x, y, loss, tile, "together", precision, None, None, {})
+    problem = _problem(model, x, y, loss, tile, "together", "batch", precision, None, None, {})
     found = problem.objective.gradient(problem.points)
     return problem.examples(problem.tiling.expand(problem.tiling.sums(found), "mean"))
 

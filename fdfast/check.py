@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.diagnosis import hints
-from fdfast.engines.batch import BatchEngine, Progress
+from fdfast.engines.batch import BatchEngine, Progress, check_max_rows
 from fdfast.estimation import Engine, Estimate, estimate_tiles, slopes
 from fdfast.inputs import as_floats, as_points
 from fdfast.judge import Judge, Judgement
@@ -41,6 +41,12 @@ class Problem:
     tiling: Tiling
     bounds: Bounds | None
     label: str
+    differences: Any = None
+
+    @property
+    def dtype(self) -> str:
+        """Name of what the numeric side is computed in."""
+        return str(np.dtype((self.differences or self.objective).dtype))
 
     def groups(self) -> Iterator[slice]:
         """Slices of examples that are looked at together."""
@@ -93,14 +99,16 @@ def gradient(
     reduction : {"mean", "sum"}
         ``"mean"`` gives each pixel its share of the tile's derivative, ``"sum"`` the derivative itself.
     engine : {"auto", "batch", "difference"}
-        ``"batch"`` evaluates f at perturbed rows; ``"difference"`` pushes the differences through the layers of a
-        Sequential or functional model, without cancellation. ``"auto"`` is ``"batch"`` for now, the faster one.
+        ``"difference"`` pushes the differences through the layers of a Sequential or functional model, window by
+        window and without cancellation; ``"batch"`` evaluates f at perturbed rows. ``"auto"`` takes differences
+        wherever all layers have a rule and most of the work is compiled, else the batch, and the report says why.
     precision : {"auto", "float32", "float64"}
-        ``"auto"`` evaluates a float64 copy of the model if one can be made; callables in the dtype of x.
+        What rows or differences are computed in. ``"auto"``: float64, by a float64 copy of the model if one can be
+        made; callables in the dtype of x. Differences start from float64 values at x either way.
     bounds : (float, float), optional
         Interval that no perturbed pixel may leave, for instance (0, 1): one-sided differences at its ends.
     max_rows : int, optional
-        Rows per forward pass; by default what is fastest within a budget of 512 MB.
+        Rows per forward pass of the batch engine; by default what is fastest within a budget of 512 MB.
     batched : bool, optional
         Whether a callable takes rows.
     progress : callable, optional
@@ -124,13 +132,13 @@ def gradient(
     array([2., 4., 6.])
     """
     check_step(h)
-    with _checked(f, x, y, loss, tile, channels, precision, bounds, batched, kwargs, always=False) as problem:
+    with _checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs, always=False) as problem:
         count = _Count(progress, 2 * problem.tiling.tiles * len(problem.points))
         parts = []
         for group in problem.groups():
             points = problem.points[group]
-            runner = _engine(engine, problem, group, max_rows, count)
-            steps = plan_steps(points, problem.tiling, h, bounds)
+            runner = _engine(problem, group, max_rows, count)
+            steps = plan_steps(points, problem.tiling, h, bounds, runner.step)
             parts.append(slopes(runner, points, steps, problem.tiling))
     return problem.examples(problem.tiling.expand(np.concatenate(parts), reduction))
 
@@ -171,13 +179,13 @@ def estimate(
         Arrays of shape (examples, tiles); a single x counts as one example.
     """
     check_step(h)
-    with _checked(f, x, y, loss, tile, channels, precision, bounds, batched, kwargs) as problem:
+    with _checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs) as problem:
         count = _Count(progress, 4 * problem.tiling.tiles * len(problem.points))
         parts = []
         for group in problem.groups():
             points = problem.points[group]
-            runner = _engine(engine, problem, group, max_rows, count)
-            steps = plan_steps(points, problem.tiling, h, bounds)
+            runner = _engine(problem, group, max_rows, count)
+            steps = plan_steps(points, problem.tiling, h, bounds, runner.step)
             parts.append(estimate_tiles(runner, points, steps, problem.tiling, rtol=rtol, seed=seed))
         return Estimate.join(parts)
 
@@ -188,6 +196,7 @@ def gradcheck(
     y: Any = None,
     *,
     loss: Any = None,
+    wrt: Literal["input", "weights"] = "input",
     analytic: npt.ArrayLike | Callable[..., Any] | None = None,
     tile: TileLike = 1,
     channels: Channels = "together",
@@ -202,6 +211,7 @@ def gradcheck(
     max_rows: int | None = None,
     batched: bool | None = None,
     selftest: bool = False,
+    budget: int | str | None = None,
     seed: int = 0,
     label: str | None = None,
     progress: Progress | None = None,
@@ -213,6 +223,9 @@ def gradcheck(
     ----------
     f, x, y, loss, tile, channels, h, engine, precision, bounds, max_rows, batched, progress, **kwargs
         As in `gradient`.
+    wrt : {"input", "weights"}
+        What is differentiated by: x, or every trainable variable of a model, of whose loss the mean over the batch is
+        taken. The options and the report then are those of `fdfast.weights.check_weights`.
     analytic : array_like, callable or None
         Gradient under test: None for autodiff; an array of the shape of x; or a function of x that returns one,
         such as a hand-written backward pass.
@@ -227,6 +240,8 @@ def gradcheck(
         takes 1/255 for 8-bit images and else 1e-3 of the scale of x; None leaves them uncounted.
     selftest : bool
         Also plant a fault in the analytic side, one pixel off by 1 %, and require that it is found.
+    budget : int or str, optional
+        With ``wrt="weights"``: rows, or a time such as ``"3s"``, that a sample of every variable may cost.
     seed : int
         Of every random choice.
     label : str, optional
@@ -235,6 +250,7 @@ def gradcheck(
     Returns
     -------
     Report
+        With ``wrt="weights"`` a `fdfast.weight_report.WeightReport`.
 
     Raises
     ------
@@ -245,12 +261,39 @@ def gradcheck(
     --------
     assert_gradcheck : The raising form, for tests.
     """
+    check_choice("wrt", wrt, ("input", "weights"))
+    if wrt == "weights":
+        from fdfast.weights import check_weights, refuse
+
+        refuse(tile=tile, channels=channels, batched=batched, selftest=selftest, **kwargs)
+        return check_weights(  # type: ignore[return-value]
+            f,
+            x,
+            y,
+            loss=loss,
+            analytic=analytic,
+            h=h,
+            engine=engine,
+            precision=precision,
+            rtol=rtol,
+            atol=atol,
+            coverage=coverage,
+            jitter=jitter,
+            bounds=bounds,
+            budget=budget,
+            max_rows=max_rows,
+            seed=seed,
+            label=label,
+            progress=progress,
+        )
+    if budget is not None:
+        raise TypeError(f"budget={budget!r} goes with wrt='weights'; for inputs a larger tile= costs less")
     started = time.perf_counter()
     check_step(h)
     for name, value, low, high in (("rtol", rtol, 0.0, np.inf), ("coverage", coverage, 0.0, 1.0)):
         if not low <= value <= high:
             raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value}")
-    with _checked(f, x, y, loss, tile, channels, precision, bounds, batched, kwargs) as problem:
+    with _checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs) as problem:
         count = _Count(progress, 4 * problem.tiling.tiles * len(problem.points))
         judge = Judge(
             problem.tiling,
@@ -264,7 +307,7 @@ def gradcheck(
         )
         judgements = []
         for group in problem.groups():
-            runner = _engine(engine, problem, group, max_rows, count)
+            runner = _engine(problem, group, max_rows, count)
             given = analytic_of(analytic, problem, group)
             judgements.append(judge(runner, problem.objective.select(group), problem.points[group], given))
     whole = Judgement.join(judgements)
@@ -299,7 +342,7 @@ def _report(
         coverage_asked=coverage,
         reasons=reasons_of(found, coverage, objective.notes),
         engine=engine,
-        dtype=objective.dtype.name,
+        dtype=problem.dtype,
         step=float(np.median(found.step)),
         evaluations=found.evaluations,
         refined=found.refined,
@@ -343,18 +386,41 @@ class _Count:
             self._progress(min(self._done, self._expected), self._expected)
 
 
-def _engine(name: str, problem: Problem, group: slice, max_rows: int | None, count: _Count) -> Engine:
-    check_choice("engine", name, ("auto", "batch", "difference"))
+def _engine(problem: Problem, group: slice, max_rows: int | None, count: _Count) -> Engine:
     objective = problem.objective.select(group)
-    if name != "difference":
+    max_rows = check_max_rows(max_rows)
+    if problem.differences is None:
         return BatchEngine(objective, problem.tiling, max_rows=max_rows, progress=count)
     from fdfast.engines.difference import DifferenceEngine
-    from fdfast.pushed import NoDifferences
 
+    return DifferenceEngine(objective, problem.tiling, problem.differences, progress=count)
+
+
+def _choose(engine: str, objective: Any, precision: Precision) -> Any:
+    """The compiled form of the objective, or None for the batch engine; `objective` is in float64 if it can be.
+
+    ``"auto"`` takes differences where every layer has a rule and most of the work is done by the compiled kernels.
+    """
+    if engine == "batch":
+        return None
+    from fdfast.compiled import NoDifferences, compiled_for
+
+    dtype = np.dtype(np.float32 if precision == "float32" else np.float64)
     try:
-        return DifferenceEngine(objective, problem.tiling, max_rows=max_rows, progress=count)
+        compiled = compiled_for(objective, dtype)
+        if engine == "auto" and compiled.without_rule:
+            raise NoDifferences(f"{compiled.without_rule[0]} has no difference rule")
+        if engine == "auto" and compiled.share < 0.75:
+            raise NoDifferences(f"{compiled.lowered.why}, and most of the work comes after")
     except NoDifferences as error:
-        raise ValueError(f"engine='difference' cannot be used: {error}. engine='batch' evaluates f itself") from None
+        if engine == "difference":
+            message = f"engine='difference' cannot be used: {error}. engine='batch' evaluates f itself"
+            raise ValueError(message) from None
+        objective.notes.append(f"the batch engine evaluated f itself, because differences cannot be pushed: {error}")
+        return None
+    if compiled.without_rule:
+        objective.notes.append(f"subtracted for want of a difference rule: {', '.join(compiled.without_rule)}")
+    return compiled
 
 
 @contextlib.contextmanager
@@ -375,18 +441,25 @@ def _problem(
     loss: Any,
     tile: TileLike,
     channels: Channels,
+    engine: str,
     precision: Precision,
     bounds: Bounds | None,
     batched: bool | None,
     kwargs: dict[str, Any],
 ) -> Problem:
     check_choice("precision", precision, ("auto", "float32", "float64"))
+    check_choice("engine", engine, ("auto", "batch", "difference"))
     array = as_floats(x)
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(f, keras.Model):
         if kwargs:
             raise TypeError(f"unexpected arguments for a model: {', '.join(sorted(kwargs))}")
-        return _model_problem(f, array, y, loss, make_tiling_for(tile, channels), precision, bounds)
+        return _model_problem(f, array, y, loss, make_tiling_for(tile, channels), engine, precision, bounds)
+    if engine == "difference" and callable(f):
+        raise ValueError(
+            "engine='difference' cannot be used: f is a callable, not a Keras model with a loss. engine='batch' "
+            "evaluates f itself"
+        )
     if not callable(f):
         raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
     if loss is not None:
@@ -415,6 +488,7 @@ def _model_problem(
     y: Any,
     loss: Any,
     cut: Callable[[tuple[int, ...]], Tiling],
+    engine: str,
     precision: Precision,
     bounds: Bounds | None,
 ) -> Problem:
@@ -427,11 +501,20 @@ def _model_problem(
         raise ValueError(f"x has shape {array.shape}; {model.name!r} takes a batch, with a leading axis of examples")
     shape = array.shape[1:] if batched else array.shape
     examples = len(array) if batched else 1
-    objective = model_objective(model, y, loss, shape, examples, batched=batched, precision=precision)
+
+    def made(precision: Precision) -> Any:
+        return model_objective(model, y, loss, shape, examples, batched=batched, precision=precision)
+
+    # Differences in float32 still start from values in float64.
+    wide = engine != "batch" and precision == "float32"
+    objective = made("auto" if wide else precision)
+    differences = _choose(engine, objective, precision)
+    if wide and differences is None:
+        notes, objective = objective.notes, made(precision)
+        objective.notes.extend(note for note in notes if note not in objective.notes)
     tiling = cut(shape)
-    return Problem(
-        array, shape, batched, as_points(array, shape, objective.dtype), objective, tiling, bounds, model.name
-    )
+    points = as_points(array, shape, objective.dtype)
+    return Problem(array, shape, batched, points, objective, tiling, bounds, model.name, differences)
 
 
 def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:

@@ -45,16 +45,73 @@ def graph_of(model: keras.Model) -> Any:
     return inner
 
 
+@dataclass(frozen=True)
+class Ref:
+    """Stands for a value of an `Unrolled` graph in the arguments of a step."""
+
+    value: int
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One call of a layer: `outputs` numbers what it returns, in the order of ``tf.nest.flatten``."""
+
+    operation: Any
+    args: Any
+    kwargs: dict[str, Any]
+    outputs: tuple[int, ...]
+
+    @property
+    def inputs(self) -> list[int]:
+        """Numbers of the values that go in."""
+        return [leaf.value for leaf in tf.nest.flatten([self.args, self.kwargs]) if isinstance(leaf, Ref)]
+
+
+@dataclass(frozen=True, eq=False)
+class Unrolled:
+    """A model as a list of steps, those of nested models included; value 0 is its input."""
+
+    steps: list[Step]
+    output: int
+
+
+def unroll(model: keras.Model) -> Unrolled:
+    """List the steps of a model in the order of its graph.
+
+    Raises
+    ------
+    NoGraph
+        The model, or one in it, is no graph of layers.
+    """
+    steps: list[Step] = []
+    count = 1
+
+    def walk(inner: keras.Model, given: Ref) -> Ref:
+        nonlocal count
+        graph = graph_of(inner)
+        if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+            raise NoGraph(f"{inner.name!r} has several inputs or outputs")
+        values: dict[int, Ref] = {id(graph.inputs[0]): given}
+        for node in _nodes(graph):
+            args, kwargs = node.arguments.fill_in(values)
+            kwargs = {name: value for name, value in kwargs.items() if name != "training" and value is not None}
+            if isinstance(node.operation, keras.Model):
+                values[id(node.outputs[0])] = walk(node.operation, args[0])
+                continue
+            outputs = tuple(range(count, count + len(node.outputs)))
+            count += len(outputs)
+            steps.append(Step(node.operation, args, kwargs, outputs))
+            for tensor, number in zip(node.outputs, outputs, strict=True):
+                values[id(tensor)] = Ref(number)
+        return values[id(graph.outputs[0])]
+
+    return Unrolled(steps, walk(model, Ref(0)).value)
+
+
 def layers_without_rule(model: keras.Model) -> list[str]:
     """Names and classes of the layers that would be subtracted in float64, in order of the graph."""
-    found = []
-    for node in _nodes(graph_of(model)):
-        operation = node.operation
-        if isinstance(operation, keras.Model):
-            found += layers_without_rule(operation)
-        elif find_rule(operation) is None:
-            found.append(f"{operation.name} ({type(operation).__name__})")
-    return found
+    found = [step.operation for step in unroll(model).steps if find_rule(step.operation) is None]
+    return [f"{one.name} ({type(one).__name__})" for one in found]
 
 
 def push(model: keras.Model, x: Moved) -> Moved:
@@ -66,15 +123,30 @@ def push(model: keras.Model, x: Moved) -> Moved:
         Sequential or functional, one input, one output; called in inference mode.
     x : Moved
     """
-    graph = graph_of(model)
-    values: dict[int, Moved] = {id(graph.inputs[0]): x}
-    for node in _nodes(graph):
-        args, kwargs = node.arguments.fill_in(values)
-        kwargs = {name: value for name, value in kwargs.items() if name != "training" and value is not None}
-        moved = _step(node.operation, args, kwargs, x.d)
-        for tensor, one in zip(node.outputs, moved, strict=True):
-            values[id(tensor)] = one
-    return values[id(graph.outputs[0])]
+    graph = unroll(model)
+    return push_steps(graph.steps, {0: x}, x.d)[graph.output]
+
+
+def push_steps(steps: list[Step], values: dict[int, Moved], like: Any) -> dict[int, Moved]:
+    """Push through some steps; `values` holds those that they start from, by number. `like` has the rows."""
+    values = dict(values)
+    for step in steps:
+        args, kwargs = (_filled(tree, values) for tree in (step.args, step.kwargs))
+        for number, one in zip(step.outputs, _step(step.operation, args, kwargs, like), strict=True):
+            values[number] = one
+    return values
+
+
+def _filled(tree: Any, values: dict[int, Any]) -> Any:
+    return tf.nest.map_structure(lambda leaf: values[leaf.value] if isinstance(leaf, Ref) else leaf, tree)
+
+
+def call_step(step: Step, values: dict[int, Any]) -> list[Any]:
+    """Outputs of one step at plain values, in inference mode."""
+    args, kwargs = (_filled(tree, values) for tree in (step.args, step.kwargs))
+    call = {"training": False} if getattr(step.operation, "_call_has_training_arg", False) else {}
+    found: list[Any] = tf.nest.flatten(step.operation(*args, **kwargs, **call))
+    return found
 
 
 def _nodes(graph: Any) -> list[Any]:
@@ -84,8 +156,6 @@ def _nodes(graph: Any) -> list[Any]:
 
 def _step(operation: Any, args: Any, kwargs: dict[str, Any], like: Any) -> list[Moved]:
     """One layer: its value from Keras, its difference by rule, or subtracted if there is none."""
-    if isinstance(operation, keras.Model):
-        return [push(operation, args[0])]
     z_args, z_kwargs = (_part(tree, "z") for tree in (args, kwargs))
     call = {"training": False} if getattr(operation, "_call_has_training_arg", False) else {}
     z_out = tf.nest.flatten(operation(*z_args, **z_kwargs, **call))

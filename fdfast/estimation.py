@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.engines.pairs import Differences, Pairs
+from fdfast.exact import look
 from fdfast.noise import LINES, any_tiles, deviation, last_place, lines, moves, pool, quietest
 from fdfast.scheme import CENTRAL, SCHEMES, Steps, auto_step, plan_steps, three_point
 from fdfast.stencil import Search, stencil, third_differences
@@ -32,6 +33,14 @@ class Engine(Protocol):
     """Whatever can evaluate displaced rows."""
 
     name: str
+
+    @property
+    def exact(self) -> bool:
+        """Whether it loses no digits and sees every kink."""
+
+    @property
+    def step(self) -> float | None:
+        """Step for values of order one; None for `fdfast.scheme.auto_step`."""
 
     def of(self, examples: Any) -> Engine:
         """Return the same engine for some of the examples."""
@@ -65,6 +74,8 @@ class Estimate:
     refined : int
         How many of these rows the refinement took.
     engine : str
+    tie : ndarray of int32, shape (examples, tiles), or None
+        From an engine that sees the units: node of its program that sits on a kink at the point, -1 for none.
     """
 
     value: Float64
@@ -79,6 +90,7 @@ class Estimate:
     refined: int
     engine: str
     scale: Float64 = field(repr=False)
+    tie: npt.NDArray[np.int32] | None = None
 
     @staticmethod
     def join(parts: Sequence[Estimate]) -> Estimate:
@@ -156,6 +168,8 @@ def estimate_tiles(
     longest = np.broadcast_to(np.reshape(np.asarray(reach, np.float64), (-1, 1)), shape)
     steps = replace(steps, h=np.minimum(steps.h, 2.0 ** np.floor(np.log2(longest))))
     chosen = np.ones(shape, bool) if wanted is None else wanted
+    if engine.exact:
+        return _exactly(engine, points, steps, chosen)
     example, tile = np.nonzero(chosen)
     where, at = _points(points, steps, example, tile)
     owner = np.arange(len(where), dtype=np.int32) % count
@@ -225,6 +239,36 @@ def estimate_tiles(
         refined=refined,
         engine=engine.name,
         scale=peak,
+    )
+
+
+def _exactly(engine: Engine, points: Any, steps: Steps, chosen: Bool) -> Estimate:
+    """Estimate by an engine that loses no digits and sees every kink: one look does."""
+    count, shape = len(points), chosen.shape
+    example, tile = np.nonzero(chosen)
+    where, at = _points(points, steps, example, tile)
+    found = look(engine, where, np.arange(len(where), dtype=np.int32) % count, at, steps, example, tile, count)
+
+    def full(values: Any, empty: float, dtype: Any = np.float64) -> Any:
+        out = np.full(shape, empty, dtype)
+        out[example, tile] = values
+        return out
+
+    kind = np.where(found.kink, KINK, np.where(found.open | ~np.isfinite(found.error), UNRESOLVED, SMOOTH))
+    return Estimate(
+        value=full(found.value, np.nan),
+        error=full(found.error, np.inf),
+        right=full(found.right, np.nan),
+        left=full(found.left, np.nan),
+        kind=full(kind, UNRESOLVED, np.int8),
+        step=full(found.step, np.nan),
+        base=_check_base(found.base[:count]),
+        noise=found.rounding * np.median(steps.h, axis=1),
+        evaluations=found.evaluations,
+        refined=found.refined,
+        engine=engine.name,
+        scale=_target(found.value, example, count, 0.0)[1],
+        tie=full(found.tie, -1, np.int32),
     )
 
 

@@ -34,7 +34,8 @@ class Judgement:
 
     The names are those of `fdfast.report.Report`. `between` marks kinked tiles whose gradient lies between the
     one-sided slopes; `branch` those where the gradient at x differs, but not at the generic points near x; `edge` those
-    where it differs from a slope that bounds allow on one side only.
+    where it differs from a slope that bounds allow on one side only. `ties` counts the kinked tiles by the first layer
+    that sits on a kink, where the engine sees the layers.
     """
 
     numeric: Float64
@@ -61,6 +62,7 @@ class Judgement:
     evaluations: int
     refined: int
     timings: dict[str, float]
+    ties: dict[str, int]
 
     @staticmethod
     def join(parts: Sequence[Judgement]) -> Judgement:
@@ -73,7 +75,8 @@ class Judgement:
             if isinstance(values[0], np.ndarray):
                 whole[field.name] = np.concatenate(values)
             elif isinstance(values[0], dict):
-                whole[field.name] = {k: sum(v[k] for v in values) for k in values[0]}
+                names = dict.fromkeys(name for value in values for name in value)
+                whole[field.name] = {name: sum(value.get(name, 0) for value in values) for name in names}
             elif isinstance(values[0], int):
                 whole[field.name] = sum(values)
             else:
@@ -113,7 +116,7 @@ class Judge:
     def __call__(self, engine: Any, objective: Any, points: npt.NDArray[Any], analytic: Analytic) -> Judgement:
         """Judge every tile of every point."""
         start = time.perf_counter()
-        steps = plan_steps(points, self._tiling, self._h, self._bounds)
+        steps = plan_steps(points, self._tiling, self._h, self._bounds, engine.step)
         found = estimate_tiles(engine, points, steps, self._tiling, rtol=self._rtol, seed=self._seed)
         differences = time.perf_counter() - start
         start = time.perf_counter()
@@ -124,7 +127,7 @@ class Judge:
         start = time.perf_counter()
         # On one side of x, or beside it, a kink at x does not show.
         edge = (here.classes == WRONG) & ((steps.scheme != 0) | steps.moved)
-        near = self._look_near(engine, objective, points, analytic, _Near(found, here, edge), eps)
+        near = self._look_near(engine, objective, points, analytic, Near(found, here, edge), eps)
         jittered = time.perf_counter() - start
         low, high = np.fmin(found.left, found.right), np.fmax(found.left, found.right)
         slack = found.error * (found.kind != KINK) + here.tolerance
@@ -153,6 +156,7 @@ class Judge:
             evaluations=found.evaluations + near.evaluations,
             refined=found.refined + near.refined,
             timings={"differences": differences, "autodiff": autodiff, "near x": jittered},
+            ties=_ties(engine, found),
         )
 
     def _compare(self, objective: Any, found: Estimate, analytic: Float64, eps: float) -> Comparison:
@@ -174,8 +178,8 @@ class Judge:
         return maps, max(eps, float(np.finfo(maps.dtype).eps))
 
     def _look_near(
-        self, engine: Any, objective: Any, points: npt.NDArray[Any], analytic: Analytic, result: _Near, eps: float
-    ) -> _Near:
+        self, engine: Any, objective: Any, points: npt.NDArray[Any], analytic: Analytic, result: Near, eps: float
+    ) -> Near:
         if self._jitter is None or not (analytic is None or callable(analytic)):
             self._clear(engine, points, result)
             return result
@@ -187,7 +191,7 @@ class Judge:
             generic = self._generic(points[rows], turn)
 
             def look(at: slice, turn: int = turn, rows: Any = rows, generic: Any = generic) -> None:
-                steps = plan_steps(generic[at], self._tiling, self._h, self._bounds)
+                steps = plan_steps(generic[at], self._tiling, self._h, self._bounds, engine.step)
                 wanted = result.open[rows[at]]
                 there = estimate_tiles(
                     engine.of(rows[at]),
@@ -218,7 +222,7 @@ class Judge:
         result.close()
         return result
 
-    def _clear(self, engine: Any, points: npt.NDArray[Any], result: _Near) -> None:
+    def _clear(self, engine: Any, points: npt.NDArray[Any], result: Near) -> None:
         """Drop accusations at points where the difference itself depends on where one looks.
 
         Where the gradient has no value near x, f has: at a regular point its difference drifts in proportion to the
@@ -241,14 +245,15 @@ class Judge:
         points: npt.NDArray[Any],
         rows: npt.NDArray[np.int64],
         accused: Bool,
-        result: _Near,
+        result: Near,
         turn: int,
         closeness: float,
     ) -> Float64:
         """How far the difference of the accused tiles surely drifts from x to a point close by; infinite on a kink."""
         generic = self._generic(points[rows], turn, closeness)
         # The scale is that of x: near an x of zeros, all values are small by themselves.
-        steps = plan_steps(points[rows] if self._bounds is None else generic, self._tiling, self._h, self._bounds)
+        anchor = points[rows] if self._bounds is None else generic
+        steps = plan_steps(anchor, self._tiling, self._h, self._bounds, engine.step)
         # Shorter than the distance, or the steps would reach back over the kinks at x.
         reach = closeness * _scale(points[rows]) / 16
         there = estimate_tiles(
@@ -295,13 +300,25 @@ class Judge:
         return seen
 
 
+def _ties(engine: Any, found: Estimate) -> dict[str, int]:
+    """Number of kinked tiles by the first layer that sits on a kink, most first; empty where no layer is seen."""
+    if found.tie is None:
+        return {}
+    nodes, counts = np.unique(found.tie[(found.kind == KINK) & (found.tie >= 0)], return_counts=True)
+    by_layer: dict[str, int] = {}
+    for node, count in zip(nodes, counts, strict=True):
+        name = engine.layer(int(node))
+        by_layer[name] = by_layer.get(name, 0) + int(count)
+    return dict(sorted(by_layer.items(), key=lambda item: -item[1]))
+
+
 def _scale(points: npt.NDArray[Any]) -> Float64:
     """Largest magnitude of each example, 1 where all is zero; shape (examples, 1)."""
     peak = np.abs(points).max(axis=1, keepdims=True).astype(np.float64)
     return np.where(peak > 0, peak, 1.0)
 
 
-class _Near:
+class Near:
     """Classes so far, and which tiles a generic point near x may still decide."""
 
     def __init__(self, found: Estimate, here: Comparison, edge: Bool) -> None:

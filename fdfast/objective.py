@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from fdfast.functions import OverRows, Unmapped, first_line, same_values
 from fdfast.losses import Loss, RowLoss, check_targets, one_hot, resolve_loss
 from fdfast.shadow import NoShadow, shadow_of, structure_of
 
@@ -23,6 +24,7 @@ Float64 = npt.NDArray[np.float64]
 #: (rows, example numbers, context) -> one value per row
 RowValues = Callable[[Any, Any, Any], Any]
 _ONE_EACH = "f must return one value per row of its input"
+_TAPED = 4  # gradients by an eager tape before the backward pass is traced: two checks
 _KEPT = 16  # traced functions that one model keeps: a fresh lambda as loss makes a new one at every call
 
 
@@ -92,6 +94,9 @@ class RowFunction:
         self._unfused = False
         spec = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), context)
         self._forward = tf.function(self._values, input_signature=[rows, index, number, spec])
+        self._backward = tf.function(self._gradient, input_signature=[rows, index, number, spec])
+        self.may_compile = False
+        self._taped = 0
 
     @property
     def traces(self) -> int:
@@ -105,14 +110,19 @@ class RowFunction:
     def gradient(self, rows: Any, example: Any, chunk: Any, context: Any) -> Any:
         """Autodiff gradient of f for each row, float64, shape (rows, *shape).
 
-        A tape in eager mode: there is one row per example, and tracing a backward pass costs more than many of them.
+        A tape in eager mode at first: there is one row per example, and tracing a backward pass costs more than many of
+        them. Where `may_compile` is set, a function that is asked again and again is traced in the end.
         """
+        self._taped += 1
+        if self.may_compile and self._taped > _TAPED:
+            return self._call(self._backward, rows, example, chunk, context)
         return self._call(self._gradient, rows, example, chunk, context)
 
     def _call(self, function: Any, *arguments: Any) -> Any:
-        if function is self._forward and not self.traces:
+        traces = function is self._forward or function is self._backward
+        if traces and not function.experimental_get_tracing_count():
             # Ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models.
-            self._forward.get_concrete_function()
+            function.get_concrete_function()
         try:
             with _unfused() if self._unfused else contextlib.nullcontext():
                 return function(*arguments)
@@ -178,6 +188,17 @@ class RowFunction:
         return self._loop(rows, chunk, body, tf.float64, shape)
 
 
+def unfused_if_needed(function: Any, *arguments: Any) -> Any:
+    """Call a traced function; again without fused operations where TensorFlow has no float64 kernel for one."""
+    try:
+        return function(*arguments)
+    except tf.errors.InvalidArgumentError as error:
+        if "_Fused" not in str(error):
+            raise
+    with _unfused():
+        return function(*arguments)
+
+
 @contextlib.contextmanager
 def _unfused() -> Iterator[None]:
     """Keep Grappler from fusing operations; the option is put back as it was."""
@@ -213,6 +234,8 @@ class TracedObjective:
         self.dtype = traced.dtype
         self.row_bytes = row_bytes
         self.notes = notes
+        #: Which weights the float64 copy has; None where the model itself is evaluated.
+        self.version: int | None = None
 
     def select(self, examples: Any) -> TracedObjective:
         """Return the same objective for some of the examples."""
@@ -267,6 +290,7 @@ class LoopObjective:
         *,
         batched: bool,
         tensors: bool,
+        why: str = "",
     ) -> None:
         self._f = f
         self._kwargs = kwargs
@@ -280,8 +304,8 @@ class LoopObjective:
             []
             if batched
             else [
-                f"{name} takes one example at a time, so it was called in a loop, once per row; batched=True "
-                "evaluates all rows at once"
+                f"{name} takes one example at a time, so it was called in a loop, once per row{why and f' ({why})'}; "
+                "batched=True evaluates all rows at once"
             ]
         )
 
@@ -400,10 +424,11 @@ def model_objective(
     _check_inputs(model, shape)
     own = np.dtype(np.float64 if _is_float64(model) else np.float32)
     notes: list[str] = []
-    evaluated = model
+    evaluated, version = model, None
     if precision != "float32" and own != np.float64:
         try:
-            evaluated = shadow_of(model, shape).model
+            shadow = shadow_of(model, shape)
+            evaluated, version = shadow.model, shadow.version
         except NoShadow as error:
             if precision == "float64":
                 raise ValueError(
@@ -445,7 +470,12 @@ def model_objective(
         )
     if not traced.row_bytes:
         traced.row_bytes = _row_bytes(evaluated, shape, dtype)
-    return TracedObjective(traced, context, shape, traced.row_bytes, notes, deployed, evaluated, resolved)
+    traced.may_compile = True
+    if deployed is not None:
+        deployed.may_compile = True
+    found = TracedObjective(traced, context, shape, traced.row_bytes, notes, deployed, evaluated, resolved)
+    found.version = version
+    return found
 
 
 def _model_rows(model: keras.Model, loss: RowLoss) -> RowValues:
@@ -546,7 +576,10 @@ def callable_objective(
     *,
     batched: bool,
 ) -> TracedObjective | LoopObjective:
-    """Objective of a callable: traced if it is a TensorFlow function of rows, else called as it is.
+    """Objective of a callable: traced if it is a TensorFlow function of rows or of one example, else called as it is.
+
+    A TensorFlow function of one example goes over all rows by `tf.vectorized_map`; if it cannot be traced, or its
+    traced form gives another value at the first example than itself, it is called row by row, and a note says so.
 
     Parameters
     ----------
@@ -561,32 +594,76 @@ def callable_objective(
     """
     dtype = points.dtype
     first = points[:1].reshape(1, *shape) if batched else points[0].reshape(shape)
-    tensors = _takes_tensors(f, kwargs, first)
-    if not (tensors and batched):
-        return LoopObjective(f, kwargs, shape, dtype, batched=batched, tensors=tensors)
+    value = _tensor_of(f, kwargs, first)
+    if value is None:
+        return LoopObjective(f, kwargs, shape, dtype, batched=batched, tensors=False)
     row_bytes = 64 * math.prod(shape) * dtype.itemsize
+    over = OverRows()
+
+    def apply(f: Callable[..., Any], rows: Any) -> Any:
+        if batched:
+            return f(rows, **kwargs)
+        if tf.executing_eagerly():  # for the gradient: that of f as it is, not of its batched form
+            return tf.stack([_scalar_tensor(f(row, **kwargs), shape) for row in tf.unstack(rows)])
+        return over(lambda row: _scalar_tensor(f(row, **kwargs), shape), rows)
 
     def of_rows(rows: Any, example: Any, context: Any) -> Any:
-        return f(rows, **kwargs)
+        return apply(f, rows)
 
     def alone(rows: Any, example: Any, context: Any) -> Any:
         alive = weak()
         assert alive is not None, "the function was deleted during its own evaluation"
-        return alive(rows)
+        return apply(alive, rows)
 
     if kwargs or not isinstance(f, tf.types.experimental.PolymorphicFunction):
         # Traced anew at each call: f may read what has changed since, a constant or a helper that was mended.
         traced = RowFunction(of_rows, shape, dtype, ())
     else:
         weak = weakref.ref(f)
-        traced = _trace(f, (shape, dtype.name), lambda: RowFunction(alone, shape, dtype, ()))
-    return TracedObjective(traced, (), shape, row_bytes, [])
-
-
-def _takes_tensors(f: Callable[..., Any], kwargs: dict[str, Any], first: Array) -> bool:
+        traced = _trace(f, (shape, dtype.name, batched), lambda: RowFunction(alone, shape, dtype, ()))
+    found = TracedObjective(traced, (), shape, row_bytes, [])
+    if batched:
+        return found
+    value = _scalar_tensor(value, shape)
+    if not value.dtype.is_floating:
+        return LoopObjective(f, kwargs, shape, dtype, batched=False, tensors=True)
     try:
-        return bool(tf.is_tensor(f(tf.constant(first), **kwargs)))
+        # Three rows: a single one may be broadcast.
+        rows = found.tensor_values(tf.constant(np.stack([first] * 3)), np.zeros(3, np.int32), 3)
+        if not same_values(tf.cast(rows[0], value.dtype), value):
+            raise Unmapped(
+                "its traced form gives another value at x; it may draw random numbers, keep state in Python, or use an "
+                "operation that TensorFlow batches wrongly"
+            )
+    except Exception as error:
+        return LoopObjective(f, kwargs, shape, dtype, batched=False, tensors=True, why=first_line(error))
+    if over.row_bytes:
+        traced.row_bytes = over.row_bytes
+    found.row_bytes = traced.row_bytes or row_bytes
+    if over.looped:
+        found.notes.append(
+            f"{', '.join(over.looped)} cannot be batched by TensorFlow and ran row by row, inside the traced function"
+        )
+    return found
+
+
+def _scalar_tensor(value: Any, shape: tuple[int, ...]) -> Any:
+    """The one number that f returns for one x."""
+    value = tf.convert_to_tensor(value)
+    if value.shape.num_elements() not in (1, None):
+        raise ValueError(
+            f"f must return a scalar for one x of shape {shape}; it returned shape {tuple(value.shape)}. For a "
+            "function of rows pass batched=True, for several outputs use fdfast.jacobian"
+        )
+    return tf.reshape(value, [])
+
+
+def _tensor_of(f: Callable[..., Any], kwargs: dict[str, Any], first: Array) -> Any:
+    """What f returns for a tensor, if that is a tensor; else None."""
+    try:
+        value = f(tf.constant(first), **kwargs)
     except Exception:
         # If it takes no arrays either, that error is the one to show: TensorFlow functions take arrays.
         f(first.copy(), **kwargs)
-        return False
+        return None
+    return value if tf.is_tensor(value) else None

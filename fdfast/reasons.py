@@ -46,7 +46,7 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]
             "cells in a max pool): the "
             "right and the left slope differ, autodiff returns one branch and a central difference the mean of both, "
             "so no step size makes "
-            f"them agree. The gradient lies between the two slopes on {inside} of them. "
+            f"them agree. {_tied(found.ties)}The gradient lies between the two slopes on {inside} of them. "
             + (f"{near} were checked at a generic point near x, where f is smooth." if near else _NOT_NEAR)
         )
     branch = int(found.branch.sum())
@@ -127,6 +127,13 @@ def deployed_figure(found: Judgement) -> dict[str, Any] | None:
     median = float(np.median(relative)) if relative.size else float("nan")
     digits = float(-np.log10(median)) if median > 0 else 16.0
     return {"dtype": found.deployed_dtype, "median_rel_error": median, "digits": digits}
+
+
+def _tied(ties: dict[str, int]) -> str:
+    if not ties:
+        return ""
+    shown = [f"{name} on {count}" for name, count in list(ties.items())[:4]]
+    return f"The first layer to tie is {', '.join(shown)}. "
 
 
 def _tiles(n: int) -> str:

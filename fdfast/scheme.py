@@ -93,7 +93,9 @@ def check_step(h: object) -> None:
         raise ValueError(f"h must be positive and finite, got h={h}; leave h='auto' to have it chosen")
 
 
-def plan_steps(points: Floats, tiling: Tiling, h: StepLike = "auto", bounds: Bounds | None = None) -> Steps:
+def plan_steps(
+    points: Floats, tiling: Tiling, h: StepLike = "auto", bounds: Bounds | None = None, unit: float | None = None
+) -> Steps:
     """Choose the step and scheme of every tile.
 
     Parameters
@@ -107,6 +109,8 @@ def plan_steps(points: Floats, tiling: Tiling, h: StepLike = "auto", bounds: Bou
     bounds : (float, float), optional
         Interval that no perturbed element may leave. Tiles without room for a central difference get a
         one-sided three-point scheme; tiles that touch both bounds are differenced about a moved centre.
+    unit : float, optional
+        Step for values of order one, a power of two, in the place of `auto_step`.
 
     Returns
     -------
@@ -123,7 +127,7 @@ def plan_steps(points: Floats, tiling: Tiling, h: StepLike = "auto", bounds: Bou
     if isinstance(h, str):
         peak = largest.max(axis=1, keepdims=True)
         scale = np.maximum(largest, np.where(peak > 0, np.minimum(1.0, peak), 1.0))
-        steps = np.asarray(auto_step(points.dtype) * 2.0 ** np.round(np.log2(scale)), np.float64)
+        steps = np.asarray((unit or auto_step(points.dtype)) * 2.0 ** np.round(np.log2(scale)), np.float64)
     else:
         steps = np.full(largest.shape, float(h))
     scheme = np.zeros(steps.shape, np.int8)

@@ -19,16 +19,24 @@ import tensorflow as tf
 _FLOATS = {"float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Shadow:
-    """A float64 twin of a model and the traced copy of the weights into it."""
+    """A float64 twin of a model and the traced copy of the weights into it.
+
+    Attributes
+    ----------
+    model : keras.Model
+    version : int
+        Counts up whenever the weights were found to have changed.
+    """
 
     model: keras.Model
     _pull: Any
+    version: int = 0
 
     def refresh(self) -> None:
         """Copy the original's weights as they are now; training may have gone on since the last call."""
-        self._pull()
+        self.version += bool(self._pull())
 
 
 class NoShadow(Exception):
@@ -86,9 +94,13 @@ def _make(model: keras.Model, shape: tuple[int, ...]) -> Shadow:
         ) from error
     pairs = _match(model, twin)
 
-    def pull() -> None:
+    def pull() -> tf.Tensor:
+        changed = tf.constant(False)
         for ours, theirs in pairs:
-            ours.assign(tf.cast(theirs, ours.dtype))
+            now = tf.cast(theirs, ours.dtype)
+            changed |= tf.reduce_any(now != ours)
+            ours.assign(now)
+        return changed
 
     # Traced ahead of the first call, or TensorFlow warns of retracing after a few models.
     refresh = tf.function(pull).get_concrete_function()

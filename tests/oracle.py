@@ -23,6 +23,8 @@ class RowEngine:
     """
 
     name = "numpy"
+    exact = False
+    step: float | None = None
 
     def __init__(self, f: Rows, tiling: Tiling, bounds: tuple[float, float] | None = None) -> None:
         self.f, self.tiling, self.bounds = f, tiling, bounds

@@ -15,12 +15,18 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
     if path.stem not in ("__init__", "__main__")
 }
-WHITE_BOX = {"differences", "pushed"} | {
+WHITE_BOX = {"differences", "lowering", "compiled", "pushed"} | {
     f"rules.{name}" for name in ("elementwise", "linear", "pooling", "merging", "losses")
 }
+TORCH = {f"compat.{name}" for name in ("call", "central", "autodiff", "torch")}
+MAPPED = {"functions", "rowwise", "sources", "compat.analytic", "compat.graph", "compat.tensorflow"}
+WEIGHTS = {"weight_objective", "engines.places"}
 HEAVY_AT_TOP = {
-    "tensorflow": {"losses", "shadow", "objective", "preflight", "engines.device", *WHITE_BOX},
-    "keras": {"losses", "shadow", "objective", "preflight", *WHITE_BOX},
+    "tensorflow": {
+        *("losses", "shadow", "objective", "preflight", "engines.device"),
+        *(WHITE_BOX | TORCH | MAPPED | WEIGHTS),
+    },
+    "keras": {"losses", "shadow", "objective", "preflight", "callback", *WHITE_BOX, *WEIGHTS},
     "numba": {"reduce"},
     "matplotlib": set(),
     "rich": set(),

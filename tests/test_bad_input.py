@@ -106,8 +106,14 @@ BAD = {
     "h nan": ({"h": np.nan}, ValueError, "h must be positive and finite, got h=nan"),
     "h word": ({"h": "small"}, ValueError, "h must be 'auto' or a positive number, got 'small'"),
     "h list": ({"h": [1e-3]}, TypeError, "h must be 'auto' or a positive number, got list"),
-    "h tiny": ({"h": 1e-18}, ValueError, "vanishes in float64 at x["),
-    "h tiny in float32": ({"h": 1e-9, "precision": "float32"}, ValueError, "vanishes in float32 at x["),
+    "h tiny": ({"h": 1e-18, "engine": "batch"}, ValueError, "vanishes in float64 at x["),
+    "h tiny in float32": (
+        {"h": 1e-9, "precision": "float32", "engine": "batch"},
+        ValueError,
+        "vanishes in float32 at x[",
+    ),
+    "difference tiny": ({"h": 1e-160}, ValueError, "h=1e-160 vanishes in float64 on its way through the layers"),
+    "difference tiny in float32": ({"h": 1e-22, "precision": "float32"}, ValueError, "vanishes in float32 on its way"),
     # f, loss and model
     "no model": ({"f": None}, TypeError, "f must be a Keras model or a callable, got NoneType"),
     "path": ({"f": "model.keras"}, TypeError, "f must be a Keras model or a callable, got str"),
@@ -240,7 +246,7 @@ def test_a_vanishing_step_is_named_as_it_was_given():
         "h=1e-18 vanishes in float64 at x[0, 0, 0]=0.636962: x + h == x. Smallest step that moves it: 1.11e-16; for a"
     )
     with pytest.raises(ValueError, match=re.escape(words)):
-        fdfast.gradient(good(), X, 1e-18, y=Y)
+        fdfast.gradient(good(), X, 1e-18, y=Y, engine="batch")
 
 
 def test_a_step_out_of_the_domain_is_named():

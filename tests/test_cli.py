@@ -129,7 +129,7 @@ MISTAKES = [
     ("check m.keras d.npz --step x", "argument --step: invalid float value: 'x'"),
     ("check m.keras d.npz --precision float8", "argument --precision: invalid choice: 'float8'"),
     ("check m.keras d.npz --step 0", "h must be positive and finite"),
-    ("check m.keras d.npz --step 1e-30", "vanishes"),
+    ("check m.keras d.npz --step 1e-30 --engine batch", "vanishes"),
     ("check m.keras d.npz --tile 0", "must be between 1 and 6"),
     ("check m.keras d.npz --tile 7", "must be between 1 and 6"),
     ("check m.keras d.npz --tile 1,2,3,4", "needs 2 (spatial axes) or 3 (all axes)"),

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import fdfast
+from fdfast.compiled import compiled_for
 from fdfast.differences import Moved, NoGraph, layers_without_rule, push
 from fdfast.engines.difference import DifferenceEngine
 from fdfast.engines.pairs import Pairs
@@ -93,7 +94,8 @@ def test_tiny_steps_leave_full_precision():
     objective = model_objective(model, y, "categorical_crossentropy", SHAPE, 1, batched=False)
     tile = np.arange(tiling.tiles)
     pairs = Pairs(np.zeros_like(tile), tile, np.tile([2.0**-40, -(2.0**-40)], (len(tile), 1)))
-    found = DifferenceEngine(objective, tiling).differences(x.reshape(1, -1), np.zeros(1, np.int32), pairs)
+    compiled = compiled_for(objective, np.dtype(np.float64))
+    found = DifferenceEngine(objective, tiling, compiled).differences(x.reshape(1, -1), np.zeros(1, np.int32), pairs)
     slope = (found.delta[:, 0] - found.delta[:, 1]) / (found.moved[:, 0] - found.moved[:, 1])
     wanted = objective.gradient(x.reshape(1, -1)).ravel()
     np.testing.assert_allclose(slope, wanted, rtol=1e-9, atol=1e-11 * np.abs(wanted).max())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
 
 import keras
@@ -137,7 +138,9 @@ def test_second_call_traces_nothing():
     # Another loss, another shape of target or another precision is another function: the control.
     fdfast.gradient(model, x[0], y=np.eye(3)[0], loss="mse")
     assert traces(model) == first + 1
-    fdfast.gradient(model, x[0], y=y[0], precision="float32")
+    fdfast.gradient(model, x[0], y=y[0], precision="float32")  # differences start from the same float64 values
+    assert traces(model) == first + 1
+    fdfast.gradient(model, x[0], y=y[0], precision="float32", engine="batch")
     assert traces(model) == first + 2
 
 
@@ -299,14 +302,15 @@ def callable_of(f, batched, **kwargs):
         (tf.function(rows_in_tensorflow), True, TracedObjective, True),
         (rows_in_numpy, True, LoopObjective, False),
         (column_in_numpy, True, LoopObjective, False),
-        (one_in_tensorflow, False, LoopObjective, True),
+        (one_in_tensorflow, False, TracedObjective, True),
+        (tf.function(one_in_tensorflow), False, TracedObjective, True),
         (one_in_numpy, False, LoopObjective, False),
     ],
 )
 def test_callables_of_every_kind(f, batched, kind, autodiff):
     found = callable_of(f, batched)
     assert isinstance(found, kind)
-    assert bool(found.notes) != batched
+    assert bool(found.notes) == (kind is LoopObjective and not batched)
     got = found.values(aligned(ROWS, "float64"), np.zeros(6, np.int32), 4)
     np.testing.assert_allclose(got, rows_in_numpy(ROWS), rtol=1e-14)  # the order of additions
     gradient = found.gradient(POINT.reshape(1, -1))
@@ -316,6 +320,63 @@ def test_callables_of_every_kind(f, batched, kind, autodiff):
         assert gradient is None
     assert found.select(slice(None)).values(aligned(ROWS, "float64"), np.zeros(6, np.int32), 4).shape == (6,)
     assert found.deployed_gradient(POINT.reshape(1, -1)) is None
+
+
+SCALE = [2.0]
+
+
+def draws(x):
+    return tf.reduce_sum(x) * float(np.random.default_rng().uniform(1, 2))
+
+
+def reads_the_value(x):
+    return tf.reduce_sum(x) if x.numpy()[0, 0] > 0 else tf.reduce_sum(-x)
+
+
+def counts(x):
+    SCALE[0] += 1
+    return tf.reduce_sum(x) * SCALE[0]
+
+
+@pytest.mark.parametrize(
+    ("f", "words"),
+    [
+        (draws, r"draws takes one .* \(its traced form gives another value at x; it may draw random numbers"),
+        (counts, r"counts takes one .* \(its traced form gives another value at x; .* keep state in Python"),
+        (reads_the_value, r"reads_the_value takes one .* once per row \(.*\); batched=True evaluates all rows at once"),
+    ],
+)
+def test_functions_that_cannot_be_traced_are_called_in_a_loop_and_a_note_says_why(f, words):
+    found = callable_of(f, False)
+    assert isinstance(found, LoopObjective)
+    assert len(found.notes) == 1
+    assert re.search(words, found.notes[0])
+
+
+def test_an_operation_without_a_batched_form_is_named():
+    def resized(x):
+        return tf.reduce_sum(tf.image.resize(x[None, :, :, None], (5, 5)) ** 2)
+
+    found = callable_of(resized, False)
+    assert isinstance(found, TracedObjective)
+    assert "ResizeBilinear cannot be batched by TensorFlow and ran row by row" in found.notes[0]
+    got = found.values(aligned(ROWS, "float64"), np.zeros(6, np.int32), 4)
+    # The resized picture is float32, so the sum of 25 squares rounds to some 1e-7.
+    np.testing.assert_allclose(got, [float(resized(tf.constant(row))) for row in ROWS], rtol=1e-6)
+
+
+def test_a_function_of_one_example_is_evaluated_in_few_calls():
+    calls = []
+
+    def f(x):
+        calls.append(1)
+        return tf.reduce_sum(tf.sin(x))
+
+    x = RNG.uniform(size=(20, 20))
+    # Truncation of h^2 / 6 = 1e-11, rounding of 1e-14 over h = 1e-5.
+    np.testing.assert_allclose(fdfast.gradient(f, x), np.cos(x), rtol=1e-7)
+    assert len(calls) < 5  # once directly and once or twice to trace; the loop would call it 800 times
+    assert fdfast.gradcheck(f, x)
 
 
 def test_further_arguments_reach_the_function():
@@ -403,9 +464,8 @@ def test_functions_may_change_and_keep_what_they_are_given():
     ],
 )
 def test_wrong_results_are_named(f, batched, error, words):
-    found = callable_of(f, batched)
     with pytest.raises(error, match=words):
-        found.values(aligned(ROWS, "float64"), np.zeros(6, np.int32), 4)
+        callable_of(f, batched).values(aligned(ROWS, "float64"), np.zeros(6, np.int32), 4)
 
 
 def test_an_error_inside_a_function_is_that_of_the_kind_it_is():

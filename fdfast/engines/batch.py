@@ -40,6 +40,8 @@ class BatchEngine:
     """
 
     name = "batch"
+    exact = False
+    step: float | None = None
 
     def __init__(
         self,
@@ -50,12 +52,9 @@ class BatchEngine:
         device: str | None = None,
         progress: Advance | None = None,
     ) -> None:
-        whole = isinstance(max_rows, int | np.integer) and not isinstance(max_rows, bool)
-        if max_rows is not None and (not whole or max_rows < 2):
-            raise ValueError(f"max_rows must be an int of at least 2 (a +h and a -h row), got {max_rows!r}")
         self._objective = objective
         self._tiling = tiling
-        self._max_rows = None if max_rows is None else int(max_rows)
+        self._max_rows = check_max_rows(max_rows)
         self._progress = progress
         self._chunking = chunking_for(objective.traced)
         self._remote = None
@@ -179,6 +178,21 @@ class BatchEngine:
         flat = int(members[np.flatnonzero(x[members] + h == x[members])[0]])
         auto = auto_step(x.dtype) * max(1.0, float(np.abs(x[members]).max()))
         raise vanishing_step_error(x, flat, self._tiling.shape, abs(float(h)), auto)
+
+
+def check_max_rows(max_rows: object) -> int | None:
+    """Return `max_rows` as an int or None.
+
+    Raises
+    ------
+    ValueError
+        It is neither None nor an int of at least 2.
+    """
+    if max_rows is None:
+        return None
+    if not isinstance(max_rows, int | np.integer) or isinstance(max_rows, bool) or max_rows < 2:
+        raise ValueError(f"max_rows must be an int of at least 2 (a +h and a -h row), got {max_rows!r}")
+    return int(max_rows)
 
 
 class RowBuffer:

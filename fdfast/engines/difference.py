@@ -3,34 +3,61 @@
 from __future__ import annotations
 
 import copy
+import os
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.engines.batch import Advance, BatchEngine
+from fdfast import _core
+from fdfast.compiled import Compiled
+from fdfast.engines.batch import Advance
+from fdfast.engines.chunking import BUDGET, chunking_for
 from fdfast.engines.pairs import Differences, Pairs
+from fdfast.engines.trust import check_loss, check_sample
 from fdfast.pushed import PushedObjective
 from fdfast.tiling import Tiling
+
+Float64 = npt.NDArray[np.float64]
+
+#: Step for values of order one. Nothing cancels, so it only has to be small: truncation is below rounding, and kinks
+#: are hardly ever that close.
+TINY = 2.0**-27
+# Calls of one program between two checks of a sample by the batch engine.
+_EVERY = 256
+
+
+def cores() -> int:
+    """Threads to use: OMP_NUM_THREADS if it is set, else the cores that this process may run on."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class DifferenceEngine:
     """Evaluates displaced rows by difference arithmetic.
 
-    Rows hold the displacement itself, zero but for one tile; the same row buffer and the same chunks as in the batch
-    engine, with zeros for a point. What comes back is f(x + d) - f(x), to working precision however small d is.
+    The values of the network at the points come from Keras, in float64. The difference of each tile then goes through
+    the layers on the window that it reaches; what the compiled kernels do not know follows on whole maps. What comes
+    back is f(x + d) - f(x), to working precision however small d is.
 
     Parameters
     ----------
     objective : fdfast.objective.TracedObjective
+        In float64.
     tiling : Tiling
-    max_rows, device, progress
-        As in `fdfast.engines.batch.BatchEngine`.
+    compiled : Compiled
+        What `fdfast.compiled.compiled_for` made of the objective.
+    threads : int, optional
+        All cores by default, or what OMP_NUM_THREADS says.
+    progress : callable, optional
+        Called with the number of rows that are done.
 
     Raises
     ------
-    fdfast.pushed.NoDifferences
-        The model is not a graph of layers, or the loss has no rule.
+    fdfast.engines.trust.Untrusted
+        In a call, where the differences are not those of the model.
 
     References
     ----------
@@ -44,34 +71,140 @@ class DifferenceEngine:
         self,
         objective: Any,
         tiling: Tiling,
+        compiled: Compiled,
         *,
-        max_rows: int | None = None,
-        device: str | None = None,
+        threads: int | None = None,
         progress: Advance | None = None,
     ) -> None:
-        self._objective = PushedObjective(objective)
-        self._whole = objective
+        self._compiled = compiled
+        self._objective = objective
         self._tiling = tiling
-        self._options: dict[str, Any] = {"max_rows": max_rows, "device": device, "progress": progress}
-        self.notes = self._objective.notes
+        self._threads = cores() if threads is None else threads
+        self._progress = progress
+        self._held: tuple[Any, Any, Any] | None = None
+
+    @property
+    def compiled(self) -> Compiled:
+        """The program and what it was made of."""
+        return self._compiled
+
+    @property
+    def exact(self) -> bool:
+        """Whether every unit is seen, so that kinks are known and need not be guessed from slopes."""
+        return self._compiled.complete
+
+    @property
+    def step(self) -> float | None:
+        """Step for values of order one; None where the usual one is best, because something is still subtracted."""
+        return TINY if self.exact else None
+
+    @property
+    def eps(self) -> float:
+        """Rounding unit of the differences."""
+        return float(np.finfo(self._compiled.dtype).eps)
+
+    def layer(self, node: int) -> str:
+        """Name of the layer that a node of the program belongs to."""
+        return self._compiled.layers[node]
 
     def of(self, examples: Any) -> DifferenceEngine:
         """Return the same engine for some of the examples of the objective."""
         some = copy.copy(self)
-        some._whole = self._whole.select(examples)
-        some._objective = PushedObjective(some._whole)
+        some._objective = self._objective.select(examples)
+        some._held = None
         return some
 
     def differences(self, points: npt.NDArray[Any], example: npt.NDArray[np.int32], pairs: Pairs) -> Differences:
         """See `fdfast.engines.batch.BatchEngine.differences`; the points go through f itself, all others do not."""
+        points = np.ascontiguousarray(points, np.float64)
+        self._check_steps(pairs)
         delta = np.empty((len(pairs), 2))
-        moved = np.empty((len(pairs), 2))
-        origin = np.zeros((1, self._tiling.size), points.dtype)
+        tie, crossed = np.full(len(pairs), -1, np.int32), np.full(len(pairs), -1, np.int32)
+        base = np.empty(len(points))
+        many = max(1, BUDGET // 2 // self._compiled.point_bytes)
+        order = np.argsort(pairs.point, kind="stable") if (np.diff(pairs.point) < 0).any() else None
+        ends = np.cumsum(np.bincount(pairs.point, minlength=len(points)))
+        begin = 0
+        for start in range(0, len(points), many):
+            stop = min(start + many, len(points))
+            some: Any = slice(begin, int(ends[stop - 1]))
+            begin = some.stop
+            if order is not None:
+                some = order[some]
+            part = Pairs(pairs.point[some] - start, pairs.tile[some], pairs.step[some])
+            found = self._group(points[start:stop], example[start:stop], part)
+            base[start:stop], delta[some], tie[some], crossed[some] = found
+        return Differences(delta, pairs.step.copy(), base, 2 * len(pairs) + len(points), tie, crossed)
+
+    def _check_steps(self, pairs: Pairs) -> None:
+        # Below the root of the smallest normal number, products with a small weight lose digits or vanish.
+        smallest = float(np.sqrt(np.finfo(self._compiled.dtype).tiny))
+        size = np.abs(pairs.step).max(initial=0.0)
+        if len(pairs) and size < smallest:
+            raise ValueError(
+                f"h={size:.3g} vanishes in {self._compiled.dtype.name} on its way through the layers: smallest step "
+                f"that keeps its digits: {smallest:.3g}; for a useful gradient leave h='auto'"
+            )
+
+    def _group(self, points: Float64, example: npt.NDArray[np.int32], pairs: Pairs) -> tuple[Any, ...]:
+        some = self._objective.select(example)
+        values, base, prepared = self._values(points, some)
+        if not len(pairs):
+            return base, np.empty((0, 2)), np.empty(0, np.int32), np.empty(0, np.int32)
+        found = self._push(values, prepared, some, pairs)
+        compiled = self._compiled
+        compiled.verified += 1
+        if compiled.verified % _EVERY == 1 and np.isfinite(base).all():
+            check_sample(
+                some, self._tiling, points, pairs, compiled, lambda p: self._push(values, prepared, some, p)[0]
+            )
+        return (base, *found)
+
+    def _values(self, points: Float64, some: Any) -> tuple[Any, Float64, Any]:
+        """Values at the points, those of the last call if they are the same points."""
+        if self._held is not None and np.array_equal(self._held[0], points):
+            found: tuple[Any, Float64, Any] = self._held[1]
+            return found
+        compiled = self._compiled
+        values, base, own = compiled.values(points, some.context)
+        if np.isfinite(own).all():
+            check_loss(base, own)
+        prepared = compiled.prepare(values, some.context, self._threads)
+        self._held = points.copy(), (values, own, prepared), None
+        return values, own, prepared
+
+    def _push(self, values: Any, prepared: Any, some: Any, pairs: Pairs) -> tuple[Any, ...]:
+        compiled, tiling = self._compiled, self._tiling
+        arguments = (tiling.offsets, tiling.members)
+        if compiled.complete:
+            found = _core.push(prepared, *arguments, pairs.point, pairs.tile, pairs.step, threads=self._threads)
+            self._advance(len(pairs))
+            return found
+        rest = compiled.rest(some)
+        # Rows of what the compiled part ends with, some at a time.
+        size = int(np.prod(rest.shape))
+        at_once = max(1, BUDGET // 8 // (2 * size * 8))
+        delta = np.empty((len(pairs), 2))
+        tie, crossed = np.empty(len(pairs), np.int32), np.empty(len(pairs), np.int32)
         for at in np.unique(pairs.point):
-            some = np.flatnonzero(pairs.point == at)
-            engine = BatchEngine(self._objective.at(points[at], int(example[at])), self._tiling, **self._options)
-            part = Pairs(np.zeros(len(some), np.int64), pairs.tile[some], pairs.step[some])
-            found = engine.differences(origin, np.zeros(1, np.int32), part)
-            delta[some], moved[some] = found.delta, found.moved
-        base = self._objective.base(points, example)
-        return Differences(delta, moved, base, 2 * len(pairs) + len(points))
+            which = np.flatnonzero(pairs.point == at)
+            bound = rest.at(values[-1][at], int(at))
+            for first in range(0, len(which), at_once):
+                part = which[first : first + at_once]
+                rows, tie[part], crossed[part] = _core.push(
+                    prepared, *arguments, pairs.point[part], pairs.tile[part], pairs.step[part], threads=self._threads
+                )
+                delta[part] = self._finish(bound, rows)
+                self._advance(len(part))
+        return delta, tie, crossed
+
+    def _finish(self, rest: PushedObjective, rows: npt.NDArray[Any]) -> Float64:
+        count = 2 * len(rows)
+        buffer = _core.aligned_empty((count, *rest.shape), np.float64)
+        buffer[...] = rows.reshape(count, *rest.shape)
+        chunk, _ = chunking_for(rest.traced).next(rest.row_bytes, count)
+        return rest.values(buffer, np.zeros(count, np.int32), chunk).reshape(-1, 2)
+
+    def _advance(self, pairs: int) -> None:
+        if self._progress is not None:
+            self._progress(2 * pairs)

@@ -56,9 +56,14 @@ class Differences:
         f at the points.
     evaluations : int
         Rows that went through f.
+    tie, crossed : ndarray of int32, shape (pairs,), or None
+        Only from an engine that sees the units: first node with one that sits on a kink at the point and is moved; and
+        with one that changes branch within a displacement. -1 for none.
     """
 
     delta: Float64
     moved: Float64
     base: Float64
     evaluations: int
+    tie: npt.NDArray[np.int32] | None = None
+    crossed: npt.NDArray[np.int32] | None = None

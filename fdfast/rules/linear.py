@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,13 +16,44 @@ ops = keras.ops
 layers = keras.layers
 
 
-def _affine(layer: Any, apply: Any, bias: Any, z: Any, d: Any) -> Any:
-    """activation(apply(x) + bias) for a linear `apply`."""
+#: (layer, like) -> the linear map, in the dtype of `like`, and the bias or None
+Affine = Callable[[Any, Any], tuple[Callable[[Any], Any], Any]]
+_affine: dict[type, Affine] = {}
+
+
+def _parts_of(*layer_classes: type) -> Callable[[Affine], Affine]:
+    """Register an affine layer with an activation: its parts, and with them its rule."""
+
+    def register(parts: Affine) -> Affine:
+        for one in layer_classes:
+            _affine[one] = parts
+
+        # A rule of its own for each, so that a second registration is told where the first is.
+        @functools.wraps(parts)
+        def rule(layer: Any, z: Any, d: Any) -> Any:
+            return activated(layer, z, d)
+
+        difference_rule(*layer_classes)(rule)
+        return parts
+
+    return register
+
+
+def activated(layer: Any, z: Any, d: Any) -> Any:
+    """activation(A(z) + b): A applied to d, without b, then the activation's own difference."""
+    apply, _ = _affine[type(layer)](layer, d)
     moved = apply(d)
     if layer.activation is None or layer.activation is keras.activations.linear:
         return moved
-    base = apply(z)
-    return activation_difference(layer.activation, base if bias is None else base + tf.cast(bias, base.dtype), moved)
+    return activation_difference(layer.activation, before_activation(layer, z), moved)
+
+
+def before_activation(layer: Any, z: Any) -> Any:
+    """A(z) + b of an affine layer; None for a layer of another kind."""
+    if type(layer) not in _affine:
+        return None
+    apply, bias = _affine[type(layer)](layer, z)
+    return apply(z) if bias is None else apply(z) + tf.cast(bias, z.dtype)
 
 
 def _weights(variable: Any, like: Any) -> Any:
@@ -35,25 +68,24 @@ def _channel_bias(layer: Any) -> Any:
     return tf.reshape(layer.bias.value, [-1] + [1] * layer.rank)
 
 
-@difference_rule(layers.Dense)
-def dense(layer: Any, z: Any, d: Any) -> Any:
-    """y = zW + b, so the difference of y is dW: the bias cancels."""
-    kernel = _weights(layer.kernel, d)
-    return _affine(layer, lambda x: ops.matmul(x, kernel), None if layer.bias is None else layer.bias.value, z, d)
+@_parts_of(layers.Dense)
+def dense(layer: Any, like: Any) -> Any:
+    """y = zW + b."""
+    kernel = _weights(layer.kernel, like)
+    return lambda x: ops.matmul(x, kernel), None if layer.bias is None else layer.bias.value
 
 
-@difference_rule(layers.EinsumDense)
-def einsum_dense(layer: Any, z: Any, d: Any) -> Any:
+@_parts_of(layers.EinsumDense)
+def einsum_dense(layer: Any, like: Any) -> Any:
     """y = einsum(z, W) + b."""
-    kernel = _weights(layer.kernel, d)
-    bias = None if layer.bias is None else layer.bias.value
-    return _affine(layer, lambda x: ops.einsum(layer.equation, x, kernel), bias, z, d)
+    kernel = _weights(layer.kernel, like)
+    return lambda x: ops.einsum(layer.equation, x, kernel), None if layer.bias is None else layer.bias.value
 
 
-@difference_rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
-def conv(layer: Any, z: Any, d: Any) -> Any:
+@_parts_of(layers.Conv1D, layers.Conv2D, layers.Conv3D)
+def conv(layer: Any, like: Any) -> Any:
     """y = z * W + b."""
-    kernel = _weights(layer.kernel, d)
+    kernel = _weights(layer.kernel, like)
 
     def apply(x: Any) -> Any:
         padding = layer.padding
@@ -72,13 +104,13 @@ def conv(layer: Any, z: Any, d: Any) -> Any:
             data_format=layer.data_format,
         )
 
-    return _affine(layer, apply, _channel_bias(layer), z, d)
+    return apply, _channel_bias(layer)
 
 
-@difference_rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-def depthwise_conv(layer: Any, z: Any, d: Any) -> Any:
+@_parts_of(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+def depthwise_conv(layer: Any, like: Any) -> Any:
     """Each channel with kernels of its own."""
-    kernel = _weights(layer.kernel, d)
+    kernel = _weights(layer.kernel, like)
 
     def apply(x: Any) -> Any:
         return ops.depthwise_conv(
@@ -90,13 +122,13 @@ def depthwise_conv(layer: Any, z: Any, d: Any) -> Any:
             data_format=layer.data_format,
         )
 
-    return _affine(layer, apply, _channel_bias(layer), z, d)
+    return apply, _channel_bias(layer)
 
 
-@difference_rule(layers.SeparableConv1D, layers.SeparableConv2D)
-def separable_conv(layer: Any, z: Any, d: Any) -> Any:
+@_parts_of(layers.SeparableConv1D, layers.SeparableConv2D)
+def separable_conv(layer: Any, like: Any) -> Any:
     """Depthwise, then pointwise: linear both."""
-    depthwise, pointwise = _weights(layer.depthwise_kernel, d), _weights(layer.pointwise_kernel, d)
+    depthwise, pointwise = _weights(layer.depthwise_kernel, like), _weights(layer.pointwise_kernel, like)
 
     def apply(x: Any) -> Any:
         return ops.separable_conv(
@@ -109,13 +141,13 @@ def separable_conv(layer: Any, z: Any, d: Any) -> Any:
             data_format=layer.data_format,
         )
 
-    return _affine(layer, apply, _channel_bias(layer), z, d)
+    return apply, _channel_bias(layer)
 
 
-@difference_rule(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-def conv_transpose(layer: Any, z: Any, d: Any) -> Any:
+@_parts_of(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+def conv_transpose(layer: Any, like: Any) -> Any:
     """The transpose of a convolution is linear too."""
-    kernel = _weights(layer.kernel, d)
+    kernel = _weights(layer.kernel, like)
 
     def apply(x: Any) -> Any:
         return ops.conv_transpose(
@@ -128,7 +160,7 @@ def conv_transpose(layer: Any, z: Any, d: Any) -> Any:
             data_format=layer.data_format,
         )
 
-    return _affine(layer, apply, _channel_bias(layer), z, d)
+    return apply, _channel_bias(layer)
 
 
 @difference_rule(

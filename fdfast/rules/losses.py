@@ -28,9 +28,7 @@ def find_loss(loss: Any) -> LossRule | None:
     ----------
     loss : Keras loss function or `keras.losses.Loss`
     """
-    # Some of Keras' losses leave their settings out of the configuration.
-    config = {**getattr(loss, "_fn_kwargs", {}), **loss.get_config()} if isinstance(loss, keras_losses.Loss) else {}
-    name = _NAMES.get(type(loss) if isinstance(loss, keras_losses.Loss) else loss)
+    name, config = described(loss)
     if name is None or config.get("axis", -1) != -1 or config.get("ignore_class") is not None:
         return None
     if name in _OF_PROBABILITIES:
@@ -38,6 +36,13 @@ def find_loss(loss: Any) -> LossRule | None:
     if name == "huber":
         return lambda y, z, d: huber(y, z, d, config.get("delta", 1.0))
     return _PLAIN[name]
+
+
+def described(loss: Any) -> tuple[str | None, dict[str, Any]]:
+    """Name of a Keras loss in this module, None for any other; and its settings."""
+    # Some of Keras' losses leave their settings out of the configuration.
+    config = {**getattr(loss, "_fn_kwargs", {}), **loss.get_config()} if isinstance(loss, keras_losses.Loss) else {}
+    return _NAMES.get(type(loss) if isinstance(loss, keras_losses.Loss) else loss), config
 
 
 def _from_probabilities(name: str, config: dict[str, Any]) -> LossRule:
@@ -50,7 +55,8 @@ def _from_probabilities(name: str, config: dict[str, Any]) -> LossRule:
         elif smoothing:
             share = 0.5 if name == "binary_crossentropy" else 1 / z.shape[-1]
             y = y * (1 - smoothing) + smoothing * share
-        logits = (z, d) if config.get("from_logits") else getattr(d, "_fdfast_logits", None)
+        # As Keras does, which takes the logits behind a softmax even where from_logits is set.
+        logits = getattr(d, "_fdfast_logits", (z, d) if config.get("from_logits") else None)
         return of_probabilities(y, z, d) if logits is None else of_logits(y, *logits)
 
     return rule

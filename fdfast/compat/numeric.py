@@ -1,0 +1,68 @@
+"""Central differences as `tf.test.compute_gradient` takes them: in the dtype of x and of f."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.compat.analytic import flat
+
+Array = npt.NDArray[Any]
+
+
+def displaced(point: Array, x: Array, delta: float) -> Callable[[int, int], Array]:
+    """Build rows of x: in row 2i element i is larger by delta, in row 2i + 1 smaller; in the arithmetic of x.
+
+    Parameters
+    ----------
+    point : ndarray, shape (columns,)
+        x as real numbers.
+    x : ndarray
+    delta : float
+    """
+    # One by one, as a scalar: delta may be of any kind, and NumPy promotes scalars and arrays differently.
+    moved = np.array([v + sign * delta for v in point for sign in (1, -1)]).astype(point.dtype)
+
+    def build(start: int, stop: int) -> Array:
+        rows = np.tile(point, (stop - start, 1))
+        rows[np.arange(stop - start), np.arange(start, stop) // 2] = moved[start:stop]
+        return rows.view(x.dtype).reshape(stop - start, *x.shape)
+
+    return build
+
+
+def columns_of(
+    blocks: Iterable[tuple[int, Array]], argument: Any, result: Any, value: Array, columns: int, delta: float
+) -> Array:
+    """Jacobian from the values of f at displaced rows.
+
+    Parameters
+    ----------
+    blocks : iterable of (int, ndarray)
+        Values of f, block by block, in the order of `displaced`.
+    argument, result : tf.DType
+        Of the argument that moves, and of what f returns.
+    value : ndarray
+        Like what f returns.
+    columns : int
+        Real numbers in the argument.
+    delta : float
+
+    Returns
+    -------
+    ndarray, shape (outputs, columns), real dtype of the argument
+    """
+    differences = np.empty((columns, *value.shape), value.dtype)
+    left = np.empty((0, *value.shape), value.dtype)
+    done = 0
+    for _, rows in blocks:
+        rows = np.concatenate([left, rows]) if len(left) else rows
+        pairs = len(rows) // 2
+        differences[done : done + pairs] = rows[: 2 * pairs : 2] - rows[1 : 2 * pairs : 2]
+        done, left = done + pairs, rows[2 * pairs :]
+    scale = np.asarray(2 * delta, result.real_dtype.as_numpy_dtype)[()]
+    quotient = flat(differences / scale, keep=1)
+    return np.ascontiguousarray(quotient.T).astype(argument.real_dtype.as_numpy_dtype)
