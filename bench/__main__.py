@@ -7,7 +7,7 @@ import platform
 import sys
 from importlib import import_module
 
-NAMES = ("process", "w1")
+NAMES = ("process", "w1", "difference")
 
 
 def main(names: list[str]) -> int:
