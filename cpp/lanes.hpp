@@ -2,6 +2,10 @@
 // same source is compiled for several instruction sets, and the linker must not swap their functions.
 #pragma once
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 #include <cstring>
 
 #include "walk.hpp"
@@ -66,13 +70,20 @@ FDFAST_INLINE Vector<T> smaller(const Vector<T>& a, const Vector<T>& b) noexcept
     return choose<T>(a < b, a, b);
 }
 
+// Whether any lane of a comparison holds.
 template <typename T>
 FDFAST_INLINE bool any(const Mask<T>& m) noexcept {
+#if defined(__AVX512F__)
+    return _mm512_test_epi64_mask((__m512i)m, (__m512i)m) != 0;
+#elif defined(__AVX__)
+    return _mm256_testz_si256((__m256i)m, (__m256i)m) == 0;
+#else
     std::int64_t words[kVectorBytes / 8];
     std::memcpy(words, &m, sizeof m);
     std::int64_t all = 0;
     for (const std::int64_t word : words) all |= word;
     return all != 0;
+#endif
 }
 
 // f(0), f(1), ..., f(N - 1) with constant arguments: arrays indexed by them stay in registers.

@@ -25,8 +25,8 @@ from fdfast.tiling import Channels, Reduction, TileLike, Tiling, check_choice, m
 Float64 = npt.NDArray[np.float64]
 Precision = Literal["auto", "float32", "float64"]
 
-#: Tiles looked at together; more examples are taken in groups, so that memory does not grow with their number.
-_GROUP = 8192
+#: Tiles and examples looked at together; more are taken in groups, so that memory does not grow with their number.
+_GROUP, _EXAMPLES = 8192, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Problem:
 
     def groups(self) -> Iterator[slice]:
         """Slices of examples that are looked at together."""
-        many = max(1, _GROUP // self.tiling.tiles)
+        many = min(_EXAMPLES, max(1, _GROUP // self.tiling.tiles))
         for start in range(0, len(self.points), many):
             yield slice(start, min(start + many, len(self.points)))
 
@@ -430,7 +430,10 @@ def _checked(f: Any, *arguments: Any, always: bool = True) -> Iterator[Problem]:
 
     with state_kept(f):
         problem = _problem(f, *arguments)
-        preflight(problem.objective, problem.points, layers_of(problem.objective.model or f), always=always)
+        # Layers that have a rule are known by class: what was found of them once stays true.
+        known = problem.differences is not None and not problem.differences.without_rule
+        layers = layers_of(problem.objective.model or f)
+        preflight(problem.objective, problem.points, layers, always=always and not known)
         yield problem
 
 

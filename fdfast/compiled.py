@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast import _core
-from fdfast.differences import Moved, NoGraph, Unrolled, call_step, push_steps, unroll
+from fdfast.differences import Moved, NoGraph, Step, Unrolled, call_step, push_steps, unroll
 from fdfast.lowering import Lowered, Node, NotCompiled, Where, lower
 from fdfast.objective import unfused_if_needed
 from fdfast.pushed import PushedObjective
@@ -23,6 +23,17 @@ from fdfast.rules.registry import find_rule
 Float64 = npt.NDArray[np.float64]
 
 _CROSS_ENTROPIES = ("categorical_crossentropy", "sparse_categorical_crossentropy")
+#: TensorFlow operations that Keras' activations are.
+_OPERATIONS = {
+    keras.activations.relu: "Relu",
+    keras.activations.relu6: "Relu6",
+    keras.activations.sigmoid: "Sigmoid",
+    keras.activations.tanh: "Tanh",
+    keras.activations.softmax: "Softmax",
+    keras.activations.softplus: "Softplus",
+    keras.activations.softsign: "Softsign",
+    keras.activations.exponential: "Exp",
+}
 _LAST = {"softmax": keras.activations.softmax, "sigmoid": keras.activations.sigmoid}
 
 
@@ -76,7 +87,7 @@ class Compiled:
         self.verified = 0
         self._version = objective.version
         self._build()
-        self._pass = BasePass(self.graph, self.wanted, objective)
+        self._pass: BasePass | None = None
 
     def _build(self) -> None:
         try:
@@ -177,11 +188,13 @@ class Compiled:
             total += size * (2 * 8 + held * item)
         return total
 
-    def values(self, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
+    def values(self, objective: Any, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
         """Values of the network at points, shape (points, size), in the order of `wanted`.
 
         And the losses there, shape (points,): layer by layer, and by the model as a whole.
         """
+        if self._pass is None:
+            self._pass = BasePass(self.graph, self.wanted, objective, own=not self.graph.plain)
         return self._pass(points, targets)
 
     def prepare(self, values: list[Float64], targets: Any, threads: int | None) -> _core.Prepared:
@@ -221,7 +234,7 @@ class Compiled:
 class BasePass:
     """Values of the network at points, traced once: each layer called as Keras does, in float64."""
 
-    def __init__(self, graph: Unrolled, wanted: list[Where], objective: Any) -> None:
+    def __init__(self, graph: Unrolled, wanted: list[Where], objective: Any, *, own: bool = True) -> None:
         keys = sorted(set(wanted))
         self._order = [keys.index(where) for where in wanted]
 
@@ -232,35 +245,48 @@ class BasePass:
             out: dict[int, Any] = {0: points}
             for step in graph.steps:
                 number = step.outputs[0]
+                out.update(zip(step.outputs, call_step(step, out), strict=True))
                 if (number, "pre") in keys:
-                    (source,) = step.inputs
-                    before = before_activation(step.operation, out[source])
-                    if before is None:  # an activation layer: what comes in is what its function is applied to
-                        before = out[source]
-                    found[(number, "pre")] = before
-                    out[number] = step.operation.activation(before)
-                else:
-                    out.update(zip(step.outputs, call_step(step, out), strict=True))
+                    found[(number, "pre")] = _before_last(out[number], step, out)
             found.update({(number, "out"): value for number, value in out.items()})
 
             def loss_of(prediction: Any) -> Any:
                 target = tf.cast(targets, prediction.dtype) if targets.dtype.is_floating else targets
                 return tf.reshape(loss(target, prediction), [-1])
 
-            own = loss_of(objective.model(points, training=False))
-            return [*(found[key] for key in keys), loss_of(out[graph.output]), own]
+            losses = [loss_of(out[graph.output])]
+            if own:
+                losses.append(loss_of(objective.model(points, training=False)))
+            return [*(found[key] for key in keys), *losses]
 
         spec = tf.TensorSpec([None, *objective.shape], tf.float64)
         context = tf.TensorSpec([None, *objective.context.shape[1:]], objective.context.dtype)
         # The concrete function: a call costs a third of what finding it out does.
         self._traced = tf.function(values, input_signature=[spec, context]).get_concrete_function()
-        self._shape = objective.shape
+        self._shape, self._losses = objective.shape, len(keys)
 
     def __call__(self, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
-        """Return the values in the order asked for; the losses, layer by layer and by the model; each (points,)."""
+        """Return the values in the order asked for; the losses, layer by layer and by the model; each (points,).
+
+        Without `own` the model as a whole is not called, and both losses are the same.
+        """
         rows = tf.constant(points.reshape(-1, *self._shape), tf.float64)
         found = unfused_if_needed(self._traced, rows, targets)
-        return [found[i].numpy() for i in self._order], found[-2].numpy(), found[-1].numpy()
+        return [found[i].numpy() for i in self._order], found[self._losses].numpy(), found[-1].numpy()
+
+
+def _before_last(value: Any, step: Step, values: dict[int, Any]) -> Any:
+    """What a layer's activation was applied to: the input of the operation it ends with, or else computed again.
+
+    The layer's own tensor is better: it costs nothing more.
+    """
+    operation = getattr(value, "op", None)
+    activation = getattr(step.operation, "activation", None)
+    if operation is not None and operation.type == _OPERATIONS.get(activation):
+        return operation.inputs[0]
+    source = values[step.inputs[0]]
+    before = before_activation(step.operation, source)
+    return source if before is None else before  # an activation layer: what comes in
 
 
 def _work(layer: Any) -> float:

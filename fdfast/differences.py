@@ -69,10 +69,14 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Unrolled:
-    """A model as a list of steps, those of nested models included; value 0 is its input."""
+    """A model as a list of steps, those of nested models included; value 0 is its input.
+
+    `plain` says that every model in it is called by Keras' own code, which does just these steps.
+    """
 
     steps: list[Step]
     output: int
+    plain: bool
 
 
 def unroll(model: keras.Model) -> Unrolled:
@@ -84,11 +88,12 @@ def unroll(model: keras.Model) -> Unrolled:
         The model, or one in it, is no graph of layers.
     """
     steps: list[Step] = []
-    count = 1
+    count, plain = 1, True
 
     def walk(inner: keras.Model, given: Ref) -> Ref:
-        nonlocal count
+        nonlocal count, plain
         graph = graph_of(inner)
+        plain &= type(inner).call.__module__.startswith("keras.") and "call" not in vars(inner)
         if len(graph.inputs) != 1 or len(graph.outputs) != 1:
             raise NoGraph(f"{inner.name!r} has several inputs or outputs")
         values: dict[int, Ref] = {id(graph.inputs[0]): given}
@@ -105,7 +110,8 @@ def unroll(model: keras.Model) -> Unrolled:
                 values[id(tensor)] = Ref(number)
         return values[id(graph.outputs[0])]
 
-    return Unrolled(steps, walk(model, Ref(0)).value)
+    output = walk(model, Ref(0)).value
+    return Unrolled(steps, output, plain)
 
 
 def layers_without_rule(model: keras.Model) -> list[str]:

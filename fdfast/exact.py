@@ -20,6 +20,8 @@ _OTHER = 0.75
 _CLOSER = 2.0**-6  # how much nearer the next look is where a unit changes branch within the step
 _ROUNDS = 6
 _SURE = 4.0
+# Slopes at a unit on its kink that differ by more than this, relative, are a jump and no curvature: h f'' is far less.
+_PLAIN = 2.0**-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,8 @@ def look(
 ) -> Looks:
     """Difference tiles at two steps, and closer where a unit changes branch within them.
 
-    With D1 and D2 the derivatives at h and 3h/4, truncation c h^2 makes D1 - D2 = 7/16 c h^2, and their rounding is
+    Tiles whose slopes plainly jump at a unit on its kink are not looked at twice. With D1 and D2 the derivatives at h
+    and 3h/4, truncation c h^2 makes D1 - D2 = 7/16 c h^2, and their rounding is
     independent. Hence
 
         error = 4 |D1 - D2| + 4 r + 8 eps |D2|
@@ -81,23 +84,27 @@ def look(
     """
     offsets = steps.offsets()[example, tile]
     size = np.ones(len(tile))
-    first = engine.differences(where, owner, _pairs(at, tile, offsets, size))
-    state = _State(first, offsets, size)
-    evaluations, refined = first.evaluations, 0
-    for _ in range(_ROUNDS):
+    state = _State(len(tile))
+    base, evaluations, refined = np.empty(0), 0, 0
+    which = np.arange(len(tile))
+    for turn in range(_ROUNDS + 1):
+        for share in (1.0, _OTHER):
+            again = which if share == 1.0 else which[~state.plain[which]]
+            far = offsets[again] * size[again, None]
+            found = engine.differences(where, owner, Pairs(at[again], tile[again], far * share))
+            state.take(again, found, far * share, first=share == 1.0)
+            evaluations += found.evaluations
+            refined += 2 * len(again) if turn else 0
+            base = found.base
         which = np.flatnonzero(state.crossed)
-        if not which.size:
+        if not which.size or turn == _ROUNDS:
             break
         size[which] *= _CLOSER
-        found = engine.differences(where, owner, _pairs(at[which], tile[which], offsets[which], size[which]))
-        state.take(which, found, offsets[which], size[which])
-        evaluations += found.evaluations
-        refined += 4 * len(which)
     with np.errstate(all="ignore"):
         gap = np.abs(state.coarse - state.value)
         rounding = np.zeros(count)
         for i in range(count):
-            mine = gap[(example == i) & ~state.crossed & np.isfinite(gap) & (state.value != 0)]
+            mine = gap[(example == i) & ~state.crossed & ~state.plain & np.isfinite(gap) & (state.value != 0)]
             rounding[i] = np.quantile(mine, 0.75) if mine.size else 0.0
         error = _SURE * (gap + rounding[example]) + 8 * engine.eps * np.abs(state.value)
         both = np.isfinite(state.right) & np.isfinite(state.left)
@@ -105,7 +112,7 @@ def look(
         # Curvature sets the slopes h f'' apart: what is left of that at h = 0 is the jump.
         jump = np.abs(state.spread - _OTHER * state.wide) / (1 - _OTHER)
         apart = jump > 16 * error + 1e-9 * np.fmax(np.abs(state.right), np.abs(state.left))
-        kink = tied & (~both | apart)
+        kink = tied & (~both | apart | state.plain)
     error = np.where(np.isfinite(state.value) & np.isfinite(error), error, np.inf)
     still = state.value == 0
     error = np.where(still & (gap == 0), 0.0, error)
@@ -118,7 +125,7 @@ def look(
         kink=kink,
         open=state.crossed & ~kink,
         tie=state.tie,
-        base=first.base,
+        base=base,
         rounding=rounding,
         evaluations=evaluations,
         refined=refined,
@@ -128,32 +135,29 @@ def look(
 class _State:
     """What is known of each tile so far."""
 
-    def __init__(self, found: Any, offsets: Float64, size: Float64) -> None:
-        count = len(offsets)
+    def __init__(self, count: int) -> None:
         self.value, self.coarse, self.right, self.left = (np.empty(count) for _ in range(4))
         self.wide, self.spread = np.empty(count), np.empty(count)  # right less left slope, at the two steps
-        self.crossed, self.tie = np.zeros(count, bool), np.full(count, -1, np.int32)
-        self.take(np.arange(count), found, offsets, size)
+        self.crossed, self.plain = np.zeros(count, bool), np.zeros(count, bool)
+        self.tie = np.full(count, -1, np.int32)
 
-    def take(self, which: Int64, found: Any, offsets: Float64, size: Float64) -> None:
-        delta, moved = found.delta.reshape(-1, 2, 2), found.moved.reshape(-1, 2, 2)
+    def take(self, which: Int64, found: Any, offsets: Float64, *, first: bool) -> None:
+        """Note a look at `which` tiles: the first step, or the second, which replaces what the first said."""
+        a, b = found.moved[:, 0], found.moved[:, 1]
         with np.errstate(all="ignore"):
-            for name, step in (("coarse", 0), ("value", 1)):
-                d, w = delta[:, step], moved[:, step]
-                getattr(self, name)[which] = three_point(d[:, 0], d[:, 1], w[:, 0], w[:, 1])
-            slope = delta[:, 1] / moved[:, 1]
-            self.spread[which] = slope[:, 0] - slope[:, 1]
-            self.wide[which] = (delta[:, 0] / moved[:, 0]) @ np.array([1.0, -1.0])
-        self.right[which] = np.where(offsets[:, 0] > 0, slope[:, 0], np.nan)
-        self.left[which] = np.where(offsets[:, 1] < 0, slope[:, 1], np.nan)
+            value = three_point(found.delta[:, 0], found.delta[:, 1], a, b)
+            slope = found.delta / found.moved
+            spread = slope[:, 0] - slope[:, 1]
+        right = np.where(offsets[:, 0] > 0, slope[:, 0], np.nan)
         # On one side to the left the first row is the nearer.
-        backward = (offsets[:, 0] < 0) & (offsets[:, 1] < 0)
-        self.left[which] = np.where(backward, slope[:, 0], self.left[which])
-        self.crossed[which] = (found.crossed.reshape(-1, 2) >= 0).any(axis=1)
-        self.tie[which] = found.tie.reshape(-1, 2).max(axis=1)
-
-
-def _pairs(at: Int64, tile: Int64, offsets: Float64, size: Float64) -> Pairs:
-    far = offsets * size[:, None]
-    both = np.stack([far, far * _OTHER], axis=1).reshape(-1, 2)
-    return Pairs(np.repeat(at, 2), np.repeat(tile, 2), both)
+        left = np.where(offsets[:, 1] < 0, np.where(offsets[:, 0] < 0, slope[:, 0], slope[:, 1]), np.nan)
+        self.value[which], self.right[which], self.left[which], self.spread[which] = value, right, left, spread
+        crossed, tie = found.crossed >= 0, found.tie
+        if first:
+            self.coarse[which], self.wide[which] = value, spread
+            self.crossed[which], self.tie[which] = crossed, tie
+            jump = np.abs(right - left) > _PLAIN * np.fmax(np.abs(right), np.abs(left))
+            self.plain[which] = (tie >= 0) & ~crossed & jump
+        else:
+            self.crossed[which] |= crossed
+            self.tie[which] = np.maximum(self.tie[which], tie)

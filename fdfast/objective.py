@@ -95,6 +95,7 @@ class RowFunction:
         spec = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), context)
         self._forward = tf.function(self._values, input_signature=[rows, index, number, spec])
         self._backward = tf.function(self._gradient, input_signature=[rows, index, number, spec])
+        self._concrete: dict[Any, Any] = {}
         self.may_compile = False
         self._taped = 0
 
@@ -119,10 +120,12 @@ class RowFunction:
         return self._call(self._gradient, rows, example, chunk, context)
 
     def _call(self, function: Any, *arguments: Any) -> Any:
-        traces = function is self._forward or function is self._backward
-        if traces and not function.experimental_get_tracing_count():
-            # Ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models.
-            function.get_concrete_function()
+        if function is self._forward or function is self._backward:
+            # Ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models. And the
+            # concrete function is called at a third of the cost of finding it out each time.
+            if function not in self._concrete:
+                self._concrete[function] = function.get_concrete_function()
+            function = self._concrete[function]
         try:
             with _unfused() if self._unfused else contextlib.nullcontext():
                 return function(*arguments)
@@ -239,12 +242,20 @@ class TracedObjective:
 
     def select(self, examples: Any) -> TracedObjective:
         """Return the same objective for some of the examples."""
+        if self._are_all(examples):
+            return self
         some = copy.copy(self)
         if not isinstance(examples, slice):
             some.context = tf.nest.map_structure(lambda t: tf.gather(t, examples), self.context)
         elif examples != slice(None):
             some.context = tf.nest.map_structure(lambda t: t[examples], self.context)
         return some
+
+    def _are_all(self, examples: Any) -> bool:
+        count = next((int(t.shape[0]) for t in tf.nest.flatten(self.context)), None)
+        if count is None or isinstance(examples, slice):
+            return count is None or examples.indices(count) == (0, count, 1)
+        return np.array_equal(examples, np.arange(count))
 
     def values(self, rows: Array, example: npt.NDArray[np.int32], chunk: int) -> Float64:
         """See `Objective.values`; `rows` must be C-contiguous and 64-byte aligned (see `fdfast._core`)."""
