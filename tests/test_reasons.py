@@ -28,9 +28,10 @@ def judgement(**changes):
         "detectable": 1e-4 * slopes,
         "step": np.full((1, TILES), 1e-5), "base": np.array([1.5]), "noise": np.array([3e-16]),
         "deployed": None, "deployed_dtype": None, "selftest": None, "evaluations": 40, "refined": 0, "timings": {},
+        "ties": {},
     }  # fmt: skip
     for name, change in changes.items():
-        if isinstance(change, dict) and name != "timings":
+        if isinstance(change, dict) and name not in ("timings", "ties"):
             changed = np.array(whole[name])
             for tile, value in change.items():
                 changed[0, tile] = value
@@ -96,6 +97,9 @@ def test_kinks_near_and_between_are_counted():
     # A smooth tile that was decided near x is no kink.
     other = reasons_of(judgement(**kinds, near=dict.fromkeys((0, 1, 7), True)), 0.99, [])[-1]
     assert "2 were checked" in other
+    assert "first layer to tie" not in other
+    named = reasons_of(judgement(**kinds, ties={"pool": 3, "conv": 1}), 0.0, [])[-1]
+    assert "The first layer to tie is pool on 3, conv on 1." in named
 
 
 @pytest.mark.parametrize(
