@@ -368,9 +368,10 @@ def assert_gradcheck(f: Any, x: npt.ArrayLike, y: Any = None, **options: Any) ->
     AssertionError
         The verdict is ``"fail"`` or ``"inconclusive"``.
     """
+    __tracebackhide__ = True  # pytest then ends at the caller's line
     report = gradcheck(f, x, y, **options)
     if not report:
-        raise AssertionError(f"\n{report}")
+        raise AssertionError(str(report))
     return report
 
 
