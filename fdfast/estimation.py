@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
@@ -221,10 +221,7 @@ def estimate_tiles(
     best = search.best
     kind = np.where(search.smooth(target), SMOOTH, np.where(best.jump, KINK, UNRESOLVED))
 
-    def full(values: Any, empty: float, dtype: Any = np.float64) -> Any:
-        out = np.full(shape, empty, dtype)
-        out[example, tile] = values
-        return out
+    full = _spread_over(shape, example, tile)
 
     return Estimate(
         value=full(best.value, np.nan),
@@ -244,15 +241,12 @@ def estimate_tiles(
 
 def _exactly(engine: Engine, points: Any, steps: Steps, chosen: Bool) -> Estimate:
     """Estimate by an engine that loses no digits and sees every kink: one look does."""
-    count, shape = len(points), chosen.shape
+    count = len(points)
     example, tile = np.nonzero(chosen)
     where, at = _points(points, steps, example, tile)
     found = look(engine, where, np.arange(len(where), dtype=np.int32) % count, at, steps, example, tile, count)
 
-    def full(values: Any, empty: float, dtype: Any = np.float64) -> Any:
-        out = np.full(shape, empty, dtype)
-        out[example, tile] = values
-        return out
+    full = _spread_over((count, chosen.shape[1]), example, tile)
 
     kind = np.where(found.kink, KINK, np.where(found.open | ~np.isfinite(found.error), UNRESOLVED, SMOOTH))
     return Estimate(
@@ -270,6 +264,17 @@ def _exactly(engine: Engine, points: Any, steps: Steps, chosen: Bool) -> Estimat
         scale=_target(found.value, example, count, 0.0)[1],
         tie=full(found.tie, -1, np.int32),
     )
+
+
+def _spread_over(shape: tuple[int, int], example: Int64, tile: Int64) -> Callable[..., Any]:
+    """Make a map of what was looked at: (values, what stands elsewhere, dtype) -> ndarray of that shape."""
+
+    def full(values: Any, empty: float, dtype: Any = np.float64) -> Any:
+        out = np.full(shape, empty, dtype)
+        out[example, tile] = values
+        return out
+
+    return full
 
 
 def _check_base(base: Float64) -> Float64:

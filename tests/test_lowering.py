@@ -214,3 +214,18 @@ def test_new_weights_are_noticed():
     wanted = fdfast.gradient(model, x, **{**options, "engine": "batch"})
     assert np.abs(after - before).max() > 1e-3
     np.testing.assert_allclose(after, wanted, rtol=0, atol=1e-9)  # rounding of a subtraction over a step of 8e-6
+
+
+def test_the_same_image_with_other_targets_is_another_example(monkeypatch):
+    from fdfast.engines import difference
+
+    monkeypatch.setattr(difference, "BUDGET", 2)  # one image at a time
+    objective, points, shape = objective_of("dense")
+    compiled = compiled_for(objective, np.dtype(np.float64))
+    tiling = make_tiling(shape, 1)
+    pairs, example = everything(tiling, (0.25, -0.25)), np.arange(2, dtype=np.int32)
+    twice = points[[0, 0]]
+    pushed = DifferenceEngine(objective, tiling, compiled).differences(twice, example, pairs)
+    wanted = BatchEngine(objective, tiling).differences(twice, example, pairs)
+    assert pushed.base[0] != pushed.base[1]
+    np.testing.assert_allclose(pushed.delta, wanted.delta, rtol=0, atol=1e-13)

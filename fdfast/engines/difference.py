@@ -81,7 +81,7 @@ class DifferenceEngine:
         self._tiling = tiling
         self._threads = cores() if threads is None else threads
         self._progress = progress
-        self._held: tuple[Any, Any, Any] | None = None
+        self._held: tuple[Float64, npt.NDArray[np.int32], tuple[Any, Float64, Any]] | None = None
 
     @property
     def compiled(self) -> Compiled:
@@ -148,7 +148,7 @@ class DifferenceEngine:
 
     def _group(self, points: Float64, example: npt.NDArray[np.int32], pairs: Pairs) -> tuple[Any, ...]:
         some = self._objective.select(example)
-        values, base, prepared = self._values(points, some)
+        values, base, prepared = self._values(points, example, some)
         if not len(pairs):
             return base, np.empty((0, 2)), np.empty(0, np.int32), np.empty(0, np.int32)
         found = self._push(values, prepared, some, pairs)
@@ -160,11 +160,12 @@ class DifferenceEngine:
             )
         return (base, *found)
 
-    def _values(self, points: Float64, some: Any) -> tuple[Any, Float64, Any]:
-        """Values at the points, those of the last call if they are the same points."""
-        if self._held is not None and np.array_equal(self._held[0], points):
-            found: tuple[Any, Float64, Any] = self._held[1]
-            return found
+    def _values(self, points: Float64, example: npt.NDArray[np.int32], some: Any) -> tuple[Any, Float64, Any]:
+        """Values at the points, those of the last call if they are the same points of the same examples."""
+        if self._held is not None:
+            held_points, held_example, found = self._held
+            if np.array_equal(held_points, points) and np.array_equal(held_example, example):
+                return found
         compiled = self._compiled
         values, base, own = compiled.values(some, points, some.context)
         if compiled.verified % _EVERY == 0 and compiled.graph.plain:
@@ -172,7 +173,7 @@ class DifferenceEngine:
         if np.isfinite(own).all():
             check_loss(base, own)
         prepared = compiled.prepare(values, some.context, self._threads)
-        self._held = points.copy(), (values, own, prepared), None
+        self._held = points.copy(), example.copy(), (values, own, prepared)
         return values, own, prepared
 
     def _push(self, values: Any, prepared: Any, some: Any, pairs: Pairs) -> tuple[Any, ...]:
