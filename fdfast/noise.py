@@ -115,7 +115,9 @@ def pool(along: Float64, fourth: Float64, base: Float64, dtype: Any) -> Float64:
     sd = np.clip(np.where(np.isnan(quartile), np.inf, quartile), along, 3 * along)
     # A loss that does not move at all is taken for a saturated one: its last place is that of the probability, 1.
     size = np.where(np.isnan(along), np.maximum(np.abs(base), 1.0), base)
-    pooled: Float64 = np.fmax(sd, last_place(size, dtype) / 4)
+    # A quarter of the last place of a subnormal number would be none at all.
+    least = np.maximum(last_place(size, dtype) / 4, np.finfo(np.float64).smallest_subnormal)
+    pooled: Float64 = np.fmax(sd, least)
     return pooled
 
 
