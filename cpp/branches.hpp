@@ -72,65 +72,101 @@ FDFAST_INLINE void ramped(const Node<T>& node, const Lanes<T>& in, const T* base
     rest = any<T>(left);
 }
 
-// gaps: [oh][ow][tap][stored]; infinite outside of the map. Cells outside of the window do not move.
-template <typename T>
-FDFAST_INLINE void largest(const Node<T>& node, const Lanes<T>& in, const T* gaps, T r, const Lanes<T>& out,
-                           Events<T>& events, bool& rest) noexcept {
-    const Window& w = node.window;
-    const std::int32_t taps = w.kh * w.kw;
+// One output cell of a maximum, one register of channels: differences of its `taps` cells, and how far each lies below
+// the largest. from(side, tap) is where a lane of a cell is. N is the number of taps where that is known.
+template <int N, bool Rest, typename T, typename From>
+FDFAST_INLINE void largest_at(const From& from, int taps, const T* gap, std::int32_t stored, std::int32_t v, T r,
+                              bool quiet, T* out_a, T* out_s, Mask<T>& left, Events<T>& events) noexcept {
     constexpr T kNone = -std::numeric_limits<T>::infinity();
-    const bool mirrored = kLeavesEarly && r == T{-1} && !in.live[1];  // as in `ramped`
-    const auto both = [&](std::int32_t iy, std::int32_t ix, std::int32_t v, Vector<T>& a, Vector<T>& b)
-                          __attribute__((always_inline)) {
-                              a = b = Vector<T>{};
-                              if (!in.holds(iy, ix)) return;
-                              if (in.live[0]) a = load<T>(in.cell(0, iy, ix) + v);
-                              b = a * r;
-                              if (in.live[1]) b += load<T>(in.cell(1, iy, ix) + v);
-                          };
+    const auto both = [&](int t, Vector<T>& a, Vector<T>& b) __attribute__((always_inline)) {
+        a = load<T>(from(0, t) + v);
+        b = a * r;
+        if constexpr (Rest) b += load<T>(from(1, t) + v);
+    };
+    Vector<T> fa = splat<T>(kNone), fb = fa;
+    const auto reach = [&](int t) __attribute__((always_inline)) {
+        const Vector<T> g = load<T>(gap + t * stored + v);
+        Vector<T> a, b;
+        both(t, a, b);
+        fa = larger<T>(fa, a - g);
+        fb = larger<T>(fb, b - g);
+    };
+    if constexpr (N > 0) {
+        each<0, N>(reach);
+    } else {
+        for (int t = 0; t < taps; ++t) reach(t);
+    }
+    const Vector<T> fs = fb - fa * r;
+    const Mask<T> odd = fs != T{0};
+    left |= odd;
+    store<T>(out_a + v, fa);
+    store<T>(out_s + v, fs);
+    if (!Rest && quiet && !any<T>(odd)) return;
+    // Largest and smallest difference of the cells that are largest at the point.
+    Vector<T> high_a = splat<T>(kNone), high_b = high_a, low_a = -high_a, low_b = -high_a;
+    const auto sift = [&](int t) __attribute__((always_inline)) {
+        const Mask<T> top = load<T>(gap + t * stored + v) == T{0};
+        Vector<T> a, b;
+        both(t, a, b);
+        high_a = choose<T>(top, larger<T>(high_a, a), high_a);
+        low_a = choose<T>(top, smaller<T>(low_a, a), low_a);
+        high_b = choose<T>(top, larger<T>(high_b, b), high_b);
+        low_b = choose<T>(top, smaller<T>(low_b, b), low_b);
+    };
+    if constexpr (N > 0) {
+        each<0, N>(sift);
+    } else {
+        for (int t = 0; t < taps; ++t) sift(t);
+    }
+    events.tie |= (high_a != low_a) | (high_b != low_b);
+    events.crossed |= (fa != high_a) | (fb != high_b);
+}
+
+template <int N, bool Rest, typename T>
+FDFAST_INLINE void largest_of(const Node<T>& node, const Lanes<T>& in, const T* gaps, const T* zeros, T r,
+                              const Lanes<T>& out, Events<T>& events, bool& rest) noexcept {
+    const Window& w = node.window;
+    // Mirrored steps whose differences cancel exactly meet neither a tie nor a crossing, as in `ramped`.
+    const bool quiet = kLeavesEarly && r == T{-1};
+    const int taps = w.kh * w.kw;
     Mask<T> left{};
     for (std::int32_t y = out.at.y0; y < out.at.y1; ++y) {
         for (std::int32_t x = out.at.x0; x < out.at.x1; ++x) {
-            const T* gap0 = gaps + (std::int64_t{y} * node.shape.w + x) * taps * out.stored;
             const std::int32_t y0 = y * w.sh - w.top, x0 = x * w.sw - w.left;
-            for (std::int32_t v = 0; v < out.stored; v += kLanes<T>) {
-                Vector<T> fa = splat<T>(kNone), fb = fa;
-                const T* gap = gap0 + v;
-                for (std::int32_t ky = 0; ky < w.kh; ++ky) {
-                    for (std::int32_t kx = 0; kx < w.kw; ++kx, gap += out.stored) {
-                        const Vector<T> g = load<T>(gap);
-                        Vector<T> a, b;
-                        both(y0 + ky, x0 + kx, v, a, b);
-                        fa = larger<T>(fa, a - g);
-                        fb = larger<T>(fb, b - g);
-                    }
+            const auto place = [&](int side, int t) __attribute__((always_inline)) {
+                const std::int32_t iy = y0 + t / w.kw, ix = x0 + t % w.kw;
+                return in.live[side] && in.holds(iy, ix) ? in.cell(side, iy, ix) : zeros;
+            };
+            const T* gap = gaps + (std::int64_t{y} * node.shape.w + x) * taps * out.stored;
+            T *const a = out.cell(0, y, x), *const s = out.cell(1, y, x);
+            if constexpr (N > 0) {
+                const T* cell[2][N];
+                for (int t = 0; t < N; ++t) {
+                    cell[0][t] = place(0, t);
+                    cell[1][t] = Rest ? place(1, t) : zeros;
                 }
-                const Vector<T> fs = fb - fa * r;
-                const Mask<T> odd = fs != T{0};
-                left |= odd;
-                store<T>(out.cell(0, y, x) + v, fa);
-                store<T>(out.cell(1, y, x) + v, fs);
-                if (mirrored && !any<T>(odd)) continue;
-                // Largest and smallest difference of the cells that are largest at the point.
-                Vector<T> high_a = splat<T>(kNone), high_b = high_a, low_a = -high_a, low_b = -high_a;
-                gap = gap0 + v;
-                for (std::int32_t ky = 0; ky < w.kh; ++ky) {
-                    for (std::int32_t kx = 0; kx < w.kw; ++kx, gap += out.stored) {
-                        const Mask<T> top = load<T>(gap) == T{0};
-                        Vector<T> a, b;
-                        both(y0 + ky, x0 + kx, v, a, b);
-                        high_a = choose<T>(top, larger<T>(high_a, a), high_a);
-                        low_a = choose<T>(top, smaller<T>(low_a, a), low_a);
-                        high_b = choose<T>(top, larger<T>(high_b, b), high_b);
-                        low_b = choose<T>(top, smaller<T>(low_b, b), low_b);
-                    }
-                }
-                events.tie |= (high_a != low_a) | (high_b != low_b);
-                events.crossed |= (fa != high_a) | (fb != high_b);
+                const auto known = [&](int side, int t) __attribute__((always_inline)) { return cell[side][t]; };
+                for (std::int32_t v = 0; v < out.stored; v += kLanes<T>)
+                    largest_at<N, Rest>(known, N, gap, out.stored, v, r, quiet, a, s, left, events);
+            } else {
+                for (std::int32_t v = 0; v < out.stored; v += kLanes<T>)
+                    largest_at<N, Rest>(place, taps, gap, out.stored, v, r, quiet, a, s, left, events);
             }
         }
     }
     rest = any<T>(left);
+}
+
+// gaps: [oh][ow][tap][stored]; infinite outside of the map. zeros: one cell. Cells outside of the window do not move.
+template <typename T>
+FDFAST_INLINE void largest(const Node<T>& node, const Lanes<T>& in, const T* gaps, const T* zeros, T r,
+                           const Lanes<T>& out, Events<T>& events, bool& rest) noexcept {
+    if (node.window.kh * node.window.kw == 4) {
+        if (in.live[1]) return largest_of<4, true>(node, in, gaps, zeros, r, out, events, rest);
+        return largest_of<4, false>(node, in, gaps, zeros, r, out, events, rest);
+    }
+    if (in.live[1]) return largest_of<0, true>(node, in, gaps, zeros, r, out, events, rest);
+    largest_of<0, false>(node, in, gaps, zeros, r, out, events, rest);
 }
 
 }  // namespace

@@ -86,6 +86,41 @@ FDFAST_INLINE bool any(const Mask<T>& m) noexcept {
 #endif
 }
 
+// Entries of p[0, count) that are not zero, in order: the value to `values`, origin + k * step to `places`. Both may be
+// written up to 16 entries beyond what is kept. Returns how many are kept.
+template <typename T>
+FDFAST_INLINE std::int32_t list_live(const T* p, std::int32_t count, std::int32_t origin, std::int32_t step, T* values,
+                                     std::int32_t* places) noexcept {
+    std::int32_t kept = 0, k = 0;
+#if defined(__AVX512F__)
+    const __m512i at = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                                          _mm512_set1_epi32(step));
+    for (; k < count; k += kLanes<T>) {
+        const __m512i where = _mm512_add_epi32(at, _mm512_set1_epi32(origin + k * step));
+        const unsigned inside = count - k < kLanes<T> ? (1u << (count - k)) - 1 : ~0u;
+        unsigned live;
+        if constexpr (sizeof(T) == 8) {
+            const __m512d v = _mm512_maskz_loadu_pd(static_cast<__mmask8>(inside), p + k);
+            live = _mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
+            _mm512_storeu_pd(values + kept, _mm512_maskz_compress_pd(static_cast<__mmask8>(live), v));
+        } else {
+            const __m512 v = _mm512_maskz_loadu_ps(static_cast<__mmask16>(inside), p + k);
+            live = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+            _mm512_storeu_ps(values + kept, _mm512_maskz_compress_ps(static_cast<__mmask16>(live), v));
+        }
+        _mm512_storeu_si512(places + kept, _mm512_maskz_compress_epi32(static_cast<__mmask16>(live), where));
+        kept += __builtin_popcount(live);
+    }
+#else
+    for (; k < count; ++k) {
+        values[kept] = p[k];
+        places[kept] = origin + k * step;
+        kept += p[k] != T{0};
+    }
+#endif
+    return kept;
+}
+
 // f(0), f(1), ..., f(N - 1) with constant arguments: arrays indexed by them stay in registers.
 template <int N>
 struct Constant {

@@ -51,38 +51,53 @@ FDFAST_INLINE const T* weight_at(const Correlation<T>& c, std::int32_t vector, s
     return c.weights + (block * c.channels * taps + row) * kBlock<T> + part * kLanes<T>;
 }
 
-// Small windows at stride 1: all outputs in registers, every weight loaded once and used for every input cell.
+// Small windows at stride 1, several at once: the weights of one register of output channels stay in the first cache
+// for all of them. All outputs of that register are kept in registers, and only inputs that are not zero are
+// multiplied; behind rectifiers and pools that is a minority.
 template <int H, int W, int K, typename T>
-FDFAST_INLINE void scattered(const Correlation<T>& c, std::int32_t count) noexcept {
+FDFAST_INLINE void scattered(const Correlation<T>* lane, int lanes) noexcept {
     constexpr int kOutH = H + K - 1, kOutW = W + K - 1;
-    const std::int32_t top = c.from.y0 + c.node->window.top - (K - 1), left = c.from.x0 + c.node->window.left - (K - 1);
-    for (std::int32_t k = 0; k < count; ++k) {
-        const T* p = c.in + c.in_first + c.listed[k];
-        each<0, H * W>([&](auto i) __attribute__((always_inline)) { c.packed[k * H * W + i] = p[i * c.in_stored]; });
+    const Correlation<T>& c = lane[0];
+    std::int32_t begin[2 * kTogether][H * W + 1];
+    for (int side = 0; side < lanes; ++side) {
+        const Correlation<T>& d = lane[side];
+        std::int32_t count = 0;
+        for (int i = 0; i < H * W; ++i) {
+            begin[side][i] = count;
+            count += list_live(d.in + i * d.in_stored + d.in_first, d.channels, 0, K * K * kBlock<T>, d.packed + count,
+                               d.listed + count);
+        }
+        begin[side][H * W] = count;
     }
     for (std::int32_t v = 0; v < c.blocks * kPerBlock<T>; ++v) {
-        Vector<T> sum[kOutH * kOutW] = {};
-        for (std::int32_t k = 0; k < count; ++k) {
-            const T* w = weight_at(c, v, std::int64_t{c.listed[k]} * (K * K));
-            const T* p = c.packed + k * H * W;
-            Vector<T> value[H * W];
-            each<0, H * W>([&](auto i) __attribute__((always_inline)) { value[i] = splat<T>(p[i]); });
-            each<0, K * K>([&](auto t) __attribute__((always_inline)) {
-                const Vector<T> weight = load<T>(w + t * kBlock<T>);
-                each<0, H * W>([&](auto i) __attribute__((always_inline)) {
-                    constexpr int kTap = decltype(t){}, kCell = decltype(i){};
-                    constexpr int kAt = (kCell / W + K - 1 - kTap / K) * kOutW + kCell % W + K - 1 - kTap % K;
-                    sum[kAt] += value[kCell] * weight;
-                });
+        const T* const w = weight_at(c, v, 0);
+        for (int side = 0; side < lanes; ++side) {
+            const T* const packed = lane[side].packed;
+            const std::int32_t* const listed = lane[side].listed;
+            Vector<T> sum[kOutH * kOutW] = {};
+            each<0, H * W>([&](auto i) __attribute__((always_inline)) {
+                constexpr int kCell = decltype(i){};
+                for (std::int32_t k = begin[side][kCell]; k < begin[side][kCell + 1]; ++k) {
+                    const Vector<T> value = splat<T>(packed[k]);
+                    const T* const row = w + listed[k];
+                    each<0, K * K>([&](auto t) __attribute__((always_inline)) {
+                        constexpr int kTap = decltype(t){};
+                        constexpr int kAt = (kCell / W + K - 1 - kTap / K) * kOutW + kCell % W + K - 1 - kTap % K;
+                        sum[kAt] += value * load<T>(row + kTap * kBlock<T>);
+                    });
+                }
+            });
+            const Area &from = lane[side].from, &to = lane[side].to;
+            const std::int32_t top = from.y0 + c.node->window.top - (K - 1);
+            const std::int32_t left = from.x0 + c.node->window.left - (K - 1);
+            each<0, kOutH * kOutW>([&](auto i) __attribute__((always_inline)) {
+                const std::int32_t y = top + i / kOutW, x = left + i % kOutW;
+                if (y >= to.y0 && y < to.y1 && x >= to.x0 && x < to.x1) {
+                    const std::int64_t cell = std::int64_t{y - to.y0} * to.w() + (x - to.x0);
+                    store<T>(lane[side].out + cell * c.out_stored + v * kLanes<T>, sum[i]);
+                }
             });
         }
-        each<0, kOutH * kOutW>([&](auto i) __attribute__((always_inline)) {
-            const std::int32_t y = top + i / kOutW, x = left + i % kOutW;
-            if (y >= c.to.y0 && y < c.to.y1 && x >= c.to.x0 && x < c.to.x1) {
-                const std::int64_t cell = std::int64_t{y - c.to.y0} * c.to.w() + (x - c.to.x0);
-                store<T>(c.out + cell * c.out_stored + v * kLanes<T>, sum[i]);
-            }
-        });
     }
 }
 
@@ -125,13 +140,8 @@ FDFAST_INLINE void gathered(const Correlation<T>& c) noexcept {
             const std::int32_t ky = ry / w.dh, kx = rx / w.dw;
             if (ky >= w.kh || kx >= w.kw) continue;
             const T* p = c.in + (std::int64_t{y - c.from.y0} * c.from.w() + (x - c.from.x0)) * c.in_stored + c.in_first;
-            const auto first = static_cast<std::int32_t>((ky * w.kw + kx) * per_tap);
-            const auto step = static_cast<std::int32_t>(per_channel);
-            for (std::int32_t k = 0; k < c.channels; ++k) {
-                c.packed[count] = p[k];
-                c.listed[count] = first + k * step;
-                count += p[k] != T{0};
-            }
+            count += list_live(p, c.channels, static_cast<std::int32_t>((ky * w.kw + kx) * per_tap),
+                               static_cast<std::int32_t>(per_channel), c.packed + count, c.listed + count);
         }
     }
     std::int32_t v = 0;
@@ -258,10 +268,11 @@ FDFAST_INLINE void swept(const Correlation<T>& c, std::int32_t count) noexcept {
 }
 
 template <int H, int W, int K, typename T>
-FDFAST_INLINE bool try_scattered(const Correlation<T>& c, std::int32_t count) noexcept {
-    if constexpr ((H + K - 1) * (W + K - 1) + 2 <= kRegisters) {
-        if (c.from.h() == H && c.from.w() == W && c.node->window.kh == K && c.node->window.kw == K) {
-            scattered<H, W, K>(c, count);
+FDFAST_INLINE bool try_scattered(const Correlation<T>* lane, int lanes) noexcept {
+    if constexpr (K * K + 2 <= kRegisters) {
+        const Window& w = lane->node->window;
+        if (lane->from.h() == H && lane->from.w() == W && w.kh == K && w.kw == K) {
+            scattered<H, W, K>(lane, lanes);
             return true;
         }
     }
@@ -269,61 +280,95 @@ FDFAST_INLINE bool try_scattered(const Correlation<T>& c, std::int32_t count) no
 }
 
 template <typename T>
-FDFAST_INLINE void correlate(const Correlation<T>& c) noexcept {
-    if (c.to.cells() == 1) return gathered(c);
-    const std::int32_t count = live_channels(c);
-    const Window& w = c.node->window;
-    if (w.sh == 1 && w.sw == 1 && w.dh == 1 && w.dw == 1) {
-        if (try_scattered<1, 1, 3>(c, count) || try_scattered<2, 2, 3>(c, count) || try_scattered<1, 2, 3>(c, count) ||
-            try_scattered<2, 1, 3>(c, count) || try_scattered<3, 3, 3>(c, count) || try_scattered<2, 3, 3>(c, count) ||
-            try_scattered<3, 2, 3>(c, count) || try_scattered<1, 1, 5>(c, count))
-            return;
+FDFAST_INLINE void correlate(const Correlation<T>* lane, int lanes) noexcept {
+    const Window& w = lane->node->window;
+    const bool dense = w.sh == 1 && w.sw == 1 && w.dh == 1 && w.dw == 1;
+    for (int i = 0, next = 1; i < lanes; i = next++) {
+        const Correlation<T>& c = lane[i];
+        if (c.to.cells() == 1) {
+            gathered(c);
+            continue;
+        }
+        if (dense) {
+            const auto alike = [&c](const Correlation<T>& d) __attribute__((always_inline)) {
+                return d.from.h() == c.from.h() && d.from.w() == c.from.w() && d.to.cells() > 1;
+            };
+            while (next < lanes && alike(lane[next])) ++next;
+            const int some = next - i;
+            if (try_scattered<1, 1, 3>(&c, some) || try_scattered<2, 2, 3>(&c, some) ||
+                try_scattered<1, 2, 3>(&c, some) || try_scattered<2, 1, 3>(&c, some) ||
+                try_scattered<3, 3, 3>(&c, some) || try_scattered<2, 3, 3>(&c, some) ||
+                try_scattered<3, 2, 3>(&c, some) || try_scattered<1, 1, 5>(&c, some))
+                continue;
+            next = i + 1;
+        }
+        swept(c, live_channels(c));
     }
-    swept(c, count);
 }
 
+// The channels of a group need not begin on a block: from `c.out`, whose cells are `blocks` blocks, to their place.
 template <typename T>
-FDFAST_INLINE void convolve(const Node<T>& node, const Lanes<T>& in, std::int32_t channels, Lanes<T>& out,
-                            const Scratch<T>& scratch) noexcept {
+FDFAST_INLINE void take_group(const Correlation<T>& c, std::int32_t channels, T* to, std::int32_t stored) noexcept {
+    for (std::int64_t i = 0; i < c.to.cells(); ++i) {
+        std::memcpy(to + i * stored, c.out + i * c.out_stored, static_cast<std::size_t>(channels) * sizeof(T));
+    }
+}
+
+// One pair's part of a convolution.
+template <typename T>
+struct Seat {
+    const Lanes<T>* in;
+    Lanes<T>* out;
+    T* packed[2];
+    std::int32_t* listed[2];
+};
+
+template <typename T>
+FDFAST_INLINE void convolve(const Node<T>& node, std::int32_t channels, const Seat<T>* seat, int seats) noexcept {
     const std::int32_t groups = node.groups, each_in = channels / groups, each_out = node.shape.c / groups;
     const std::int32_t blocks = (each_out + kBlock<T> - 1) / kBlock<T>;
     const std::int64_t per_group = std::int64_t{blocks} * each_in * node.window.kh * node.window.kw * kBlock<T>;
-    const std::int64_t cells = out.at.cells();
-    for (int side = 0; side < 2; ++side) {
-        out.live[side] = in.live[side];
-        if (!in.live[side]) continue;
-        for (std::int32_t g = 0; g < groups; ++g) {
-            Correlation<T> c{&node,
-                             node.weights.get() + g * per_group,
-                             each_in,
-                             blocks,
-                             in.lane[side],
-                             in.at,
-                             in.stored,
-                             g * each_in,
-                             out.lane[side],
-                             out.at,
-                             out.stored,
-                             scratch.packed.get(),
-                             scratch.listed.get()};
-            if (groups == 1) {
-                correlate(c);
-                continue;
-            }
-            // Channels of a group need not begin on a block: by way of the other end of `packed`.
-            c.out_stored = blocks * kBlock<T>;
-            c.out = scratch.packed.get();
-            c.packed += cells * c.out_stored;
-            correlate(c);
-            for (std::int64_t i = 0; i < cells; ++i) {
-                std::memcpy(out.lane[side] + i * out.stored + std::int64_t{g} * each_out, c.out + i * c.out_stored,
-                            static_cast<std::size_t>(each_out) * sizeof(T));
+    for (std::int32_t g = 0; g < groups; ++g) {
+        Correlation<T> lane[2 * kTogether];
+        T* taken_to[2 * kTogether];
+        int lanes = 0;
+        for (int i = 0; i < seats; ++i) {
+            const Lanes<T>& in = *seat[i].in;
+            Lanes<T>& out = *seat[i].out;
+            for (int side = 0; side < 2; ++side) {
+                out.live[side] = in.live[side];
+                if (!in.live[side]) continue;
+                Correlation<T>& c = lane[lanes];
+                c = {&node,
+                     node.weights.get() + g * per_group,
+                     each_in,
+                     blocks,
+                     in.lane[side],
+                     in.at,
+                     in.stored,
+                     g * each_in,
+                     out.lane[side],
+                     out.at,
+                     out.stored,
+                     seat[i].packed[side],
+                     seat[i].listed[side]};
+                taken_to[lanes++] = out.lane[side] + std::int64_t{g} * each_out;
+                if (groups > 1) {
+                    c.out_stored = blocks * kBlock<T>;
+                    c.out = c.packed;
+                    c.packed += c.to.cells() * c.out_stored;
+                }
             }
         }
-        if (groups > 1 && out.stored > node.shape.c) {
-            for (std::int64_t i = 0; i < cells; ++i) {
-                std::memset(out.lane[side] + i * out.stored + node.shape.c, 0,
-                            static_cast<std::size_t>(out.stored - node.shape.c) * sizeof(T));
+        if (lanes > 0) correlate(lane, lanes);
+        for (int i = 0; groups > 1 && i < lanes; ++i) take_group(lane[i], each_out, taken_to[i], node.stored);
+    }
+    if (groups == 1 || node.stored == node.shape.c) return;
+    for (int i = 0; i < seats; ++i) {
+        const Lanes<T>& out = *seat[i].out;
+        for (int side = 0; side < 2; ++side) {
+            for (std::int64_t at = node.shape.c; out.live[side] && at < out.size(); at += node.stored) {
+                std::memset(out.lane[side] + at, 0, static_cast<std::size_t>(node.stored - node.shape.c) * sizeof(T));
             }
         }
     }

@@ -2,8 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <new>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -11,8 +10,6 @@
 
 namespace fdfast {
 namespace {
-
-constexpr std::align_val_t kAligned{static_cast<std::size_t>(kBlockBytes)};
 
 std::int32_t padded(std::int32_t channels, std::int32_t block) {
     return (channels + block - 1) / block * block;
@@ -316,19 +313,6 @@ void check(const Program<T>& program, const Node<T>& node, const double* weights
 }  // namespace
 
 template <typename T>
-void Free<T>::operator()(T* p) const noexcept {
-    ::operator delete(static_cast<void*>(p), kAligned);
-}
-
-template <typename T>
-Buffer<T> make_buffer(std::int64_t count) {
-    const auto bytes = static_cast<std::size_t>(std::max<std::int64_t>(count, 1)) * sizeof(T);
-    T* const p = static_cast<T*>(::operator new(bytes, kAligned));
-    std::fill_n(p, std::max<std::int64_t>(count, 1), T{});
-    return Buffer<T>(p);
-}
-
-template <typename T>
 std::int32_t append(Program<T>& program, Node<T> node, const double* weights) {
     check(program, node, weights);
     const auto number = static_cast<std::int32_t>(program.nodes.size());
@@ -420,6 +404,10 @@ Prepared<T> prepare(const Program<T>& program, std::int64_t images, const std::v
                 break;
         }
     };
+    // A thread takes about as long to start as this many elements.
+    constexpr std::int64_t kWorthAThread = 100000;
+    const std::int64_t elements = images * std::accumulate(out.stride.begin(), out.stride.end(), std::int64_t{0});
+    threads = static_cast<int>(std::min<std::int64_t>(threads, 1 + elements / kWorthAThread));
     parallel_for(images * static_cast<std::int64_t>(count), 1, threads,
                  [&](int, std::int64_t first, std::int64_t last) {
                      for (std::int64_t i = first; i < last; ++i) one(i);
@@ -429,15 +417,11 @@ Prepared<T> prepare(const Program<T>& program, std::int64_t images, const std::v
 }
 
 #define FDFAST_INSTANTIATE(T)                                                                                          \
-    template struct Free<T>;                                                                                           \
-    template Buffer<T> make_buffer<T>(std::int64_t);                                                                   \
     template std::int32_t append<T>(Program<T>&, Node<T>, const double*);                                              \
     template Prepared<T> prepare<T>(const Program<T>&, std::int64_t, const std::vector<const double*>&, const double*, \
                                     int);
 FDFAST_INSTANTIATE(float)
 FDFAST_INSTANTIATE(double)
 #undef FDFAST_INSTANTIATE
-template struct Free<std::int32_t>;
-template Buffer<std::int32_t> make_buffer<std::int32_t>(std::int64_t);
 
 }  // namespace fdfast

@@ -9,6 +9,8 @@
 namespace fdfast {
 namespace {
 
+constexpr std::int64_t kCacheBytes = 160 << 10;  // share of the second cache that pairs side by side may fill
+
 struct Extent {
     std::int64_t h, w;
     std::int64_t cells() const { return h * w; }
@@ -132,6 +134,7 @@ Plan plan_for(const Job<T>& job) {
     for (std::size_t n = 0; n < program.nodes.size(); ++n) {
         const Node<T>& node = program.nodes[n];
         vector = std::max<std::int64_t>(vector, node.shape.c);
+        plan.widest = std::max<std::int64_t>(plan.widest, node.stored);
         if (node.op != Op::conv) continue;
         const auto source = static_cast<std::size_t>(node.sources[0]);
         const Window& w = node.window;
@@ -143,8 +146,11 @@ Plan plan_for(const Job<T>& job) {
         plan.packed = std::max(plan.packed, std::max(swept, gathered) + grouped + 64);
         plan.listed = std::max(plan.listed, std::max(2 * channels, gathered) + 64);
     }
+    plan.packed = (plan.packed + kBlock<T> - 1) / kBlock<T> * kBlock<T>;
     plan.tail = 4 * ((vector + 7) / 8 * 8);
     plan.lanes = static_cast<std::int64_t>(program.nodes.size()) * kLaneDoubles;
+    const std::int64_t bytes = (plan.arena + 2 * plan.packed) * static_cast<std::int64_t>(sizeof(T));
+    plan.together = static_cast<int>(std::min<std::int64_t>(std::max<std::int64_t>(1, kCacheBytes / bytes), kTogether));
     return plan;
 }
 
@@ -168,14 +174,14 @@ bool run(const Job<T>& job) {
     using Clock = std::chrono::steady_clock;
     const Plan plan = plan_for(job);
     // Small pieces, so that threads end together; large enough for the counter not to show.
-    const std::int64_t grain = 4;
+    const std::int64_t grain = std::max(4, plan.together);
     const int threads =
         static_cast<int>(std::max<std::int64_t>(1, std::min<std::int64_t>(job.threads, job.pairs / (4 * grain))));
     std::vector<Scratch<T>> scratch;
     for (int i = 0; i < threads; ++i) {
-        scratch.push_back({make_buffer<T>(plan.arena), make_buffer<T>(plan.packed),
-                           make_buffer<std::int32_t>(plan.listed), make_buffer<double>(plan.tail),
-                           make_buffer<double>(plan.lanes)});
+        scratch.push_back({make_buffer<T>(plan.together * plan.arena), make_buffer<T>(plan.together * 2 * plan.packed),
+                           make_buffer<std::int32_t>(plan.together * 2 * plan.listed), make_buffer<double>(plan.tail),
+                           make_buffer<double>(plan.together * plan.lanes), make_buffer<T>(plan.widest)});
     }
     auto asked = Clock::now();
     return parallel_for(job.pairs, grain, threads, [&](int worker, std::int64_t first, std::int64_t last) {

@@ -30,34 +30,39 @@ FDFAST_INLINE Asked asked(const double* step) noexcept {
     return q;
 }
 
+// The walk of one pair.
 template <typename T>
 struct Walker {
     const Job<T>& job;
     const Plan& plan;
     const Scratch<T>& scratch;
+    T* arena;
     Lanes<T>* lanes;
+    std::int64_t pair, image;
+    Asked ask;
+    T r;
 
     const Shape& shape_of(std::int32_t n) const noexcept {
         return job.program->nodes[static_cast<std::size_t>(n)].shape;
     }
 
-    FDFAST_INLINE const T* base_of(std::size_t n, std::int64_t image) const noexcept {
+    FDFAST_INLINE const T* base_of(std::size_t n) const noexcept {
         return job.prepared->values[n].get() + image * job.prepared->stride[n];
     }
 
     FDFAST_INLINE void place(std::size_t n, Lanes<T>& out) const noexcept {
         out.stored = job.program->nodes[n].stored;
-        out.lane[0] = scratch.arena.get() + plan.offset[n];
+        out.lane[0] = arena + plan.offset[n];
         out.lane[1] = out.lane[0] + plan.room[n];
         out.live[0] = out.live[1] = false;
     }
 
-    FDFAST_INLINE void start(const Node<T>& node, std::int64_t pair, const Asked& q, Lanes<T>& out) const noexcept {
-        const double rest = q.r == 0 ? q.b : 0.0;
-        out.live[0] = q.a != 0;
+    FDFAST_INLINE void start(const Node<T>& node, Lanes<T>& out) const noexcept {
+        const double rest = ask.r == 0 ? ask.b : 0.0;
+        out.live[0] = ask.a != 0;
         out.live[1] = rest != 0;
         if (job.rows_in != nullptr) {
-            take_rows(node, pair, static_cast<T>(q.r), out);
+            take_rows(node, out);
             return;
         }
         const std::int64_t tile = job.tile[pair];
@@ -72,7 +77,7 @@ struct Walker {
         for (int side = 0; side < 2; ++side) {
             if (!out.live[side]) continue;
             clear(out, side);
-            const T d = static_cast<T>(side == 0 ? q.a : rest);
+            const T d = static_cast<T>(side == 0 ? ask.a : rest);
             for (const std::int64_t* m = begin; m != end; ++m) {
                 const auto y = static_cast<std::int32_t>(*m / row),
                            x = static_cast<std::int32_t>(*m % row / node.shape.c);
@@ -81,7 +86,7 @@ struct Walker {
         }
     }
 
-    FDFAST_INLINE void take_rows(const Node<T>& node, std::int64_t pair, T r, Lanes<T>& out) const noexcept {
+    FDFAST_INLINE void take_rows(const Node<T>& node, Lanes<T>& out) const noexcept {
         const std::int64_t size = node.shape.size(), c = node.shape.c;
         const T* a = job.rows_in + 2 * pair * size;
         const T* b = a + size;
@@ -99,25 +104,22 @@ struct Walker {
         out.live[1] = rest;
     }
 
-    FDFAST_INLINE void step(std::size_t n, std::int64_t image, T r, Lanes<T>& out, std::int32_t* tie,
-                            std::int32_t* crossed) const noexcept {
+    FDFAST_INLINE void step(std::size_t n) const noexcept {
         const Node<T>& node = job.program->nodes[n];
+        Lanes<T>& out = lanes[n];
         const Lanes<T>& in = lanes[node.sources[0]];
         const Shape& map = shape_of(node.sources[0]);
         Events<T> events;
         switch (node.op) {
-            case Op::conv:
             case Op::depthwise:
             case Op::average:
             case Op::maximum:
                 if (in.dead()) return;
                 out.at = reached(in.at, node.window, node.shape);
                 if (out.at.empty()) return;
-                if (node.op == Op::conv) {
-                    convolve(node, in, map.c, out, scratch);
-                } else if (node.op == Op::maximum) {
+                if (node.op == Op::maximum) {
                     out.live[0] = true;
-                    largest<T>(node, in, base_of(n, image), r, out, events, out.live[1]);
+                    largest<T>(node, in, base_of(n), scratch.zeros.get(), r, out, events, out.live[1]);
                 } else {
                     channelwise(node, in, map, out);
                 }
@@ -129,14 +131,14 @@ struct Walker {
                 const std::int64_t plane = std::int64_t{node.shape.h} * node.shape.w * node.stored;
                 const bool plain = node.slope == 0 && !(node.cap < std::numeric_limits<double>::infinity());
                 if (plain) {
-                    ramped<T, true>(node, in, base_of(n, image), plane, r, out, events, out.live[1]);
+                    ramped<T, true>(node, in, base_of(n), plane, r, out, events, out.live[1]);
                 } else {
-                    ramped<T, false>(node, in, base_of(n, image), plane, r, out, events, out.live[1]);
+                    ramped<T, false>(node, in, base_of(n), plane, r, out, events, out.live[1]);
                 }
                 break;
             }
             case Op::smooth:
-                bend(node, in, base_of(n, image), r, out, events);
+                bend(node, in, base_of(n), out, events);
                 break;
             case Op::scale:
                 out.at = in.at;
@@ -146,7 +148,7 @@ struct Walker {
                 add(node, out);
                 break;
             case Op::multiply:
-                multiply(node, base_of(n, image), r, out);
+                multiply(node, base_of(n), out);
                 break;
             case Op::concat:
                 join(node, out);
@@ -169,18 +171,22 @@ struct Walker {
                 flattened(in, map, out);
                 break;
             case Op::softmax:
-                soften(node, in, n, image, r, out);
+                soften(node, in, n, out);
                 break;
-            case Op::input:
             case Op::cross_entropy:
             case Op::squared_error:
+                lose(node, n);
+                break;
+            case Op::input:
+            case Op::conv:
                 break;
         }
-        if (*tie < 0 && any<T>(events.tie)) *tie = static_cast<std::int32_t>(n);
-        if (*crossed < 0 && any<T>(events.crossed)) *crossed = static_cast<std::int32_t>(n);
+        std::int32_t &tie = job.tie[pair], &crossed = job.crossed[pair];
+        if (tie < 0 && any<T>(events.tie)) tie = static_cast<std::int32_t>(n);
+        if (crossed < 0 && any<T>(events.crossed)) crossed = static_cast<std::int32_t>(n);
     }
 
-    FDFAST_INLINE void bend(const Node<T>& node, const Lanes<T>& in, const T* base, T r, Lanes<T>& out,
+    FDFAST_INLINE void bend(const Node<T>& node, const Lanes<T>& in, const T* base, Lanes<T>& out,
                             Events<T>& events) const noexcept {
         if (in.dead()) return;
         out.at = in.at;
@@ -258,7 +264,7 @@ struct Walker {
     }
 
     // One lane of a source on one register, zero outside of its window.
-    FDFAST_INLINE void both(const Lanes<T>& in, std::int32_t y, std::int32_t x, std::int32_t v, T r, Vector<T>& a,
+    FDFAST_INLINE void both(const Lanes<T>& in, std::int32_t y, std::int32_t x, std::int32_t v, Vector<T>& a,
                             Vector<T>& b) const noexcept {
         a = b = Vector<T>{};
         if (in.dead() || !in.holds(y, x)) return;
@@ -268,7 +274,7 @@ struct Walker {
     }
 
     // p q moves by p dq + q dp + dp dq.
-    FDFAST_INLINE void multiply(const Node<T>& node, const T* base, T r, Lanes<T>& out) const noexcept {
+    FDFAST_INLINE void multiply(const Node<T>& node, const T* base, Lanes<T>& out) const noexcept {
         if (!unite(node, out)) return;
         out.live[0] = true;
         const Lanes<T>&first = lanes[node.sources[0]], &second = lanes[node.sources[1]];
@@ -279,8 +285,8 @@ struct Walker {
                 const T* z = base + (std::int64_t{y} * node.shape.w + x) * node.stored;
                 for (std::int32_t v = 0; v < node.stored; v += kLanes<T>) {
                     Vector<T> pa, pb, qa, qb;
-                    both(first, y, x, v, r, pa, pb);
-                    both(second, y, x, v, r, qa, qb);
+                    both(first, y, x, v, pa, pb);
+                    both(second, y, x, v, qa, qb);
                     const Vector<T> p = load<T>(z + v), q = load<T>(z + v + plane);
                     const Vector<T> fa = p * qa + q * pa + pa * qa;
                     const Vector<T> fs = p * qb + q * pb + pb * qb - fa * r;
@@ -294,7 +300,7 @@ struct Walker {
     }
 
     // Both displacements of a vector, in double and padded with zeros.
-    FDFAST_INLINE void widen(const Lanes<T>& in, std::int32_t count, std::int64_t room, T r, double* a,
+    FDFAST_INLINE void widen(const Lanes<T>& in, std::int32_t count, std::int64_t room, double* a,
                              double* b) const noexcept {
         for (std::int64_t k = 0; k < room; ++k) {
             const bool inside = k < count;
@@ -304,8 +310,7 @@ struct Walker {
     }
 
     // p (e - S) / (1 + S), e = expm1(d), S = sum p e
-    FDFAST_INLINE void soften(const Node<T>& node, const Lanes<T>& in, std::size_t n, std::int64_t image, T r,
-                              Lanes<T>& out) const noexcept {
+    FDFAST_INLINE void soften(const Node<T>& node, const Lanes<T>& in, std::size_t n, Lanes<T>& out) const noexcept {
         if (in.dead()) return;
         out.at = {0, 1, 0, 1};
         out.live[0] = true;
@@ -313,7 +318,7 @@ struct Walker {
         const std::int64_t room = plan.tail / 4;
         double* a = scratch.tail.get();
         double *b = a + room, *e = b + room;
-        widen(in, count, room, r, a, b);
+        widen(in, count, room, a, b);
         const double* p = job.prepared->tail[n].get() + image * room_of(count);
         for (int side = 0; side < 2; ++side) {
             double* const d = side == 0 ? a : b;
@@ -346,7 +351,8 @@ struct Walker {
 
     static std::int64_t room_of(std::int64_t count) noexcept { return (count + 7) / 8 * 8; }
 
-    FDFAST_INLINE void lose(const Node<T>& node, std::size_t n, std::int64_t image, T r, double* delta) const noexcept {
+    FDFAST_INLINE void lose(const Node<T>& node, std::size_t n) const noexcept {
+        double* const delta = job.delta + 2 * pair;
         const Lanes<T>& in = lanes[node.sources[0]];
         delta[0] = delta[1] = 0;
         if (in.dead()) return;
@@ -354,7 +360,7 @@ struct Walker {
         const std::int64_t room = room_of(count);
         double* a = scratch.tail.get();
         double *b = a + room, *u = b + room, *e = u + room;
-        widen(in, count, room, r, a, b);
+        widen(in, count, room, a, b);
         const double* p = job.prepared->tail[n].get() + image * 2 * room;
         const double* y = p + room;
         for (int side = 0; side < 2; ++side) {
@@ -369,7 +375,7 @@ struct Walker {
         }
     }
 
-    FDFAST_INLINE void give_rows(const Lanes<T>& in, const Shape& map, std::int64_t pair, T r) const noexcept {
+    FDFAST_INLINE void give_rows(const Lanes<T>& in, const Shape& map) const noexcept {
         const std::int64_t size = map.size();
         T* a = job.rows_out + 2 * pair * size;
         T* b = a + size;
@@ -387,37 +393,73 @@ struct Walker {
         }
     }
 
-    FDFAST_INLINE void one(std::int64_t pair) const noexcept {
-        const Program<T>& program = *job.program;
-        const Asked q = asked(job.step + 2 * pair);
-        const T r = static_cast<T>(q.r);
-        const std::size_t count = program.nodes.size();
-        std::int32_t tie = -1, crossed = -1;
-        for (std::size_t n = 0; n < count; ++n) {
-            const Node<T>& node = program.nodes[n];
-            place(n, lanes[n]);
-            if (n == static_cast<std::size_t>(job.start)) {
-                start(node, pair, q, lanes[n]);
-            } else if (n < static_cast<std::size_t>(job.start)) {
-                continue;  // not reached
-            } else if (node.op == Op::cross_entropy || node.op == Op::squared_error) {
-                lose(node, n, job.image[pair], r, job.delta + 2 * pair);
-            } else {
-                step(n, job.image[pair], r, lanes[n], &tie, &crossed);
-            }
+    // Whether a convolution is to be done here.
+    FDFAST_INLINE bool seated(const Node<T>& node, Lanes<T>& out, int place, Seat<T>& seat) const noexcept {
+        const Lanes<T>& in = lanes[node.sources[0]];
+        if (in.dead()) return false;
+        out.at = reached(in.at, node.window, node.shape);
+        if (out.at.empty()) return false;
+        seat.in = &in;
+        seat.out = &out;
+        for (int side = 0; side < 2; ++side) {
+            seat.packed[side] = scratch.packed.get() + (2 * place + side) * plan.packed;
+            seat.listed[side] = scratch.listed.get() + (2 * place + side) * plan.listed;
         }
-        if (job.rows_out != nullptr) give_rows(lanes[count - 1], program.nodes[count - 1].shape, pair, r);
-        job.tie[pair] = tie;
-        job.crossed[pair] = crossed;
+        return true;
     }
 };
+
+// Pairs first, first + 1, ..., side by side: node after node, so that they share the weights in the cache.
+template <typename T>
+FDFAST_INLINE void walk_some(const Job<T>& job, const Plan& plan, const Scratch<T>& scratch, std::int64_t first,
+                             int pairs) noexcept {
+    const Program<T>& program = *job.program;
+    const std::size_t count = program.nodes.size();
+    Lanes<T>* const lanes = reinterpret_cast<Lanes<T>*>(scratch.lanes.get());
+    const auto walker = [&](int i) __attribute__((always_inline)) {
+        const std::int64_t pair = first + i;
+        const Asked q = asked(job.step + 2 * pair);
+        return Walker<T>{job,
+                         plan,
+                         scratch,
+                         scratch.arena.get() + i * plan.arena,
+                         lanes + i * static_cast<std::int64_t>(count),
+                         pair,
+                         job.image[pair],
+                         q,
+                         static_cast<T>(q.r)};
+    };
+    for (int i = 0; i < pairs; ++i) job.tie[first + i] = job.crossed[first + i] = -1;
+    for (auto n = static_cast<std::size_t>(job.start); n < count; ++n) {
+        const Node<T>& node = program.nodes[n];
+        Seat<T> seat[kTogether];
+        int seats = 0;
+        for (int i = 0; i < pairs; ++i) {
+            const Walker<T> w = walker(i);
+            w.place(n, w.lanes[n]);
+            if (n == static_cast<std::size_t>(job.start)) {
+                w.start(node, w.lanes[n]);
+            } else if (node.op == Op::conv) {
+                seats += w.seated(node, w.lanes[n], i, seat[seats]);
+            } else {
+                w.step(n);
+            }
+        }
+        if (seats > 0) convolve(node, program.nodes[static_cast<std::size_t>(node.sources[0])].shape.c, seat, seats);
+    }
+    for (int i = 0; job.rows_out != nullptr && i < pairs; ++i) {
+        const Walker<T> w = walker(i);
+        w.give_rows(w.lanes[count - 1], program.nodes[count - 1].shape);
+    }
+}
 
 template <typename T>
 FDFAST_INLINE void walk_all(const Job<T>& job, const Plan& plan, const Scratch<T>& scratch, std::int64_t first,
                             std::int64_t last) noexcept {
     static_assert(sizeof(Lanes<T>) <= kLaneDoubles * sizeof(double));
-    const Walker<T> walker{job, plan, scratch, reinterpret_cast<Lanes<T>*>(scratch.lanes.get())};
-    for (std::int64_t pair = first; pair < last; ++pair) walker.one(pair);
+    for (std::int64_t at = first; at < last; at += plan.together) {
+        walk_some(job, plan, scratch, at, static_cast<int>(last - at < plan.together ? last - at : plan.together));
+    }
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// One worker's walk through a program, tile after tile; compiled once per instruction set (see CMakeLists.txt).
+// One worker's walk through a program, a few tiles at a time; compiled once per instruction set (see CMakeLists.txt).
 #pragma once
 
 #include "program.hpp"
@@ -10,11 +10,15 @@ struct Plan {
     std::vector<std::int64_t> offset;  // by node, in elements; two lanes of `room` each
     std::vector<std::int64_t> room;    // by node, elements per lane
     std::int64_t arena = 0;            // all nodes together
-    std::int64_t packed = 0;           // what a convolution packs
-    std::int64_t listed = 0;           // channels, or cells times channels, that it lists
+    std::int64_t packed = 0;           // what a convolution packs of one lane
+    std::int64_t listed = 0;           // channels, or cells times channels, that it lists of one lane
     std::int64_t tail = 0;             // doubles of the loss
     std::int64_t lanes = 0;            // doubles that the nodes' windows take
+    std::int64_t widest = 0;           // elements of the widest cell
+    int together = 1;                  // pairs walked side by side; arena, packed, listed and lanes are of one
 };
+
+inline constexpr int kTogether = 8;  // at most so many
 
 template <typename T>
 struct Scratch {
@@ -22,6 +26,7 @@ struct Scratch {
     Buffer<std::int32_t> listed;
     Buffer<double> tail;
     Buffer<double> lanes;  // one `Lanes` per node, see lanes.hpp
+    Buffer<T> zeros;       // one cell of the widest node
 };
 
 // The window of the input that a tile touches, half open.
