@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from typing import Any
@@ -136,7 +137,7 @@ class Compiled:
         shape: tuple[int, ...] = tuple(last.shape[1:])
         return shape
 
-    @property
+    @functools.cached_property
     def share(self) -> float:
         """Part of the multiplications of a forward pass that the compiled kernels see."""
         done = len(self.graph.steps) - len(self.lowered.rest)

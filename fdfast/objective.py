@@ -507,7 +507,7 @@ def _model_rows(model: keras.Model, loss: RowLoss) -> RowValues:
 
 def _is_float64(model: keras.Model) -> bool:
     # A functional model's own policy says nothing about its layers.
-    inside = [str(w.dtype) for w in model.weights if "float" in str(w.dtype)]
+    inside = [name for w in model.weights if "float" in (name := str(w.dtype))]
     if getattr(model, "inputs", None):
         inside += [t.dtype for t in (*model.inputs, *model.outputs)]
     else:

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from fdfast.variables import Snapshot, same_bits
+
 Float64 = npt.NDArray[np.float64]
 
 _NOISE = "Differences of f would be noise"
@@ -50,7 +52,7 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
     x = points[:1]
     # Whoever looks at the first or the last row of a batch must not find x there.
     rows = np.concatenate([_another(x), x, x, _another(x)]).reshape(4, *objective.shape)
-    before = _State(layers)
+    before = _snapshot(layers)
     try:
         together = _values(objective, rows)
     except Exception:
@@ -66,7 +68,7 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
     if gap > limit:
         twice = f"the same row twice in one batch gives {together[1]:.9g} and {together[2]:.9g}"
         blame = _named(drawing) if drawing else _guilty(layers, rows, random=True)
-        if not _same(_values(objective, rows), together):
+        if not same_bits(_values(objective, rows), together):
             raise PreflightError(f"f is not deterministic: {twice}{blame}. {_NOISE}")
         # An f that rounds to float32 somewhere inside does so by place, but each time in the same way.
         if gap > single:
@@ -127,29 +129,15 @@ def layers_of(f: Any) -> list[keras.Layer]:
 @contextlib.contextmanager
 def state_kept(f: Any) -> Iterator[None]:
     """Put weights, statistics, counters and seed generators behind f back as they were, whatever happens inside."""
-    before = _State(layers_of(f))
+    before = _snapshot(layers_of(f))
     try:
         yield
     finally:
         before.restore()
 
 
-class _State:
-    """Variables of layers as they were; one that nobody writes to shares its memory with what is kept of it."""
-
-    def __init__(self, layers: Sequence[keras.Layer]) -> None:
-        self._variables = list({id(v): v for layer in layers for v in layer.variables}.values())
-        self._kept = [tf.convert_to_tensor(v) for v in self._variables]
-
-    def changed(self) -> list[Any]:
-        """Variables that differ from what they were."""
-        return [v for v, kept in zip(self._variables, self._kept, strict=True) if not _unchanged(v, kept)]
-
-    def restore(self) -> None:
-        """Put the values back."""
-        for variable, kept in zip(self._variables, self._kept, strict=True):
-            if not _unchanged(variable, kept):
-                variable.assign(kept)
+def _snapshot(layers: Sequence[keras.Layer]) -> Snapshot:
+    return Snapshot([v for layer in layers for v in layer.variables])
 
 
 def layers_holding(layers: Sequence[keras.Layer], variables: Sequence[Any]) -> list[keras.Layer]:
@@ -203,28 +191,6 @@ def _filled(cell: Any) -> bool:
 def _gap(a: float, b: float) -> float:
     """Distance of two values of f; not finite ones are somebody else's error."""
     return abs(float(a) - float(b)) if np.isfinite(a) and np.isfinite(b) else 0.0
-
-
-def _same(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
-    # Bit by bit: NaN equals itself, and 0 is not -0.
-    return a.shape == b.shape and np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
-
-
-def _unchanged(variable: Any, kept: tf.Tensor) -> bool:
-    now = tf.convert_to_tensor(variable)
-    # TensorFlow copies on write: as long as `kept` is held, its buffer is the variable's own or nobody's.
-    return _address(now) == _address(kept) or _same(now.numpy(), kept.numpy())
-
-
-def _address(tensor: tf.Tensor) -> int:
-    try:
-        return int(np.asarray(memoryview(tensor)).ctypes.data)
-    except (
-        BufferError,
-        TypeError,
-        ValueError,
-    ):  # not in this process's memory, or a dtype that NumPy has no letter for
-        return id(tensor)
 
 
 def _values(objective: Any, rows: npt.NDArray[Any]) -> Float64:

@@ -16,6 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fdfast.variables import Snapshot
+
 _FLOATS = {"float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16"}
 
 
@@ -32,11 +34,14 @@ class Shadow:
 
     model: keras.Model
     _pull: Any
+    _copied: Snapshot
     version: int = 0
 
-    def refresh(self) -> None:
+    def refresh(self, original: keras.Model) -> None:
         """Copy the original's weights as they are now; training may have gone on since the last call."""
-        self.version += bool(self._pull())
+        if self._copied.touched():
+            self._copied = Snapshot(original.weights)
+            self.version += bool(self._pull())
 
 
 class NoShadow(Exception):
@@ -74,7 +79,7 @@ def shadow_of(model: keras.Model, shape: tuple[int, ...]) -> Shadow:
         _shadows[model] = structure_of(model), known
     if isinstance(known, str):
         raise NoShadow(known)
-    known.refresh()
+    known.refresh(model)
     return known
 
 
@@ -104,11 +109,12 @@ def _make(model: keras.Model, shape: tuple[int, ...]) -> Shadow:
 
     # Traced ahead of the first call, or TensorFlow warns of retracing after a few models.
     refresh = tf.function(pull).get_concrete_function()
+    copied = Snapshot(model.weights)
     refresh()
     if pairs:
         output = twin(tf.cast(sample, tf.float64), training=False)
     _compare(model, original, output)
-    return Shadow(twin, refresh)
+    return Shadow(twin, refresh, copied)
 
 
 def _first_words(error: Exception) -> str:
