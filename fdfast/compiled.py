@@ -15,11 +15,11 @@ import tensorflow as tf
 from fdfast import _core
 from fdfast.differences import Moved, NoGraph, Step, Unrolled, call_step, push_steps, unroll
 from fdfast.lowering import Lowered, Node, NotCompiled, Where, lower
-from fdfast.objective import unfused_if_needed
 from fdfast.pushed import PushedObjective
 from fdfast.rules.linear import before_activation
 from fdfast.rules.losses import described, find_loss
 from fdfast.rules.registry import find_rule
+from fdfast.traced import Traced
 
 Float64 = npt.NDArray[np.float64]
 
@@ -262,8 +262,7 @@ class BasePass:
 
         spec = tf.TensorSpec([None, *objective.shape], tf.float64)
         context = tf.TensorSpec([None, *objective.context.shape[1:]], objective.context.dtype)
-        # The concrete function: a call costs a third of what finding it out does.
-        self._traced = tf.function(values, input_signature=[spec, context]).get_concrete_function()
+        self._traced = Traced(tf.function(values, input_signature=[spec, context]))
         self._shape, self._losses = objective.shape, len(keys)
 
     def __call__(self, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
@@ -272,7 +271,7 @@ class BasePass:
         Without `own` the model as a whole is not called, and both losses are the same.
         """
         rows = tf.constant(points.reshape(-1, *self._shape), tf.float64)
-        found = unfused_if_needed(self._traced, rows, targets)
+        found = self._traced(rows, targets)
         return [found[i].numpy() for i in self._order], found[self._losses].numpy(), found[-1].numpy()
 
 

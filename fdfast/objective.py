@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import keras
@@ -17,6 +16,7 @@ import tensorflow as tf
 from fdfast.functions import OverRows, Unmapped, first_line, same_values
 from fdfast.losses import Loss, RowLoss, check_targets, one_hot, resolve_loss
 from fdfast.shadow import NoShadow, shadow_of, structure_of
+from fdfast.traced import Traced
 
 Precision = Literal["auto", "float32", "float64"]
 Array = npt.NDArray[Any]
@@ -91,11 +91,10 @@ class RowFunction:
         self.is_sharp = sharp is not None
         self.dtype = dtype
         self.row_bytes = 0
-        self._unfused = False
         spec = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), context)
         self._forward = tf.function(self._values, input_signature=[rows, index, number, spec])
         self._backward = tf.function(self._gradient, input_signature=[rows, index, number, spec])
-        self._concrete: dict[Any, Any] = {}
+        self._traced: dict[Any, Traced] = {}
         self.may_compile = False
         self._taped = 0
 
@@ -121,19 +120,13 @@ class RowFunction:
 
     def _call(self, function: Any, *arguments: Any) -> Any:
         if function is self._forward or function is self._backward:
-            # Ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models. And the
-            # concrete function is called at a third of the cost of finding it out each time.
-            if function not in self._concrete:
-                self._concrete[function] = function.get_concrete_function()
-            function = self._concrete[function]
+            # Ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models.
+            if function not in self._traced:
+                self._traced[function] = Traced(function)
+            function = self._traced[function]
         try:
-            with _unfused() if self._unfused else contextlib.nullcontext():
-                return function(*arguments)
+            return function(*arguments)
         except tf.errors.InvalidArgumentError as error:
-            if "_Fused" in str(error) and not self._unfused:
-                # Grappler fuses some float64 graphs into operations that have no float64 kernel.
-                self._unfused = True
-                return self._call(function, *arguments)
             if _ONE_EACH not in str(error):
                 raise
             raise ValueError(f"{_ONE_EACH}; the number of values differs from the number of rows") from None
@@ -189,28 +182,6 @@ class RowFunction:
 
         shape = tuple(rows.shape[1:])
         return self._loop(rows, chunk, body, tf.float64, shape)
-
-
-def unfused_if_needed(function: Any, *arguments: Any) -> Any:
-    """Call a traced function; again without fused operations where TensorFlow has no float64 kernel for one."""
-    try:
-        return function(*arguments)
-    except tf.errors.InvalidArgumentError as error:
-        if "_Fused" not in str(error):
-            raise
-    with _unfused():
-        return function(*arguments)
-
-
-@contextlib.contextmanager
-def _unfused() -> Iterator[None]:
-    """Keep Grappler from fusing operations; the option is put back as it was."""
-    before = tf.config.optimizer.get_experimental_options().get("remapping", True)
-    tf.config.optimizer.set_experimental_options({"remapping": False})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"remapping": before})
 
 
 class TracedObjective:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.functions import OverRows, dense, first_line, same_values
-from fdfast.objective import RowFunction, TracedObjective, unfused_if_needed
+from fdfast.objective import RowFunction, TracedObjective
+from fdfast.traced import Traced
 
 Float64 = npt.NDArray[np.float64]
 
@@ -142,14 +143,14 @@ class _Traced:
 
         specs = [tf.TensorSpec(v.shape, v.dtype) for v in variables]
         signature = [specs, *_specs(objective, self._dtype)]
-        self._value = tf.function(value, input_signature=signature).get_concrete_function()
+        self._value = Traced(tf.function(value, input_signature=signature))
         # A variable that is still read was not reached by its copy.
         read = [id(outside) for outside, _ in self._value.graph.captures]
         self.unseen = [i for i, v in enumerate(variables) if id(v.value.handle) in read]
 
     def value(self, values: list[Any], points: Any, targets: Any) -> Any:
         """Sum over the examples with all weights replaced."""
-        return unfused_if_needed(self._value, values, points, targets)
+        return self._value(values, points, targets)
 
     def rows(self, number: int, context: Any, share: float) -> tuple[RowFunction, bool, str]:
         """Rows of one variable to losses, whether they are taken one after the other, and why."""
@@ -213,7 +214,8 @@ class _Gradient:
             return [tf.cast(dense(g), tf.float64) for g in found]
 
         self._eager = gradient
-        self._traced = tf.function(gradient, input_signature=_specs(objective, dtype))
+        self._function = tf.function(gradient, input_signature=_specs(objective, dtype))
+        self._traced: Traced | None = None
         self._taped = 0
 
     def __call__(self, points: Any, targets: Any) -> list[Float64]:
@@ -221,7 +223,8 @@ class _Gradient:
         if self._taped <= _TAPED:
             found = self._eager(points, targets)
         else:
-            found = unfused_if_needed(self._traced.get_concrete_function(), points, targets)
+            self._traced = self._traced or Traced(self._function)
+            found = self._traced(points, targets)
         return [g.numpy() for g in found]
 
 
