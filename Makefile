@@ -3,6 +3,7 @@
 #   make demo    what fdfast does, on a real MNIST image      make test        the tests
 #   make bench   the measurements                             make lint        style, types, stub file
 #   make build   compile into .venv, and nothing else         make sanitize    the kernels under ASan and UBSan
+#   make bench-peers   fdfast beside the tools that people use instead, and docs/benchmarks.md
 
 PYTHON ?= python3
 ifeq ($(origin CXX),default)
@@ -18,7 +19,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*.cpp cpp/*.hpp src/*.cp
 INSTALL := -m pip install --quiet
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-lower lint format bench bench-verdict build sanitize clean
+.PHONY: demo test test-lower lint format bench bench-verdict bench-peers build sanitize clean
 
 demo: build
 	$(BIN)/fdfast demo
@@ -31,6 +32,17 @@ bench: build
 
 bench-verdict: build
 	$(BIN)/python -m bench.verdict
+
+# The peers are large and disagree with nobody, but they have no business in .venv.
+bench-peers: .venv-peers/.installed
+	.venv-peers/bin/python -m bench.peers $(PEERS_ARGS)
+
+.venv-peers/.installed: requirements/dev.txt bench/peers/requirements.txt $(SOURCES)
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python $(INSTALL) -r requirements/dev.txt
+	.venv-peers/bin/python -m bench.peers.install
+	CXX=$(CXX) .venv-peers/bin/python $(INSTALL) --no-build-isolation --no-deps --editable .
+	@touch $@
 
 lint: build
 	$(BIN)/ruff check .
@@ -84,5 +96,5 @@ build/sanitize/kernels: $(wildcard cpp/*.cpp cpp/*.hpp tests/cpp/*.cpp tests/cpp
 		-Icpp $(filter %.cpp,$^) -o $@
 
 clean:
-	rm -rf $(VENV) .venv-lower build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lower .venv-peers build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,109 @@
+"""All peers on one digit, and docs/benchmarks.md with its pictures: ``python -m bench.peers [--quick] [KEY ...]``.
+
+Needs the environment of `make bench-peers`; what is missing there is named in the tables. Results go to build/peers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from bench.peers import machine, pictures, render
+from bench.peers.registry import FULL, QUICK, Effort, load
+from bench.peers.runner import ROOT, measured, run_module
+from bench.peers.section import PLAN
+
+_SECTION_LIMIT = 420.0  # seconds
+
+
+def peers(keys: list[str], folder: Path, effort: Effort) -> Iterator[dict[str, Any]]:
+    """W1, one process after the other."""
+    for key, one in load().items():
+        if not keys or key in keys:
+            found = measured(one, folder / "problem.npz", effort)
+            print(f"{_clock()} {render.line(found)}", flush=True)
+            yield found
+
+
+def sections(names: list[str], folder: Path, effort: Effort) -> Iterator[tuple[str, Any]]:
+    """W2 to W4, growth and goals: what was found, or why not."""
+    for name, engine in PLAN:
+        if names and name not in names:
+            continue
+        target = folder / f"section-{name}-{engine}.json"
+        target.unlink(missing_ok=True)
+        arguments = [name, engine, str(folder), *(["--quick"] if effort.quick else [])]
+        backend = {"KERAS_BACKEND": "jax"} if (name, engine) == ("large", "jax") else {}
+        why = run_module("bench.peers.section", arguments, _SECTION_LIMIT, **backend)
+        print(f"{_clock()} {name}, {engine}: {why or 'done'}", flush=True)
+        yield f"{name}-{engine}", {"missing": why} if why else {"rows": json.loads(target.read_text())}
+
+
+_begun = time.monotonic()
+
+
+def _clock() -> str:
+    return str(timedelta(seconds=round(time.monotonic() - _begun)))
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, write, and say how far the ratios are from those of the run before."""
+    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "keys", nargs="*", help="some peers of W1, or sections (small, large, growth, goals); default all"
+    )
+    parser.add_argument("--quick", action="store_true", help="see that everything runs; the figures mean nothing")
+    parser.add_argument(
+        "--render", action="store_true", help="only write the page anew, from the results of the last run"
+    )
+    options = parser.parse_args(arguments)
+    folder = ROOT / "build" / ("peers-quick" if options.quick else "peers")
+    folder.mkdir(parents=True, exist_ok=True)
+    results = folder / "results.json"
+    if not options.render:
+        before = json.loads(results.read_text()) if results.exists() else None
+        found = _measure(options.keys, folder, QUICK if options.quick else FULL)
+        results.write_text(json.dumps(found, indent=1))
+        if before:
+            print(render.drift(before, found))
+    found = json.loads(results.read_text())
+    whole = not options.quick and not found["only"]
+    docs = ROOT / "docs" if whole else folder
+    (docs / "img").mkdir(exist_ok=True)
+    pictures.draw(found, docs / "img")
+    (docs / "benchmarks.md").write_text(render.page(found))
+    print(render.w1_tables(found["w1"]))
+    print(f"written: {docs / 'benchmarks.md'}")
+    return 0
+
+
+def _measure(keys: list[str], folder: Path, effort: Effort) -> dict[str, Any]:
+    known = {*load(), *(name for name, _ in PLAN)}
+    if unknown := [key for key in keys if key not in known]:
+        raise SystemExit(f"unknown: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+    start = time.monotonic()
+    why = run_module("bench.peers.prepare", [str(folder / "problem.npz")], effort.limit)
+    if why:
+        raise SystemExit(f"the problem cannot be prepared: {why}")
+    names = [key for key in keys if key in dict(PLAN)]
+    some = [key for key in keys if key not in names]
+    w1 = list(peers(some, folder, effort)) if some or not keys else []
+    more = dict(sections(names, folder, effort)) if names or not keys else {}
+    return {
+        "quick": effort.quick,
+        "only": keys,
+        "machine": machine.description(),
+        "minutes": (time.monotonic() - start) / 60,
+        "w1": w1,
+        "sections": more,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,102 @@
+"""One measured cell of W2 to W4 and of the growth panels, and what measures it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.peers.metrics import Spread, spread
+from bench.peers.registry import Effort
+from bench.peers.yardstick import Yardstick
+
+ENGINES = {"fdfast": "fdfast", "tensorflow": "TensorFlow by hand", "jax": "JAX by hand"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Time of all pixels of one image.
+
+    Attributes
+    ----------
+    section, case : str
+        Such as "W3" and "tile 4".
+    engine, precision : str
+    n : float
+        What the section lets grow.
+    seconds, low, high : float
+        Median and quartiles, per image, extrapolated from the sample if there is one.
+    ratio : float
+        Median of time over that of the yardstick beside it.
+    error : float
+        Median relative error; NaN where it was not looked at.
+    sample : str
+        What was measured of the whole; "" for all.
+    """
+
+    section: str
+    case: str
+    engine: str
+    precision: str
+    n: float
+    seconds: float
+    low: float
+    high: float
+    ratio: float
+    error: float = float("nan")
+    sample: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, in which there is no NaN."""
+        return {**asdict(self), "error": None if np.isnan(self.error) else self.error}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of a call, and the same over the yardstick's."""
+
+    seconds: Spread
+    ratio: float
+
+
+class Stopwatch:
+    """Times calls beside the yardstick."""
+
+    def __init__(self, effort: Effort) -> None:
+        self._yardstick, self._effort = Yardstick(), effort
+
+    def __call__(self, call: Callable[[], Any], budget: float = 2.0, rounds: int = 9) -> Pace:
+        """Warm up once, then time until the budget is spent, twice at least."""
+        start = time.perf_counter()
+        call()
+        if self._effort.quick:
+            budget, rounds = 0.2, 2
+        seconds, ratios = [], []
+        before = self._yardstick.seconds()
+        begun = time.perf_counter()
+        slow = begun - start > 2 * budget
+        while len(seconds) < rounds and (len(seconds) < (1 if slow else 2) or time.perf_counter() - begun < budget):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+            after = self._yardstick.seconds()
+            ratios.append(2 * seconds[-1] / (before + after))
+            before = after
+        return Pace(spread(seconds), float(np.median(ratios)))
+
+
+def cell(section: str, case: str, engine: str, precision: str, n: float, pace: Pace, scale: float, **more: Any) -> Cell:
+    """A cell whose times are `scale` times what was measured."""
+    s = pace.seconds
+    return Cell(
+        section, case, engine, precision, n, scale * s.median, scale * s.low, scale * s.high, scale * pace.ratio, **more
+    )
+
+
+def middle(found: Any, exact: Any) -> float:
+    """Median relative error where the true value is not zero."""
+    some = exact != 0
+    return float(np.median(np.abs(found[some] - exact[some]) / np.abs(exact[some])))

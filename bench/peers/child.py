@@ -1,0 +1,119 @@
+"""One peer in a process of its own: ``python -m bench.peers.child KEY PROBLEM RESULT [--quick]``."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+from bench.peers import metrics
+from bench.peers.problem import Float64, Problem
+from bench.peers.registry import FULL, QUICK, Effort, Peer, Ready, load
+from bench.peers.yardstick import Yardstick
+
+_SHORT = 0.03  # seconds; shorter calls are repeated until they last that long
+
+
+def timed(ready: Ready, x: Float64, effort: Effort, yardstick: Yardstick) -> tuple[Any, list[float], list[float]]:
+    """What a call returns, seconds per call, and seconds of the yardstick before and after each of them."""
+    before = yardstick.seconds()
+    start = time.perf_counter()
+    found = ready.run(x)
+    again = time.perf_counter() - start
+    if again > 2 * effort.budget:  # a slow loop: warming up is nothing beside it
+        return found, [again], [(before + yardstick.seconds()) / 2]
+    start = time.perf_counter()
+    ready.run(x)
+    again = time.perf_counter() - start
+    inner = max(1, round(_SHORT / again))
+    rounds = int(min(max(effort.budget / (again * inner), 1 if again > effort.budget / 3 else 3), effort.rounds))
+    seconds, lengths = [], []
+    before = yardstick.seconds()
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for _ in range(inner):
+            found = ready.run(x)
+        seconds.append((time.perf_counter() - start) / inner)
+        after = yardstick.seconds()
+        lengths.append((before + after) / 2)
+        before = after
+    return found, seconds, lengths
+
+
+def alarms(one: Peer, ready: Ready, problem: Problem, found: Any, seconds: float, effort: Effort) -> dict[str, Any]:
+    """What it says about the correct gradient, under the name "", and about spoilt ones; at the digit and beside it."""
+    said: dict[str, Any] = {}
+    slow = seconds > effort.budget / 2
+    for where, x, truth in (("digit", problem.x, problem.truth), ("generic", problem.generic, problem.generic_truth)):
+        if one.kind == "checker" and ready.check is not None:
+            said["judged"] = "itself"
+            said[where] = {"": ready.check(x, None)}
+            if where == "generic" or not slow:
+                said[where] |= {fault.name: ready.check(x, fault) for fault in problem.faults}
+        elif one.kind == "estimator" and found is not None and (where == "digit" or not slow):
+            said["judged"] = "CS231n"
+            at = found if where == "digit" else ready.run(x)
+            said[where] = metrics.judge(at, truth, problem.faults, ready.pixels)
+    return said
+
+
+def forget_peak() -> None:
+    """Give freed memory back and start the peak anew, so that trying chunks does not count; Linux only."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+    except (OSError, AttributeError):
+        pass
+
+
+def peak() -> float:
+    """Largest resident memory of this process, MB."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(one: Peer, problem: Problem, effort: Effort) -> dict[str, Any]:
+    """All that is said of a peer."""
+    yardstick = Yardstick()
+    ready = one.make(problem, one.precision, effort)
+    forget_peak()
+    found, seconds, lengths = timed(ready, problem.x, effort, yardstick)
+    memory = peak()
+    scale = 1.0 if ready.pixels is None else len(problem.truth) / len(ready.pixels)
+    result: dict[str, Any] = {
+        "setting": ready.setting,
+        "seconds": [scale * s for s in seconds],
+        "yardstick": lengths,
+        "peak_mb": memory,
+        "evaluations": ready.evaluations,
+        "work": ready.work,
+        "pixels": None if ready.pixels is None else len(ready.pixels),
+    }
+    if found is not None:
+        result["accuracy"] = metrics.accuracy(found, problem.truth, problem.smooth, ready.pixels)
+    result["said"] = alarms(one, ready, problem, found, seconds[0], effort)
+    return result
+
+
+def main(arguments: list[str]) -> None:
+    key, source, target = arguments[:3]
+    np.random.seed(0)  # noqa: NPY002  some peers draw from the global generator
+    result = measure(load()[key], Problem.load(Path(source)), QUICK if "--quick" in arguments else FULL)
+    Path(target).write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

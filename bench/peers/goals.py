@@ -1,0 +1,64 @@
+"""The table of what fdfast holds itself to: every row with a goal, from the benchmarks that `make bench` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from bench.peers.registry import Effort
+
+#: Command that prints the row, and the module and function that make it.
+SOURCES = (
+    ("python -m bench w1", "bench.w1", "engine_rows"),
+    ("python -m bench.difference w1", "bench.difference_speed", "w1_rows"),
+    ("python -m bench.difference w2", "bench.difference_speed", "w2_rows"),
+    ("python -m bench.difference accuracy", "bench.difference_accuracy", "rows"),
+)
+
+
+def rows(effort: Effort) -> Iterator[dict[str, Any]]:
+    """Rows with a goal as dicts: what, goal, measured, holds, command."""
+    from importlib import import_module
+
+    from bench.difference_rig import FULL, QUICK, digits
+    from bench.timing import Row
+
+    for command, module, function in SOURCES:
+        call = getattr(import_module(module), function)
+        if function == "engine_rows":
+            model, x, y = digits(1)
+            found = call(model, x[0], y[0])
+        else:
+            found = call(QUICK if effort.quick else FULL)
+        for row in found:
+            if isinstance(row, Row) and row.holds is not None:
+                yield {**vars(row), "command": command}
+    yield from _check_rows(effort)
+
+
+def _check_rows(effort: Effort) -> Iterator[dict[str, Any]]:
+    """Coverage and verdicts on real digits."""
+    import numpy as np
+
+    import fdfast
+
+    count = 10 if effort.quick else 1000
+    x, labels = fdfast.datasets.mnist_sample(count)
+    report = fdfast.gradcheck(fdfast.datasets.mnist_cnn(), x, np.eye(10)[labels])
+    each = [report[i] for i in range(count)]
+    failed = sum(one.verdict == "fail" for one in each)
+    command = "python -m bench.peers"
+    yield {
+        "what": f"coverage with jitter, {count} real digits",
+        "goal": ">= 99 %",
+        "measured": f"{100 * report.coverage:.2f} %",
+        "holds": bool(report.coverage >= 0.99),
+        "command": command,
+    }
+    yield {
+        "what": f"correct gradients of {count} real digits called `fail`",
+        "goal": "0",
+        "measured": str(failed),
+        "holds": failed == 0,
+        "command": command,
+    }

@@ -1,0 +1,133 @@
+"""W4: MobileNetV2 with random weights, by fdfast as it is, by the peers with batch norm folded into the convolutions.
+
+A dense forward pass costs the same for every tile, so a sample of rows tells of all. The folded network is written to a
+file, which Keras reads again on top of JAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.peers.batched import Tiles, best_chunk, quotients
+from bench.peers.cells import Cell, Stopwatch, cell, middle
+from bench.peers.problem import STEP
+from bench.peers.registry import PRECISIONS, Effort
+
+SIDES, TILES = (96, 224), (8, 16)
+CHUNKS = (4, 16, 32)
+_CLASS = 3
+
+
+def rows(engine: str, folder: Path, effort: Effort) -> Iterator[Cell]:
+    """All cells of one engine; TensorFlow's run writes what JAX's reads."""
+    watch = Stopwatch(effort)
+    for side in SIDES[:1] if effort.quick else SIDES:
+        case = f"MobileNetV2 {side}"
+        if engine == "fdfast":
+            yield from _ours(side, case, effort, watch)
+        elif engine == "tensorflow":
+            yield from _by_tensorflow(side, case, folder, effort, watch)
+        else:
+            yield from _by_jax(side, case, folder, effort, watch)
+
+
+def _target() -> Any:
+    return np.eye(1000)[_CLASS]
+
+
+def _truth(model: Any, x: Any) -> Any:
+    """Gradient of the loss by autodiff in float64."""
+    from fdfast.objective import model_objective
+
+    objective = model_objective(model, _target()[None], None, x.shape[1:], 1, batched=True, precision="float64")
+    return objective.gradient(x.reshape(1, -1).astype("float64")).reshape(x.shape[1:])
+
+
+def _ours(side: int, case: str, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
+    import fdfast
+    from bench.difference_networks import image, network
+
+    model, x = network("MobileNetV2", side), image(side, 1)
+    exact = _truth(model, x)
+    for tile in TILES:
+        sides = Tiles(tile, x.shape[1:])
+        first = np.unique(sides.owner, return_index=True)[1]
+        for precision in PRECISIONS:
+
+            def call(tile: int = tile, precision: str = precision) -> Any:
+                return fdfast.gradient(model, x[0], y=_target(), tile=tile, precision=precision, reduction="sum")
+
+            found = call()[..., 0].ravel()[first]
+            pace = watch(call, budget=4.0, rounds=3)
+            error = middle(found, sides.sums(exact))
+            yield cell("W4", f"{case}, tile {tile}", "fdfast", precision, side, pace, 1.0, error=error)
+
+
+def _sample(sides: Tiles, effort: Effort) -> Any:
+    count = 4 if effort.quick else 32
+    return np.sort(np.random.default_rng(0).choice(sides.count, count, replace=False))
+
+
+def _by_tensorflow(side: int, case: str, folder: Path, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
+    from bench.difference_networks import folded, image, network
+    from bench.peers.tensorflow_peers import cross_entropy, traced
+
+    model, x = network("MobileNetV2", side), image(side, 1)
+    exact, twin = _truth(model, x), folded(model)
+    twin.save(folder / f"folded-{side}.keras")
+    np.savez(folder / f"folded-{side}.npz", x=x, exact=exact)
+
+    def build(moves: Any, chunk: int) -> Any:
+        return traced(lambda rows, target: cross_entropy(twin, rows, target), moves, chunk, compiled=False)
+
+    yield from _sampled("tensorflow", build, x, exact, case, effort, watch)
+
+
+def _by_jax(side: int, case: str, folder: Path, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
+    """Needs KERAS_BACKEND=jax in the environment."""
+    import jax
+    import jax.numpy as jnp
+    import keras
+    from jax import lax
+
+    if keras.backend.backend() != "jax":
+        raise RuntimeError(f"Keras runs on {keras.backend.backend()}: set KERAS_BACKEND=jax")
+    model = keras.models.load_model(folder / f"folded-{side}.keras", compile=False)
+    with np.load(folder / f"folded-{side}.npz") as stored:
+        x, exact = stored["x"], stored["exact"]
+    fixed = [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]
+
+    def build(moves: Any, chunk: int) -> Any:
+        parts = jnp.asarray(moves).reshape(-1, chunk, *moves.shape[1:])
+
+        @jax.jit
+        def all_losses(x: Any, target: Any, h: Any, parts: Any, fixed: Any) -> Any:
+            def some(part: Any) -> Any:
+                found, _ = model.stateless_call(*fixed, x + h * part, training=False)
+                return -(jnp.log(found) * target).sum(axis=1)
+
+            return lax.map(some, parts).reshape(-1)
+
+        return lambda x, target, h: np.asarray(all_losses(x, target, x.dtype.type(h), parts, fixed))
+
+    yield from _sampled("jax", build, x, exact, case, effort, watch)
+
+
+def _sampled(
+    engine: str, build: Any, x: Any, exact: Any, case: str, effort: Effort, watch: Stopwatch
+) -> Iterator[Cell]:
+    target, h = _target().astype("float32"), STEP["float32"]
+    for tile in TILES:
+        sides = Tiles(tile, x.shape[1:])
+        some = _sample(sides, effort)
+        chunks = [c for c in CHUNKS if c <= len(some)][: 1 if effort.quick else None]
+        losses = best_chunk(build, sides.moves("float32", some), chunks, x[0], target, h)
+        error = middle(quotients(losses(x[0], target, h), h), sides.sums(exact)[some])
+        pace = watch(lambda losses=losses: losses(x[0], target, h), budget=2.0, rounds=5)
+        sample = f"{len(some)} of {sides.count} tiles, {losses.chunk} rows at a time"
+        scale = sides.count / len(some)
+        yield cell("W4", f"{case}, tile {tile}", engine, "float32", x.shape[1], pace, scale, error=error, sample=sample)

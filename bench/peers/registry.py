@@ -1,0 +1,114 @@
+"""What is compared: every peer is a function that makes itself ready to be timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from bench.peers.problem import Fault, Float64, Ints, Problem
+
+Precision = Literal["float32", "float64"]
+Kind = Literal["estimator", "checker", "autodiff", "limit"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
+#: Modules whose import fills `PEERS`. None of them imports a peer before it is asked to be ready.
+FAMILIES = ("limits", "ours", "tensorflow_peers", "jax_peers", "torch_peers", "loops", "scipy_peers", "random_peers")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much time may be spent on a peer."""
+
+    budget: float = 6.0  # seconds of timed calls
+    rounds: int = 25  # at most
+    limit: float = 240.0  # seconds that its process may live
+    pixels: int = 784  # that a slow loop walks through; fewer are extrapolated
+    quick: bool = False
+
+
+FULL = Effort()
+QUICK = Effort(budget=0.6, rounds=3, limit=120.0, pixels=56, quick=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A peer, warmed up in its best setting.
+
+    Attributes
+    ----------
+    run : callable
+        One whole call at a point of shape (28, 28, 1), float64. Returns the gradient, 784 numbers, or those of
+        `pixels`; None for a peer that has none.
+    evaluations : int
+        Forward passes of the network, counted in images, in one call.
+    setting : str
+        What was chosen, and among what.
+    check : callable, optional
+        With a point, and a planted fault or None for the correct model: whether the peer calls the gradient wrong.
+        Without it, the gradient is judged by the rule of `metrics.alarm`.
+    pixels : ndarray of int, optional
+        The sample that was walked through; the time is extrapolated to all pixels.
+    work : float
+        Multiplications and additions of one call, for peers that measure the machine.
+    """
+
+    run: Callable[[Float64], Any]
+    evaluations: int
+    setting: str = ""
+    check: Callable[[Float64, Fault | None], bool] | None = None
+    pixels: Ints | None = None
+    work: float = 0.0
+
+
+Make = Callable[[Problem, Precision, Effort], Ready]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Something that is timed, in one precision."""
+
+    key: str
+    name: str
+    family: str
+    precision: Precision
+    kind: Kind
+    needs: str
+    make: Make
+
+    @property
+    def installed(self) -> bool:
+        """Whether the module that it needs is there."""
+        return find_spec(self.needs.partition(".")[0]) is not None
+
+
+PEERS: dict[str, Peer] = {}
+
+
+def peer(
+    key: str,
+    name: str,
+    family: str,
+    needs: str,
+    kind: Kind = "estimator",
+    precisions: tuple[Precision, ...] = PRECISIONS,
+) -> Callable[[Make], Make]:
+    """Register a function that makes a peer ready, once for each precision."""
+
+    def register(make: Make) -> Make:
+        for precision in precisions:
+            whole = f"{key}-{precision}"
+            if whole in PEERS:
+                raise ValueError(f"peer {whole!r} is already registered, by {PEERS[whole].make.__module__}")
+            PEERS[whole] = Peer(whole, name, family, precision, kind, needs, make)
+        return make
+
+    return register
+
+
+def load() -> dict[str, Peer]:
+    """All peers, in the order of the families."""
+    for family in FAMILIES:
+        import_module(f"bench.peers.{family}")
+    return PEERS

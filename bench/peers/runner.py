@@ -1,0 +1,65 @@
+"""Runs every peer in a process of its own, one after the other, with the same threads and a time limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.peers.registry import Effort, Peer
+from bench.peers.yardstick import cores
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment() -> dict[str, str]:
+    """The same threads for all. NumPy's BLAS has one, because only the yardstick uses it, on all cores by itself."""
+    threads = str(cores())
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": "1",
+        "JAX_PLATFORMS": "cpu",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+
+
+def run_module(module: str, arguments: Sequence[str], limit: float, **more: str) -> str | None:
+    """Run ``python -m module``; None if all went well, else why not, in one line."""
+    command = [sys.executable, "-m", module, *arguments]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env={**environment(), **more}, timeout=limit, capture_output=True, text=True
+        )
+    except subprocess.TimeoutExpired:
+        return f"stopped after {limit:.0f} s"
+    if done.returncode == 0:
+        return None
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return lines[-1].strip()[:200] if lines else f"exit code {done.returncode}"
+
+
+def measured(peer: Peer, source: Path, effort: Effort) -> dict[str, Any]:
+    """What the peer's own process found, or why there is nothing."""
+    head = {"key": peer.key, "name": peer.name, "family": peer.family, "precision": peer.precision, "kind": peer.kind}
+    if not peer.installed:
+        return {**head, "missing": f"{peer.needs} is not installed"}
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "result.json"
+        start = time.perf_counter()
+        arguments = [peer.key, str(source), str(target), *(["--quick"] if effort.quick else [])]
+        why = run_module("bench.peers.child", arguments, effort.limit)
+        whole = time.perf_counter() - start
+        if why is not None:
+            return {**head, "missing": why}
+        return {**head, "whole_process": whole, **json.loads(target.read_text())}

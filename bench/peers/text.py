@@ -1,0 +1,177 @@
+"""The words of docs/benchmarks.md around its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from bench.peers.cells import ENGINES
+from bench.peers.metrics import exponent
+from bench.peers.render import absent, figure, limit, table, w1_tables
+from bench.timing import format_seconds
+
+_HEAD = """\
+# Benchmarks
+
+fdfast beside the tools that people use instead: the same weights, the same real digit, one run. Written by
+`make bench-peers`; do not edit. {machine}
+
+Accuracy stands beside time, because a fast wrong gradient is worth nothing. Every peer gets the best setting that was
+found: rows per forward pass, step, tracing or compilation, both precisions. The step of the hand-batched ones is chosen
+by the truth, which a user does not have. Ports of the network to PyTorch and JAX agree with Keras' probabilities to
+1e-6, or are refused.
+
+![Time against error of all peers](img/benchmarks-peers.png)
+
+## One digit, every pixel (W1)
+
+The shipped CNN (34,826 weights) and the sample's MNIST test digit number 3, whose loss of 0.14 leaves float32 something
+to subtract; categorical cross-entropy, tile 1, 784 pixels. Each line has a process of its own, all with the same
+threads. "Times fdfast" compares with `fdfast.gradient` in float64, for checkers with `fdfast.gradcheck`; both sides are
+taken relative to a matrix product timed before and after each call, because a machine's speed drifts. Peak memory is of
+the whole process, framework included, trying of chunks not. Truth is a backward pass in extended precision, in NumPy.
+
+"""
+
+_ERRORS = """\
+Relative errors over the pixels whose gradient is not zero. "Smooth" are the {smooth} of them along which no unit
+changes branch within 2^-17. On "all", the background ties max pools: there the loss has no gradient, a central
+difference is the mean of two slopes and autodiff one of them, so that nobody's median is small, and only a verdict per
+pixel helps.
+
+"""
+
+_VERDICTS = """\
+Verdicts: on the digit as it is, and on the digit plus uniform noise below 1/255, where nothing ties. Checkers speak by
+their own rule and default tolerance; estimators have none, so the usual rule of CS231n speaks for them, against the
+true gradient: max |a - b| / max(1e-8, |a| + |b|) above 1e-2. The four faults are planted in the autodiff side, at the
+digit with noise: a gradient that is twice too large, 1 % too large, twice too large on one pixel of 784, or one row too
+low. `caught*`: it calls the correct gradient wrong too, so its alarm says nothing. A dash: too slow to be asked again.
+
+"""
+
+
+def whole(found: dict[str, Any]) -> str:
+    """The page."""
+    parts = w1_tables(found["w1"]).split("\n\n")
+    text = f"{_HEAD.format(machine=_machine(found))}{parts[0]}\n\n{limit(found['w1'])}\n\n"
+    text += f"{_ERRORS.format(smooth=_smooth(found['w1']))}{parts[1]}\n\n{_VERDICTS}{parts[2]}\n"
+    rows = [row for one in found["sections"].values() for row in one.get("rows", ()) if "section" in row]
+    text += _per_image(rows, "W2", "Many digits (W2)", _W2)
+    text += _per_image(rows, "W3", "Larger tiles (W3)", _W3)
+    text += _per_image(rows, "W4", "A large network (W4)", _W4)
+    text += _growth(rows)
+    text += _goals(found)
+    gone = absent(found)
+    if gone:
+        text += "\n## Not measured\n\n" + "\n".join(f"- {sentence}" for sentence in gone) + "\n"
+    return text
+
+
+_W2 = (
+    "Time per image. fdfast takes all digits in one call. Error: median over all pixels of digit number 3 with noise, "
+    "where nothing ties."
+)
+_W3 = "Time per image, all tiles; tile 5 is ragged. Error as above, against the sum of the gradient over each tile."
+_W4 = (
+    "MobileNetV2 with random weights and calibrated batch norm, all tiles of one image. fdfast is called on the "
+    "network as it is; the peers get batch norm folded into the convolutions, which doubles their speed. Error against "
+    "float64 autodiff."
+)
+
+
+def _machine(found: dict[str, Any]) -> str:
+    about = found["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    quick = " **A quick run: the figures mean nothing.**" if found["quick"] else ""
+    return (
+        f"Measured on {about['architecture']} ({about['simd']}), {about['cores']} cores, CPU only, in "
+        f"{found['minutes']:.0f} minutes. Python {about['python']}, {versions}.{quick}"
+    )
+
+
+def _smooth(w1: list[dict[str, Any]]) -> int:
+    counts = [one["accuracy"]["smooth"]["count"] for one in w1 if "accuracy" in one and not one["pixels"]]
+    return max(counts, default=0)
+
+
+def _per_image(rows: Iterable[dict[str, Any]], section: str, title: str, words: str) -> str:
+    some = [row for row in rows if row["section"] == section]
+    if not some:
+        return ""
+    ours = {(row["case"].split(" digits")[0], row["precision"]): row for row in some if row["engine"] == "fdfast"}
+    lines = []
+    for row in sorted(some, key=lambda row: [r["case"] for r in some].index(row["case"])):
+        mate = ours.get((row["case"].split(" digits")[0], row["precision"]))
+        than = "-" if mate is None else f"{row['ratio'] / mate['ratio']:.2g}"
+        time = f"{format_seconds(row['seconds'])} [{format_seconds(row['low'])} .. {format_seconds(row['high'])}]"
+        lines.append(
+            (
+                row["case"],
+                ENGINES[row["engine"]],
+                row["precision"],
+                time,
+                than,
+                figure(row["error"]),
+                row["sample"] or "all",
+            )
+        )
+    head = ("", "by", "precision", "time per image", "times fdfast, same precision", "median error", "measured")
+    return f"\n## {title}\n\n{words}\n\n{table(head, lines)}\n"
+
+
+def curves(rows: Iterable[dict[str, Any]], section: str) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
+    """(engine, precision) -> what grows, seconds; in rising order."""
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in rows:
+        here = row["section"] == section or (section == "tiles" and row["section"] in ("W2", "W3"))
+        if here:
+            found.setdefault((row["engine"], row["precision"]), []).append((row["n"], row["seconds"]))
+    return {who: tuple(map(list, zip(*sorted(points), strict=True))) for who, points in found.items()}  # type: ignore[misc]
+
+
+PANELS = {
+    "side": ("side of the image, pixels", "4 convolutions of 16 channels, tile 1"),
+    "tiles": ("number of tiles", "shipped CNN, tiles of 14, 7, 5, 4, 2, 1"),
+    "images": ("number of images", "shipped CNN, tile 1"),
+    "depth": ("convolutions before the mean", "32 x 32 pixels, 16 channels, tile 1"),
+}
+
+
+def slope(n: list[float], seconds: list[float]) -> float:
+    """Over the last three points, where fixed costs have faded."""
+    return exponent(n[-3:], seconds[-3:])
+
+
+def _growth(rows: list[dict[str, Any]]) -> str:
+    lines = []
+    for section, (what, where) in PANELS.items():
+        for (engine, precision), (n, seconds) in curves(rows, section).items():
+            steep = f"{slope(n, seconds):.2f}" if len(n) > 1 else "-"
+            ends = f"{n[0]:g}: {format_seconds(seconds[0])}, {n[-1]:g}: {format_seconds(seconds[-1])}"
+            lines.append((what, ENGINES[engine], precision, steep, ends, where))
+    if not lines:
+        return ""
+    words = "Slopes on log-log paper over the last three points: 1 is in proportion, 2 the square."
+    head = ("grows", "by", "precision", "slope", "from, to", "fixed")
+    return f"\n## Growth\n\n![Growth of time](img/benchmarks-growth.png)\n\n{words}\n\n{table(head, lines)}\n"
+
+
+def _goals(found: dict[str, Any]) -> str:
+    rows = found["sections"].get("goals-fdfast", {}).get("rows", ())
+    if not rows:
+        return ""
+    lines = [
+        (r["what"], r["goal"], r["measured"], "yes" if r["holds"] else "**no**", f"`{r['command']}`") for r in rows
+    ]
+    lines.append(
+        (
+            "correct models called `fail`; wrong gradients found",
+            "0 of 1000; 100 %",
+            "not in this run",
+            "",
+            "`make bench-verdict`",
+        )
+    )
+    words = "What fdfast holds itself to, measured in this run by the functions behind the commands."
+    return f"\n## Goals\n\n{words}\n\n{table(('what', 'goal', 'measured', 'holds', 'command'), lines)}\n"

@@ -1,0 +1,227 @@
+"""The pure parts of the comparison with other tools; none of those tools is needed."""
+
+from __future__ import annotations
+
+import ast
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.peers import metrics, pictures, registry, render, text
+from bench.peers.batched import Tiles, quotients, sensible
+from bench.peers.cells import Cell
+from bench.peers.install import REQUIREMENTS, names
+from bench.peers.problem import SHAPE, Fault
+from bench.peers.section import PLAN
+
+FOLDER = Path(registry.__file__).parent
+PEER_MODULES = {"torch", "jax", "art", "foolbox", "eagerpy", "numdifftools", "scipy", "tensorflow", "keras"}
+
+
+@pytest.mark.parametrize(
+    ("found", "truth", "median", "geometric", "largest"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], 0.0, 0.0, 0.0),
+        ([1.1, 2.0, 5.0], [1.0, 2.0, 0.0], 0.05, 0.1, 0.1),  # no true gradient at the third, an exact hit at the second
+        ([1.01, 1.1, 2.0], [1.0, 1.0, 1.0], 0.1, 0.1, 1.0),  # geometric mean of 0.01, 0.1 and 1
+    ],
+)
+def test_errors(found, truth, median, geometric, largest):
+    got = metrics.errors(np.array(found), np.array(truth))
+    assert (got.median, got.geometric, got.largest) == pytest.approx((median, geometric, largest))
+
+
+def test_errors_of_nothing_are_nan():
+    got = metrics.errors(np.ones(3), np.zeros(3))
+    assert got.count == 0
+    assert math.isnan(got.median)
+
+
+@pytest.mark.parametrize(
+    ("found", "analytic", "alarm"),
+    [
+        ([1.0, 1.0], [1.0, 1.0], False),
+        ([1.0, 1.0], [1.0, 1.01], False),  # 1 % off is 0.5 % of the sum of both
+        ([1.0, 1.0], [1.0, 1.03], True),
+        ([1e-11, 1.0], [-1e-11, 1.0], False),  # both below the rule's floor of 1e-8
+    ],
+)
+def test_alarm(found, analytic, alarm):
+    assert metrics.alarm(np.array(found), np.array(analytic)) is alarm
+
+
+def test_judge_looks_at_the_sample_only():
+    truth = np.random.default_rng(0).uniform(1, 2, 784)
+    factor = np.ones(SHAPE)
+    factor[3, 4] = 2.0
+    fault, pixel = Fault("one", factor), 3 * 28 + 4
+    others = np.delete(np.arange(784), pixel)
+    assert metrics.judge(truth, truth, (fault,), None) == {"": False, "one": True}
+    assert metrics.judge(truth[others], truth, (fault,), others) == {"": False, "one": False}
+
+
+def test_fault_shifts_then_multiplies():
+    gradient = np.zeros(SHAPE)
+    gradient[3, 4] = 1.0
+    moved = Fault("down", 3 * np.ones(SHAPE), shift=1)(gradient.ravel()).reshape(SHAPE)
+    assert moved[4, 4] == 3.0
+    assert np.count_nonzero(moved) == 1
+
+
+def test_exponent():
+    n = np.array([1.0, 10.0, 100.0])
+    assert metrics.exponent(n, 7 * n**1.5) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("side", "shape", "count"), [(1, SHAPE, 784), (5, SHAPE, 36), (14, SHAPE, 4), (8, (20, 12, 3), 6)]
+)
+def test_tiles_cover_every_pixel_once(side, shape, count):
+    tiles = Tiles(side, shape)
+    moves = tiles.moves("float64")
+    assert tiles.count == count
+    assert moves.shape == (2 * count, *shape)
+    np.testing.assert_array_equal(moves[0::2].sum(axis=0), np.ones(shape))
+    np.testing.assert_array_equal(moves[0::2], -moves[1::2])
+    gradient = np.random.default_rng(0).random(shape)
+    np.testing.assert_allclose(tiles.sums(gradient), (moves[0::2] * gradient).reshape(count, -1).sum(axis=1))
+    np.testing.assert_array_equal(tiles.moves("float64", [1]), moves[2:4])
+
+
+def test_quotients_are_central_differences():
+    np.testing.assert_allclose(quotients([3.0, 1.0, 0.0, 1.0], 0.5), [2.0, -1.0])
+
+
+def test_sensible_chunks_end_at_all_rows():
+    assert sensible((16, 32, 64), 40) == [16, 32, 40]
+
+
+def test_peers_are_registered_once_for_each_precision():
+    peers = registry.load()
+    assert {"seed-loop-float32", "torch-slow-float64", "fdfast-check-float64", "scipy-3point-float64"} <= set(peers)
+    assert "scipy-3point-float32" not in peers
+    with pytest.raises(ValueError, match=r"'tf-eager-float32' is already registered, by bench\.peers\."):
+        registry.peer("tf-eager", "", "", "numpy")(lambda *_: None)
+
+
+def test_a_peer_that_is_not_installed_says_so():
+    peer = registry.Peer("x", "X", "x", "float32", "estimator", "no_such_module", lambda *_: None)
+    assert not peer.installed
+
+
+def test_only_what_runs_imports_a_peer():
+    """Module level imports of the package: a missing peer must not keep the others from running."""
+    allowed = {"prepare.py"}
+    for file in FOLDER.glob("*.py"):
+        tree = ast.parse(file.read_text())
+        imported = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+        imported |= {str(node.module) for node in tree.body if isinstance(node, ast.ImportFrom)}
+        found = {name.partition(".")[0] for name in imported} & PEER_MODULES
+        assert not found or file.name in allowed, f"{file.name} imports {found} at module level"
+
+
+def test_requirements_are_pinned():
+    assert names(["# a comment", "", "torch==2.0  # why"]) == ["torch==2.0"]
+    assert all("==" in one for one in names(REQUIREMENTS.read_text().splitlines()))
+
+
+def result(key: str, seconds: float, kind: str = "estimator", **more: object) -> dict:
+    name, _, precision = key.rpartition("-")
+    errors = {"count": 229, "median": 1e-9, "geometric": 1e-9, "p99": 1e-7, "largest": None}
+    return {
+        "key": key,
+        "name": name,
+        "family": "JAX",
+        "precision": precision,
+        "kind": kind,
+        "setting": "64 rows at a time",
+        "seconds": [seconds, seconds, seconds],
+        "yardstick": [0.01, 0.01, 0.01],
+        "peak_mb": 300.0,
+        "evaluations": 1568,
+        "work": 0.0,
+        "pixels": None,
+        "accuracy": {"smooth": errors, "all": errors},
+        "said": {
+            "judged": "CS231n",
+            "digit": {"": True, **dict.fromkeys(render.FAULTS, True)},
+            "generic": {"": False, "twice": True, "1 % off": False, "one pixel twice": True, "one row down": True},
+        },
+        **more,
+    }
+
+
+def results() -> dict:
+    cells = [
+        Cell(section, case, engine, "float64", n, n / 100, n / 100, n / 100, float(n), 1e-9)
+        for engine in ("fdfast", "tensorflow")
+        for section, cases in (("W2", (784,)), ("W3", (16, 49)), ("images", (1, 10)), ("depth", (1, 2, 4)))
+        for n in cases
+        for case in (str(n),)
+    ]
+    limit = result("peak-float32", 0.1, "limit", work=1e10, said={})
+    del limit["accuracy"]
+    return {
+        "quick": True,
+        "only": [],
+        "machine": {"architecture": "abc", "simd": "avx2", "cores": 2, "python": "3.11", "versions": {"jax": "1"}},
+        "minutes": 3.0,
+        "w1": [
+            result(render.ESTIMATE, 0.01),
+            result("jax-float64", 0.05),
+            result("loop-float64", 20.0, said={"judged": "CS231n", "digit": {"": True}}, pixels=56),
+            limit,
+            {"key": "gone", "name": "gone", "precision": "float32", "kind": "estimator", "missing": "not installed"},
+        ],
+        "sections": {
+            "small-fdfast": {"rows": [cell.as_dict() for cell in cells]},
+            "small-jax": {"missing": "stopped after 9 s"},
+            "goals-fdfast": {
+                "rows": [{"what": "W", "goal": ">= 2 x", "measured": "3 x", "holds": True, "command": "make bench"}]
+            },
+        },
+    }
+
+
+def test_against_is_relative_to_the_yardstick():
+    there = results()["w1"]
+    there[1]["yardstick"] = [0.02] * 3  # the machine was half as fast just then
+    assert render.against(there)["jax-float64"] == pytest.approx(2.5)
+
+
+def test_drift_names_the_worst():
+    before, after = results(), results()
+    after["w1"][1]["seconds"] = [0.065] * 3
+    assert render.drift(before, after).endswith("1 of 2 within 20 %, median change 15 %, largest 30 % (jax-float64)")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "| jax | float64 | 50 ms [50 ms .. 50 ms] | 5 | 31,360 | 300 | 64 rows at a time |",
+        "| loop | float64 | 20 s [20 s .. 20 s] (from 56 pixels) | 2000 |",
+        "| jax | float64 | CS231n | false alarm | pass | caught | missed | caught | caught |",
+        "| loop | float64 | CS231n | false alarm | - | - | - | - | - |",
+        "| jax | float64 | 1.0e-09 | 1.0e-09 | 1.0e-07 | - |",
+        "100 GFLOP/s in float32, hence",
+        "- gone, float32: not installed",
+        "- small-jax: stopped after 9 s",
+        "| W | >= 2 x | 3 x | yes | `make bench` |",
+        "A quick run: the figures mean nothing.",
+        "| number of images | TensorFlow by hand | float64 | 1.00 |",
+    ],
+)
+def test_page_says(said):
+    assert said in text.whole(results())
+
+
+def test_pictures_are_drawn(tmp_path):
+    pictures.draw(results(), tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"benchmarks-peers.png", "benchmarks-growth.png"}
+
+
+def test_plan_writes_before_it_reads():
+    """JAX reads the folded network that TensorFlow's run has written."""
+    assert PLAN.index(("large", "tensorflow")) < PLAN.index(("large", "jax"))
