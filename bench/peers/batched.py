@@ -18,6 +18,7 @@ from bench.peers.registry import Effort, Precision, Ready
 CHUNKS = (16, 32, 64, 128, 256, 1568)
 #: Exponents of the steps that are tried.
 STEPS = {"float32": (-6, -7, -8, -9, -10, -11), "float64": (-14, -15, -16, -17, -18, -19)}
+_PATIENCE = 2.0  # seconds
 #: (x, target, h) -> losses of x + h times every move
 Losses = Callable[[Array, Array, float], Any]
 #: (moves, chunk) -> Losses
@@ -69,6 +70,7 @@ class Chunked:
 
     losses: Losses
     chunk: int
+    seconds: float
 
     def __call__(self, x: Array, target: Array, h: float) -> Any:
         return self.losses(x, target, h)
@@ -77,14 +79,14 @@ class Chunked:
 def best_chunk(build: Build, moves: Array, chunks: Sequence[int], x: Array, target: Array, h: float) -> Chunked:
     """Build for every chunk, and keep the fastest."""
     built = {chunk: build(moves, chunk) for chunk in chunks}
-    chunk = fastest({chunk: partial(losses, x, target, h) for chunk, losses in built.items()})
-    return Chunked(built[chunk], chunk)
+    chunk, seconds = fastest({chunk: partial(losses, x, target, h) for chunk, losses in built.items()})
+    return Chunked(built[chunk], chunk, seconds)
 
 
-def fastest(calls: dict[int, Callable[[], Any]], rounds: int = 2) -> int:
-    """Which of them; each is warmed up first."""
-    found = {}
-    for chunk, call in calls.items():
+def fastest(calls: dict[int, Callable[[], Any]], rounds: int = 2) -> tuple[int, float]:
+    """Which of them, and its seconds. From small to large, each warmed up, until they are clearly slower than the best."""
+    found: dict[int, float] = {}
+    for chunk, call in sorted(calls.items()):
         call()
         seconds = []
         for _ in range(rounds):
@@ -92,7 +94,10 @@ def fastest(calls: dict[int, Callable[[], Any]], rounds: int = 2) -> int:
             call()
             seconds.append(time.perf_counter() - start)
         found[chunk] = min(seconds)
-    return min(found, key=lambda chunk: found[chunk])
+        if found[chunk] > 1.5 * min(found.values()):
+            break
+    chunk = min(found, key=lambda chunk: found[chunk])
+    return chunk, found[chunk]
 
 
 def sensible(chunks: Sequence[int], rows: int) -> list[int]:
@@ -115,7 +120,9 @@ def hand_batched(build: Build, problem: Problem, precision: Precision, effort: E
         found = errors(quotients(losses(x, target, 2.0**k), 2.0**k)[problem.smooth], problem.truth[problem.smooth])
         return found.median * found.p99
 
-    best = min(STEPS[precision], key=missed)
+    usual = round(np.log2(STEP[precision]))
+    # Where the fastest way is slow, more of the same is not worth the wait.
+    best = usual if losses.seconds > _PATIENCE else min(STEPS[precision], key=missed)
 
     def run(point: Float64) -> Float64:
         return quotients(losses(point.astype(precision), target, 2.0**best), 2.0**best)

@@ -20,6 +20,7 @@ from bench.peers.registry import FULL, QUICK, Effort, Peer, Ready, load
 from bench.peers.yardstick import Yardstick
 
 _SHORT = 0.03  # seconds; shorter calls are repeated until they last that long
+_SLOW = 10.0  # seconds; longer calls are made once
 
 
 def timed(ready: Ready, x: Float64, effort: Effort, yardstick: Yardstick) -> tuple[Any, list[float], list[float]]:
@@ -28,7 +29,7 @@ def timed(ready: Ready, x: Float64, effort: Effort, yardstick: Yardstick) -> tup
     start = time.perf_counter()
     found = ready.run(x)
     again = time.perf_counter() - start
-    if again > 2 * effort.budget:  # a slow loop: warming up is nothing beside it
+    if again > _SLOW:  # a slow loop: warming up is nothing beside it
         return found, [again], [(before + yardstick.seconds()) / 2]
     start = time.perf_counter()
     ready.run(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from bench.peers.registry import Effort
@@ -29,7 +30,7 @@ def rows(effort: Effort) -> Iterator[dict[str, Any]]:
             model, x, y = digits(1)
             found = call(model, x[0], y[0])
         else:
-            found = call(QUICK if effort.quick else FULL)
+            found = call(QUICK if effort.quick else replace(FULL, rounds=5, digits=10))
         for row in found:
             if isinstance(row, Row) and row.holds is not None:
                 yield {**vars(row), "command": command}

@@ -15,7 +15,7 @@ from bench.peers.registry import PRECISIONS, Effort, Precision
 
 SIDES, DEPTHS = (16, 32, 64, 128), (1, 2, 4, 8, 16)
 SIDE, DEPTH, CHANNELS = 32, 4, 16  # of what does not grow
-_SAMPLE = 64  # tiles that the batch evaluates
+_SAMPLE = 32  # tiles that the batch evaluates
 
 
 def rows(engine: str, effort: Effort) -> Iterator[Cell]:

@@ -36,14 +36,6 @@ def torch_peak(problem: Problem, precision: Precision, effort: Effort) -> Ready:
     return _limit(lambda: torch.mm(a, a), 2.0 * _SIZE**3)
 
 
-@peer("peak-tf", "matrix product, TensorFlow", "machine", "tensorflow", kind="limit")
-def tensorflow_peak(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    import tensorflow as tf
-
-    a = tf.random.uniform((_SIZE, _SIZE), dtype=precision)
-    return _limit(lambda: tf.linalg.matmul(a, a).numpy(), 2.0 * _SIZE**3)
-
-
 def _limit(product: Callable[[], Any], work: float) -> Ready:
     def run(x: Float64) -> None:
         product()

@@ -66,7 +66,7 @@ def short(name: str) -> str:
 
 def peers(w1: list[dict[str, Any]]) -> Figure:
     """Time against error: the lower left corner is where one wants to be."""
-    fig = Figure(figsize=(12, 7.5), layout="constrained")
+    fig = Figure(figsize=(13, 9), layout="constrained")
     ax = fig.subplots()
     points = []
     for one in w1:
@@ -112,7 +112,7 @@ def _limits(ax: Axes, w1: list[dict[str, Any]]) -> None:
             at = 1e3 * 2 * 784 * DENSE / max(rates)
             ax.axvline(at, color="k", ls=style, lw=1, alpha=0.5)
             ax.text(
-                at, 0.5, f" all rows at matmul peak, {precision}", rotation=90, fontsize=8, alpha=0.7,
+                at, 0.27, f" all rows at matmul peak, {precision}", rotation=90, fontsize=8, alpha=0.7,
                 transform=ax.get_xaxis_transform(), va="center", ha="right",
             )  # fmt: skip
 
@@ -120,7 +120,10 @@ def _limits(ax: Axes, w1: list[dict[str, Any]]) -> None:
 def _labels(ax: Axes, points: list[tuple[float, float, str, str, bool]]) -> None:
     """Each label at the first place around its point where it covers nothing; a thin line leads back."""
     centres = np.array([ax.transData.transform((x, y)) for x, y, *_ in points])
-    taken = [(cx - 7, cy - 7, cx + 7, cy + 7) for cx, cy in centres]
+    taken = []
+    for (cx, cy), (*_, ours) in zip(centres, points, strict=True):
+        half = 12 if ours else 7
+        taken.append((cx - half, cy - half, cx + half, cy + half))
     frame = ax.get_window_extent()
     around = [(np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, 24, endpoint=False)]
     for (x, y, name, colour, ours), (cx, cy) in zip(points, centres, strict=True):
@@ -156,7 +159,7 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 def growth(rows: list[dict[str, Any]]) -> Figure:
     """Four panels, log-log, with the slopes in the legends."""
-    fig = Figure(figsize=(12, 8.5), layout="constrained")
+    fig = Figure(figsize=(15, 8.5), layout="constrained")
     colours = {"fdfast": COLOURS["fdfast"], "tensorflow": COLOURS["TensorFlow"], "jax": COLOURS["JAX"]}
     for ax, (section, (what, where)) in zip(fig.subplots(2, 2).ravel(), PANELS.items(), strict=True):
         for (engine, precision), (n, seconds) in curves(rows, section).items():
@@ -174,6 +177,6 @@ def growth(rows: list[dict[str, Any]]) -> Figure:
             ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
             ax.set_xticks([], minor=True)
         if ax.lines:
-            ax.legend(fontsize=8)
+            ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     fig.suptitle("Time of a whole gradient as things grow; slope over the last three points")
     return fig

@@ -70,6 +70,6 @@ def art(problem: Problem, precision: Precision, effort: Effort) -> Ready:
         Batched.chunk = chunk
         return run(problem.x)
 
-    Batched.chunk = fastest({chunk: lambda chunk=chunk: with_chunk(chunk) for chunk in (32, 64, 128, 784)}, 1)
+    Batched.chunk, _ = fastest({chunk: lambda chunk=chunk: with_chunk(chunk) for chunk in (32, 64, 128, 784)}, 1)
     setting = f"{_SAMPLES} samples, {Batched.chunk} at a time, sigma = 2^{round(np.log2(sigma))}, over 2 sigma"
     return Ready(run, _SAMPLES, setting)
