@@ -33,7 +33,7 @@ bench: build
 bench-verdict: build
 	$(BIN)/python -m bench.verdict
 
-# The peers are large and disagree with nobody, but they have no business in .venv.
+# The peers have an environment of their own: they are large, and nothing else needs them.
 bench-peers: .venv-peers/.installed
 	.venv-peers/bin/python -m bench.peers $(PEERS_ARGS)
 

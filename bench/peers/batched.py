@@ -84,7 +84,7 @@ def best_chunk(build: Build, moves: Array, chunks: Sequence[int], x: Array, targ
 
 
 def fastest(calls: dict[int, Callable[[], Any]], rounds: int = 2) -> tuple[int, float]:
-    """Which of them, and its seconds. From small to large, each warmed up, until they are clearly slower than the best."""
+    """Which of them, and its seconds; each warmed up, from small to large, until they are clearly slower than the best."""
     found: dict[int, float] = {}
     for chunk, call in sorted(calls.items()):
         call()
