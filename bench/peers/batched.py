@@ -84,7 +84,10 @@ def best_chunk(build: Build, moves: Array, chunks: Sequence[int], x: Array, targ
 
 
 def fastest(calls: dict[int, Callable[[], Any]], rounds: int = 2) -> tuple[int, float]:
-    """Which of them, and its seconds; each warmed up, from small to large, until they are clearly slower than the best."""
+    """Which of them, and its seconds.
+
+    Each is warmed up; from small to large, until they are clearly slower than the best.
+    """
     found: dict[int, float] = {}
     for chunk, call in sorted(calls.items()):
         call()
@@ -93,6 +96,8 @@ def fastest(calls: dict[int, Callable[[], Any]], rounds: int = 2) -> tuple[int, 
             start = time.perf_counter()
             call()
             seconds.append(time.perf_counter() - start)
+            if seconds[-1] > _PATIENCE:
+                break
         found[chunk] = min(seconds)
         if found[chunk] > 1.5 * min(found.values()):
             break
