@@ -151,6 +151,8 @@ FDFAST_INLINE void gathered(const Correlation<T>& c) noexcept {
     for (; v < vectors; ++v) gathered_into<1, 6>(c, count, v);
 }
 
+constexpr std::int32_t kPanelBytes = 24 << 10;
+
 // R output cells of one row, N registers of channels each.
 template <typename T>
 struct Strip {
@@ -161,18 +163,26 @@ struct Strip {
     std::int64_t along;         // elements from an output cell's input to the next one's
     std::int64_t across;        // elements from tap to tap
     const std::int32_t* where;  // by listed channel, its place within a cell
-    std::int32_t count;
+    std::int32_t first, last;   // of the listed channels; what those before gave is in the output
 };
 
 template <int R, int N, typename T>
 FDFAST_INLINE void strip(const Correlation<T>& c, const Strip<T>& s, std::int32_t v, T* out) noexcept {
     Vector<T> sum[R * N] = {};
+    const auto each_sum = [&](const auto& f) __attribute__((always_inline)) {
+        each<0, R>([&](auto r) __attribute__((always_inline)) {
+            each<0, N>([&](auto n) __attribute__((always_inline)) {
+                f(sum[r * N + n], out + std::int64_t{r} * c.out_stored + (v + n) * kLanes<T>);
+            });
+        });
+    };
+    if (s.first > 0) each_sum([](Vector<T>& to, const T* at) __attribute__((always_inline)) { to = load<T>(at); });
     const std::int32_t width = c.node->window.kw;
     const std::int64_t taps = std::int64_t{c.node->window.kh} * width;
     const T* w[N];
     each<0, N>([&](auto n) __attribute__((always_inline)) { w[n] = weight_at(c, v + n, 0); });
     for (std::int32_t i = 0; i < s.rows; ++i) {
-        for (std::int32_t k = 0; k < s.count; ++k) {
+        for (std::int32_t k = s.first; k < s.last; ++k) {
             const T* p = s.row[i] + s.where[k];
             const std::int64_t first = (c.listed[k] * taps + s.ky[i] * width) * kBlock<T>;
             for (std::int32_t kx = s.kx0; kx < s.kx1; ++kx) {
@@ -186,11 +196,7 @@ FDFAST_INLINE void strip(const Correlation<T>& c, const Strip<T>& s, std::int32_
             }
         }
     }
-    each<0, R>([&](auto r) __attribute__((always_inline)) {
-        each<0, N>([&](auto n) __attribute__((always_inline)) {
-            store<T>(out + std::int64_t{r} * c.out_stored + (v + n) * kLanes<T>, sum[r * N + n]);
-        });
-    });
+    each_sum([](const Vector<T>& from, T* at) __attribute__((always_inline)) { store<T>(at, from); });
 }
 
 template <int N, typename T>
@@ -230,41 +236,52 @@ FDFAST_INLINE void swept(const Correlation<T>& c, std::int32_t count) noexcept {
     }
     Strip<T> s;
     s.where = where;
-    s.count = count;
     s.along = point ? c.in_stored : w.sw;
     s.across = w.dw;
     const std::int32_t vectors = c.blocks * kPerBlock<T>;
-    for (std::int32_t y = 0; y < rows; ++y) {
-        for (std::int32_t x = 0; x < cells; x += kTall) {
-            const std::int32_t some = least(kTall, cells - x);
-            s.rows = 0;
-            s.kx0 = 0;
-            s.kx1 = w.kw;
-            if (point) {
-                s.row[0] = c.in + std::int64_t{x} * c.in_stored;
-                s.ky[0] = 0;
-                s.rows = 1;
-            } else {
-                const std::int32_t reach = left + x * w.sw;  // input column that tap 0 of the first cell sees
-                const std::int32_t end = reach + (some - 1) * w.sw;
-                while (s.kx0 < s.kx1 && end + s.kx0 * w.dw < c.from.x0) ++s.kx0;
-                while (s.kx1 > s.kx0 && reach + (s.kx1 - 1) * w.dw >= c.from.x1) --s.kx1;
-                for (std::int32_t ky = 0; ky < w.kh; ++ky) {
-                    const std::int32_t iy = (c.to.y0 + y) * w.sh - w.top + ky * w.dh - c.from.y0;
-                    if (iy < 0 || iy >= c.from.h()) continue;
-                    s.row[s.rows] = c.packed + std::int64_t{iy} * count * wide + x * w.sw;
-                    s.ky[s.rows++] = ky;
+    // Weights of so many channels stay in the first cache, for all cells.
+    const std::int32_t panel = most(8, kPanelBytes / (kWide * kVectorBytes * w.kh * w.kw));
+    const auto all_cells = [&](auto n, std::int32_t v) __attribute__((always_inline)) {
+        for (std::int32_t y = 0; y < rows; ++y) {
+            for (std::int32_t x = 0; x < cells; x += kTall) {
+                const std::int32_t some = least(kTall, cells - x);
+                s.rows = 0;
+                s.kx0 = 0;
+                s.kx1 = w.kw;
+                if (point) {
+                    s.row[0] = c.in + std::int64_t{x} * c.in_stored;
+                    s.ky[0] = 0;
+                    s.rows = 1;
+                } else {
+                    const std::int32_t reach = left + x * w.sw;  // input column that tap 0 of the first cell sees
+                    const std::int32_t end = reach + (some - 1) * w.sw;
+                    while (s.kx0 < s.kx1 && end + s.kx0 * w.dw < c.from.x0) ++s.kx0;
+                    while (s.kx1 > s.kx0 && reach + (s.kx1 - 1) * w.dw >= c.from.x1) --s.kx1;
+                    for (std::int32_t ky = 0; ky < w.kh; ++ky) {
+                        const std::int32_t iy = (c.to.y0 + y) * w.sh - w.top + ky * w.dh - c.from.y0;
+                        if (iy < 0 || iy >= c.from.h()) continue;
+                        s.row[s.rows] = c.packed + std::int64_t{iy} * count * wide + x * w.sw;
+                        s.ky[s.rows++] = ky;
+                    }
                 }
+                strips<decltype(n){}>(c, s, some, v, c.out + (std::int64_t{y} * cells + x) * c.out_stored);
             }
-            T* out = c.out + (std::int64_t{y} * cells + x) * c.out_stored;
-            std::int32_t v = 0;
-            for (; v + kWide <= vectors; v += kWide) strips<kWide>(c, s, some, v, out);
-            if constexpr (kWide > 2) {
-                for (; v + 2 <= vectors; v += 2) strips<2>(c, s, some, v, out);
-            }
-            for (; v < vectors; ++v) strips<1>(c, s, some, v, out);
         }
+    };
+    const auto all_panels = [&](auto n, std::int32_t v) __attribute__((always_inline)) {
+        s.first = 0;
+        do {
+            s.last = least(count, s.first + panel);
+            all_cells(n, v);
+            s.first = s.last;
+        } while (s.first < count);
+    };
+    std::int32_t v = 0;
+    for (; v + kWide <= vectors; v += kWide) all_panels(Constant<kWide>{}, v);
+    if constexpr (kWide > 2) {
+        for (; v + 2 <= vectors; v += 2) all_panels(Constant<2>{}, v);
     }
+    for (; v < vectors; ++v) all_panels(Constant<1>{}, v);
 }
 
 template <int H, int W, int K, typename T>
