@@ -112,7 +112,7 @@ def _add_attack(commands: Any) -> None:
 
 
 def _add_bench(commands: Any) -> None:
-    add = _command(commands, "bench", "time one gradient per precision on this machine")
+    add = _command(commands, "bench", "time the engines on a model, and say what checks of many examples would take")
     add(
         "model",
         nargs="?",

@@ -132,12 +132,12 @@ def gradient(
     array([2., 4., 6.])
     """
     check_step(h)
-    with _checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs, always=False) as problem:
+    with checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs, always=False) as problem:
         count = _Count(progress, 2 * problem.tiling.tiles * len(problem.points))
         parts = []
         for group in problem.groups():
             points = problem.points[group]
-            runner = _engine(problem, group, max_rows, count)
+            runner = engine_for(problem, group, max_rows, count)
             steps = plan_steps(points, problem.tiling, h, bounds, runner.step)
             parts.append(slopes(runner, points, steps, problem.tiling))
     return problem.examples(problem.tiling.expand(np.concatenate(parts), reduction))
@@ -179,12 +179,12 @@ def estimate(
         Arrays of shape (examples, tiles); a single x counts as one example.
     """
     check_step(h)
-    with _checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs) as problem:
+    with checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs) as problem:
         count = _Count(progress, 4 * problem.tiling.tiles * len(problem.points))
         parts = []
         for group in problem.groups():
             points = problem.points[group]
-            runner = _engine(problem, group, max_rows, count)
+            runner = engine_for(problem, group, max_rows, count)
             steps = plan_steps(points, problem.tiling, h, bounds, runner.step)
             parts.append(estimate_tiles(runner, points, steps, problem.tiling, rtol=rtol, seed=seed))
         return Estimate.join(parts)
@@ -293,7 +293,7 @@ def gradcheck(
     for name, value, low, high in (("rtol", rtol, 0.0, np.inf), ("coverage", coverage, 0.0, 1.0)):
         if not low <= value <= high:
             raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value}")
-    with _checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs) as problem:
+    with checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs) as problem:
         count = _Count(progress, 4 * problem.tiling.tiles * len(problem.points))
         judge = Judge(
             problem.tiling,
@@ -307,7 +307,7 @@ def gradcheck(
         )
         judgements = []
         for group in problem.groups():
-            runner = _engine(problem, group, max_rows, count)
+            runner = engine_for(problem, group, max_rows, count)
             given = analytic_of(analytic, problem, group)
             judgements.append(judge(runner, problem.objective.select(group), problem.points[group], given))
     whole = Judgement.join(judgements)
@@ -387,7 +387,8 @@ class _Count:
             self._progress(min(self._done, self._expected), self._expected)
 
 
-def _engine(problem: Problem, group: slice, max_rows: int | None, count: _Count) -> Engine:
+def engine_for(problem: Problem, group: slice, max_rows: int | None, count: Callable[[int], None]) -> Engine:
+    """Return the engine that the problem asks for, for some of its examples; `count` is told of rows that are done."""
     objective = problem.objective.select(group)
     max_rows = check_max_rows(max_rows)
     if problem.differences is None:
@@ -425,7 +426,7 @@ def _choose(engine: str, objective: Any, precision: Precision) -> Any:
 
 
 @contextlib.contextmanager
-def _checked(f: Any, *arguments: Any, always: bool = True) -> Iterator[Problem]:
+def checked(f: Any, *arguments: Any, always: bool = True) -> Iterator[Problem]:
     """Set the problem up, see that f can be differentiated row by row, and keep the model's state as it was."""
     from fdfast.preflight import layers_of, preflight, state_kept
 

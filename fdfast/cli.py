@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import textwrap
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -205,27 +203,29 @@ def _bench(arguments: argparse.Namespace) -> int:
 
         model, (images, labels) = datasets.mnist_cnn(), datasets.mnist_sample(1)
         x, y, name = images[0], np.eye(datasets.CLASSES)[labels[0]], "the shipped CNN, one MNIST digit"
-    from fdfast.check import Precision, gradient
-    from fdfast.terminal import table
+    from fdfast.costs import check_cost, gradient_costs
+    from fdfast.terminal import duration, table
 
-    rows = []
-    precisions: tuple[Precision, ...] = ("float32", "float64")
-    for precision in precisions:
-        seconds, done = [], [0]
-
-        def count(rows_done: int, expected: int, done: list[int] = done) -> None:
-            done[0] = rows_done
-
-        for _ in range(6):
-            start = time.perf_counter()
-            gradient(model, x, loss=arguments.loss, tile=arguments.tile, y=y, precision=precision, progress=count)
-            seconds.append(time.perf_counter() - start)
-        # The first calls trace the model and look for the best number of rows at a time.
-        median = statistics.median(seconds[2:])
-        rows.append([precision, f"{1000 * median:.1f} ms", str(done[0]), f"{done[0] / median:.0f}"])
+    batched = arguments.model is not None and examples.batched
+    rows, reasons = [], []
+    problem = (x if batched else x[None], y if batched else y[None], arguments.loss, arguments.tile)
+    for cost in gradient_costs(model, *problem):
+        rows_at_once = "" if cost.chunk is None else str(cost.chunk)
+        if cost.why:
+            rows.append([cost.engine, cost.precision, rows_at_once, "-", "", ""])
+            reasons.append(f"{cost.engine} {cost.precision}: {cost.why}")
+            continue
+        sample = "" if cost.timed == cost.tiles else f"from {cost.timed} of {cost.tiles} tiles"
+        figures = duration(cost.seconds), f"{cost.rows_per_second:.0f}", sample
+        rows.append([cost.engine, cost.precision, rows_at_once, *figures])
+    whole = check_cost(model, *problem)
     if not arguments.quiet:
-        head = ("precision", "time", "rows", "rows per s")
-        print(table(f"fdfast.gradient, {name}, batch engine, warm", head, rows))
+        head = ("engine", "precision", "rows at once", "time", "rows per s", "")
+        print(table(f"One gradient, {name}, warm", head, rows, left=2))
+        print("".join(f"\n{textwrap.fill(reason, 100)}" for reason in dict.fromkeys(reasons)))
+        print(f"A whole check, fdfast.gradcheck: {duration(whole.later)} (the first {duration(whole.first)}).")
+        many = ", ".join(f"{n:,}: {duration(whole.of(n))}" for n in (10, 100, 1000, 10_000))
+        print(f"Examples checked together: {many}.")
         print("\nThe whole set of measurements is in the folder bench of the source tree: make bench")
     return 0
 

@@ -37,6 +37,14 @@ def progress_bar(what: str, *, quiet: bool = False) -> Iterator[Progress | None]
         yield lambda done, expected: bar.update(task, completed=done, total=expected)
 
 
+def duration(seconds: float) -> str:
+    """Three digits in the unit that reads best."""
+    for limit, scale, unit in ((1.0, 1e3, "ms"), (120.0, 1.0, "s"), (7200.0, 1 / 60, "min")):
+        if seconds < limit:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds / 3600:.3g} h"
+
+
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
     """Align cells in columns, the first `left` ones to the left; with rules and colours in a terminal.
 

@@ -23,10 +23,10 @@ MAPPED = {"functions", "rowwise", "sources", "compat.analytic", "compat.graph", 
 WEIGHTS = {"weight_objective", "engines.places"}
 HEAVY_AT_TOP = {
     "tensorflow": {
-        *("losses", "shadow", "objective", "preflight", "engines.device"),
+        *("losses", "shadow", "objective", "preflight", "engines.device", "traced", "variables"),
         *(WHITE_BOX | TORCH | MAPPED | WEIGHTS),
     },
-    "keras": {"losses", "shadow", "objective", "preflight", "callback", *WHITE_BOX, *WEIGHTS},
+    "keras": {"losses", "shadow", "objective", "preflight", "callback", "variables", *WHITE_BOX, *WEIGHTS},
     "numba": {"reduce"},
     "matplotlib": set(),
     "rich": set(),

@@ -259,7 +259,10 @@ def test_attack_on_one_example_and_on_unscaled_pixels(capfd: Any, tmp_path: Path
 def test_bench_on_a_model(capfd: Any) -> None:
     code, out, _ = run(capfd, "bench", "m.keras", "d.npz", "--tile", "3")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines() if line.startswith("  float")] == ["float32", "float64"]
+    rows = [line.split() for line in out.splitlines() if line.startswith(("  difference", "  batch"))]
+    assert [tuple(row[:2]) for row in rows[:2]] == [("difference", "float32"), ("difference", "float64")]
+    assert {row[2] for row in rows[2:]} == {"16", "64", "256"}
+    assert "10,000: " in out
     assert "make bench" in out
 
 
