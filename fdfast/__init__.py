@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from fdfast.estimation import Estimate
     from fdfast.jacobians import jacobian
     from fdfast.report import Report
+    from fdfast.weight_report import WeightReport
 
 __all__ = [
     "Estimate",
     "GradientCheck",
     "Report",
+    "WeightReport",
     "__version__",
     "assert_gradcheck",
     "attack",
@@ -50,6 +52,7 @@ _HOME = {
     "Estimate": "fdfast.estimation",
     "GradientCheck": "fdfast.callback",
     "Report": "fdfast.report",
+    "WeightReport": "fdfast.weight_report",
 }
 _SUBMODULES = frozenset({"attack", "datasets"})
 
