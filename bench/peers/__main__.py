@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
     """Measure, write, and say how far the ratios are from those of the run before."""
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "keys", nargs="*", help="some peers of W1, or sections (small, large, growth, goals); default all"
+        "keys", nargs="*", help="some peers of W1, or sections (small, large, growth, split, goals); default all"
     )
     parser.add_argument("--quick", action="store_true", help="see that everything runs; the figures mean nothing")
     parser.add_argument(

@@ -1,7 +1,8 @@
-"""The two pictures of docs/benchmarks.md, drawn from the results."""
+"""The pictures of docs/benchmarks.md, drawn from the results."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ def draw(found: dict[str, Any], folder: Path) -> None:
     rows = [row for one in found["sections"].values() for row in one.get("rows", ()) if "section" in row]
     if rows:
         growth(rows).savefig(folder / "benchmarks-growth.png", dpi=110)
+    parts = found["sections"].get("split-fdfast", {}).get("rows", ())
+    if parts:
+        split(parts).savefig(folder / "benchmarks-split.png", dpi=110)
 
 
 def short(name: str) -> str:
@@ -179,4 +183,27 @@ def growth(rows: list[dict[str, Any]]) -> Figure:
         if ax.lines:
             ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     fig.suptitle("Time of a whole gradient as things grow; slope over the last three points")
+    return fig
+
+
+def split(rows: Sequence[dict[str, Any]]) -> Figure:
+    """One stacked bar for each of our own calls."""
+    fig = Figure(figsize=(10, 3.2), layout="constrained")
+    ax = fig.subplots()
+    calls, parts = (list(dict.fromkeys(row[key] for row in rows)) for key in ("split", "part"))
+    spent = {(row["split"], row["part"]): row["seconds"] * 1e3 for row in rows}
+    begin = np.zeros(len(calls))
+    for part, colour in zip(parts, COLOURS.values(), strict=False):
+        wide = np.array([spent[call, part] for call in calls])
+        bars = ax.barh(calls, wide, left=begin, color=colour, label=part)
+        # Only where there is room for it.
+        room = 0.03 * max(sum(spent[call, one] for one in parts) for call in calls)
+        ax.bar_label(
+            bars, [f"{w:.1f}" if w > room else "" for w in wide], label_type="center", color="white", fontsize=8
+        )
+        begin += wide
+    ax.invert_yaxis()
+    ax.set(xlabel="time for one MNIST digit, 784 pixels, ms", title="Where the time of a warm call goes")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
     return fig

@@ -11,7 +11,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from bench.peers import goals, growth, large, small
+from bench.peers import goals, growth, large, small, split
 from bench.peers.problem import Problem
 from bench.peers.registry import FULL, QUICK, Effort
 
@@ -20,6 +20,7 @@ PLAN = (
     *(("small", engine) for engine in ("fdfast", "tensorflow", "jax")),
     *(("large", engine) for engine in ("fdfast", "tensorflow", "jax")),
     *(("growth", engine) for engine in ("fdfast", "tensorflow")),
+    ("split", "fdfast"),
     ("goals", "fdfast"),
 )
 
@@ -28,6 +29,8 @@ def rows(name: str, engine: str, folder: Path, effort: Effort) -> Iterable[dict[
     """What the section finds, as dicts."""
     if name == "goals":
         return goals.rows(effort)
+    if name == "split":
+        return split.rows(Problem.load(folder / "problem.npz"), effort)
     if name == "small":
         found = small.rows(engine, Problem.load(folder / "problem.npz"), effort)
     elif name == "large":

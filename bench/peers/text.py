@@ -61,6 +61,7 @@ def whole(found: dict[str, Any]) -> str:
     text += _per_image(rows, "W3", "Larger tiles (W3)", _W3)
     text += _per_image(rows, "W4", "A large network (W4)", _W4)
     text += _growth(rows)
+    text += _split(found)
     text += _goals(found)
     gone = absent(found)
     if gone:
@@ -155,6 +156,28 @@ def _growth(rows: list[dict[str, Any]]) -> str:
     words = "Slopes on log-log paper over the last three points: 1 is in proportion, 2 the square."
     head = ("grows", "by", "precision", "slope", "from, to", "fixed")
     return f"\n## Growth\n\n![Growth of time](img/benchmarks-growth.png)\n\n{words}\n\n{table(head, lines)}\n"
+
+
+def _split(found: dict[str, Any]) -> str:
+    rows = found["sections"].get("split-fdfast", {}).get("rows", ())
+    if not rows:
+        return ""
+    calls, parts = (list(dict.fromkeys(row[key] for row in rows)) for key in ("split", "part"))
+    spent = {(row["split"], row["part"]): row["seconds"] for row in rows}
+    lines = [
+        (
+            call,
+            *(format_seconds(spent[call, part]) for part in parts),
+            format_seconds(sum(spent[call, p] for p in parts)),
+        )
+        for call in calls
+    ]
+    words = (
+        "Where the time of one call goes, the digit of W1, warm, means. Base pass: Keras in float64, once per point. "
+        "Kernels: C++. Autodiff: TensorFlow, what is under test. Python and NumPy: steps, error bars, classes, report."
+    )
+    body = f"{words}\n\n![Time split](img/benchmarks-split.png)\n\n{table(('call', *parts, 'whole'), lines)}"
+    return f"\n## Where the time goes\n\n{body}\n"
 
 
 def _goals(found: dict[str, Any]) -> str:
