@@ -55,14 +55,15 @@ def columns_of(
     -------
     ndarray, shape (outputs, columns), real dtype of the argument
     """
-    differences = np.empty((columns, *value.shape), value.dtype)
+    scale = np.asarray(2 * delta, result.real_dtype.as_numpy_dtype)[()]
+    jacobian = np.zeros((flat(value).size, columns), argument.real_dtype.as_numpy_dtype)
     left = np.empty((0, *value.shape), value.dtype)
     done = 0
     for _, rows in blocks:
         rows = np.concatenate([left, rows]) if len(left) else rows
         pairs = len(rows) // 2
-        differences[done : done + pairs] = rows[: 2 * pairs : 2] - rows[1 : 2 * pairs : 2]
+        # Block by block, while a block is in the cache.
+        quotient = flat((rows[: 2 * pairs : 2] - rows[1 : 2 * pairs : 2]) / scale, keep=1)
+        jacobian[:, done : done + pairs] = quotient.T
         done, left = done + pairs, rows[2 * pairs :]
-    scale = np.asarray(2 * delta, result.real_dtype.as_numpy_dtype)[()]
-    quotient = flat(differences / scale, keep=1)
-    return np.ascontiguousarray(quotient.T).astype(argument.real_dtype.as_numpy_dtype)
+    return jacobian
