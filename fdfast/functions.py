@@ -7,13 +7,15 @@ import logging
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from fdfast.captures import captures
+from fdfast.traced import Traced
 
 Array = npt.NDArray[Any]
 #: Held tensors -> a function of one row; what does not depend on the row is computed outside of it.
@@ -76,10 +78,10 @@ class Mapped:
         def run(rows: Any, *held: Any) -> Any:
             return self._over(make(*held), rows)
 
-        self._function = tf.function(run, input_signature=[rows, *held], autograph=False)
+        function = tf.function(run, input_signature=[rows, *held], autograph=False)
         try:
             with lean():
-                self._concrete = self._function.get_concrete_function()
+                self._traced = Traced(function, unoptimised())
         except Exception as error:
             raise Unmapped(f"TensorFlow cannot trace it ({first_line(error)})") from error
 
@@ -105,17 +107,18 @@ class Mapped:
         if count < self.count:
             rows = np.concatenate([rows, np.repeat(rows[-1:], self.count - count, axis=0)])
         try:
-            with lean():
-                found = self._concrete(tf.constant(rows), *held)
+            found = self._traced(tf.constant(rows), *held)
         except tf.errors.OpError as error:
             raise Unmapped(f"TensorFlow cannot run it for many rows at once ({first_line(error)})") from error
         return [part.numpy()[:count] for part in tf.nest.flatten(found)]
 
 
-_known: weakref.WeakKeyDictionary[Any, tuple[Any, dict[object, Mapped | Unmapped]]] = weakref.WeakKeyDictionary()
+#: Traced form of a function.
+Form = TypeVar("Form")
+_known: weakref.WeakKeyDictionary[Any, tuple[Any, dict[object, Any]]] = weakref.WeakKeyDictionary()
 
 
-def known(f: Any, key: object) -> Mapped | Unmapped | None:
+def known(f: Any, key: object) -> Any:
     """What an earlier call has traced for this key, or why it could not; None if f reads something else by now."""
     try:
         entry = _known.get(f)
@@ -135,7 +138,7 @@ def forget(f: Any) -> None:
         del _known[f]
 
 
-def remember(f: Any, key: object, make: Callable[[Callable[[], Any]], Mapped]) -> Mapped:
+def remember(f: Any, key: object, make: Callable[[Callable[[], Any]], Form]) -> Form:
     """Trace f and keep the result while f lives and reads the same.
 
     Parameters
@@ -162,15 +165,13 @@ def remember(f: Any, key: object, make: Callable[[Callable[[], Any]], Mapped]) -
         forms = {}
     _known[f] = now, forms
     try:
-        forms[key] = make(weak)
+        found = forms[key] = make(weak)
     except Unmapped as error:
         forms[key] = Unmapped(str(error))  # the raised one holds frames of f, hence f itself
         raise
     finally:
         while len(forms) > _KEPT:
             del forms[next(iter(forms))]
-    found = forms[key]
-    assert isinstance(found, Mapped)
     return found
 
 
@@ -223,6 +224,13 @@ def first_line(error: BaseException) -> str:
     """First line of a message, short enough for a note."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 160 else f"{lines[0][:157]}..."
+
+
+def unoptimised() -> bytes:
+    """Options that run a function without graph optimisation; see `lean`."""
+    with lean():
+        config: bytes = context.context().function_call_options.config_proto_serialized
+    return config
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A function at many rows of one of its arguments: by one traced function where that pays, else row by row."""
+"""A function at many rows of one of its arguments: all in one traced function where that pays, else row by row."""
 
 from __future__ import annotations
 
@@ -23,17 +23,25 @@ from fdfast.functions import (
     rows_at_once,
     same_values,
 )
+from fdfast.single import BATCHED_ROW, PROBED, SINGLE_ROW, Cost, Single, cheapest, pays
 
 Array = npt.NDArray[Any]
 #: (first row, end) -> these rows, shape (end - first, *shape of the input)
 Build = Callable[[int, int], Array]
 Call = Callable[[Any, Sequence[Any]], Any]
 
-#: What tracing and a first run cost, in seconds, and beyond that in calls of the function. Measured: a ReLU 0.03 s at
-#: 20 us a call, a convolution 0.03 s at 60 us, the shipped CNN 0.18 s at 9 ms.
-TRACING, TRACING_CALLS = 0.035, 18
+#: What tracing for many rows and a first run cost, in seconds, and beyond that in calls of the function. Fitted, as
+#: `SINGLE` is, to the functions of tests/test_compat_suite.py: a ReLU 0.04 s at 20 us a call, a convolution 0.05 s at
+#: 0.1 ms where the image moves, 0.07 s where the kernel does.
+TRACING, TRACING_CALLS = 0.028, 40
+#: The same where f is traced for one row: a ReLU 7 ms, an LSTM step 12 ms at 0.25 ms a call.
+SINGLE = Cost((0.007, 12), SINGLE_ROW)
 _TIMED = 8  # calls that are timed, or as many as fit into 2 ms
 _log = logging.getLogger("fdfast")
+
+
+def _batched() -> Cost:
+    return Cost((TRACING, TRACING_CALLS), BATCHED_ROW)
 
 
 def spread(f: Any, tensors: Sequence[Any]) -> Any:
@@ -86,6 +94,7 @@ class RowValues:
         self._always = always
         specs = tuple((tuple(t.shape), t.dtype.name) for t in self._tensors)
         self._key = (place, specs, key)
+        self._single_key = ("single", specs, key)
         self._name = getattr(f, "__name__", type(f).__name__)
 
     def blocks(self, build: Build, count: int, most: int | None = None) -> Iterator[tuple[int, Array]]:
@@ -98,14 +107,26 @@ class RowValues:
         at_once = max(2, min(rows_at_once(row_bytes, count + 1), most or count + 1))
         done = 0
         traced = known(self._f, (*self._key, at_once))
+        way, seconds = "batched", 0.0
         if traced is None:
             head, seconds = self._timed(build, count)
             done = len(head)
             yield 0, head
-            if not self._always and (count - done) * seconds <= TRACING + TRACING_CALLS * seconds:
-                yield from self._direct(build, done, count, at_once)
-                return
+            if not self._always:
+                form = known(self._f, self._single_key)
+                if isinstance(form, Unmapped):
+                    form = None
+                way = cheapest(count - done, seconds, SINGLE, _batched(), form)
+        if way == "loop":
+            yield from self._direct(build, done, count, at_once)
+            return
         try:
+            if way == "single":
+                for start, values in self._alone(build, done, count, at_once, seconds):
+                    yield start, values
+                    done = start + len(values)
+                if done == count:
+                    return
             for start, values in self._traced(traced, build, done, count, at_once):
                 yield start, values
                 done = start + len(values)
@@ -126,17 +147,46 @@ class RowValues:
             fastest, spent = min(fastest, seconds), spent + seconds
         return np.stack(values), fastest
 
-    def _direct(self, build: Build, done: int, count: int, at_once: int) -> Iterator[tuple[int, Array]]:
+    def _direct(
+        self, build: Build, done: int, count: int, at_once: int, form: Single | None = None
+    ) -> Iterator[tuple[int, Array]]:
         for start in range(done, count, at_once):
-            yield start, self._loop(build(start, min(start + at_once, count)))
+            yield start, self._loop(build(start, min(start + at_once, count)), form)
 
-    def _loop(self, rows: Array) -> Array:
+    def _loop(self, rows: Array, form: Single | None) -> Array:
         tensors = list(self._tensors)
         values = []
         for row in tf.unstack(tf.constant(rows), num=len(rows)):
             tensors[self._place] = row
-            values.append(self._call(self._f, tensors))
+            values.append(self._call(self._f, tensors) if form is None else form(*tensors))
         return np.stack([as_array(value) for value in values])
+
+    def _alone(self, build: Build, done: int, count: int, at_once: int, seconds: float) -> Iterator[tuple[int, Array]]:
+        """Rows one by one through a trace of f: all of them, or some if they take too long."""
+        old = known(self._f, self._single_key)
+        if isinstance(old, Unmapped):
+            raise old
+        for form in (old, None) if old is not None else (None,):
+            form = form or remember(self._f, self._single_key, self._trace_single)
+            if same_values(as_array(form(*self._tensors)), self._value):
+                break
+            forget(self._f)
+        else:
+            raise Unmapped(
+                "its traced form gives another value at x; it may draw random numbers or keep state in Python"
+            )
+        end = min(done + PROBED, count)
+        start = time.perf_counter()
+        values = self._loop(build(done, end), form)
+        form.seconds = (time.perf_counter() - start) / len(values)
+        yield done, values
+        if pays(count - end, form, seconds, _batched()):
+            yield from self._direct(build, end, count, at_once, form)
+
+    def _trace_single(self, target: Callable[[], Any]) -> Single:
+        call = self._call
+        specs = [tf.TensorSpec(t.shape, t.dtype) for t in self._tensors]
+        return Single(lambda *tensors: dense(call(target(), tensors)), specs)
 
     def _traced(self, traced: Any, build: Build, done: int, count: int, at_once: int) -> Iterator[tuple[int, Array]]:
         if isinstance(traced, Unmapped):

@@ -18,9 +18,17 @@ class Traced:
 
     Where Grappler fuses operations of a float64 graph into one that has no float64 kernel, the function is called
     again, and from then on, without fusing.
+
+    Parameters
+    ----------
+    function : tf.function
+        With an input signature.
+    config : bytes
+        Options that TensorFlow runs it with, a serialised ``ConfigProto``; by default those of the session.
     """
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, config: bytes = b"") -> None:
+        self._config = config
         self._concrete = function.get_concrete_function()
         #: The graph that was traced.
         self.graph = self._concrete.graph
@@ -35,6 +43,7 @@ class Traced:
                     args=[*tf.nest.flatten(arguments), *self._concrete.captured_inputs],
                     Tout=self._types,
                     f=self._concrete,
+                    config_proto=self._config,
                 )
                 return tf.nest.pack_sequence_as(self._concrete.structured_outputs, flat)
             except tf.errors.InvalidArgumentError as error:

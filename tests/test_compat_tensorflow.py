@@ -148,10 +148,12 @@ def assert_alike(mine, theirs, f, x, delta):
             np.testing.assert_allclose(wide, exact, rtol=0, atol=limit)
 
 
-@pytest.fixture(params=["cheapest", "traced", "direct"])
+@pytest.fixture(params=["cheapest", "traced", "single", "direct"])
 def route(request, monkeypatch):
     """Every way to evaluate, whatever is estimated to be faster."""
     for module in (rowwise, analytic):
+        if request.param == "single":
+            monkeypatch.setattr(module, "cheapest", lambda rows, *_: "single" if rows else "loop")
         if request.param != "cheapest":
             monkeypatch.setattr(module, "TRACING", 0.0 if request.param == "traced" else 1e9)
         if request.param == "traced":
@@ -280,10 +282,10 @@ def test_what_ran_otherwise_than_batched_is_logged(caplog, monkeypatch):
     assert "asks was called in a loop, once per row: TensorFlow cannot trace it" in caplog.text
 
 
-def test_nothing_is_kept_alive(monkeypatch):
+@pytest.mark.parametrize("way", ["batched", "single"])
+def test_nothing_is_kept_alive(way, monkeypatch):
     for module in (rowwise, analytic):
-        monkeypatch.setattr(module, "TRACING", 0.0)
-        monkeypatch.setattr(module, "TRACING_CALLS", 0.0)
+        monkeypatch.setattr(module, "cheapest", lambda rows, *_: way if rows else "loop")
 
     def make():
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "tanh")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,16 @@ from fdfast.functions import (
     remember,
     rows_at_once,
 )
+from fdfast.single import BATCHED_ROW, PROBED, SINGLE_ROW, Cost, Single, cheapest, pays
 
 Array = npt.NDArray[Any]
-#: What tracing costs, in seconds, and beyond that in backward passes. Measured: a
-#: maximum over windows 0.07 s at 0.2 ms a pass, a convolution 0.08 s at 0.7 ms.
-TRACING, TRACING_CALLS = 0.06, 30
+#: What tracing for all rows costs, in seconds, and beyond that in backward passes. Fitted, as `SINGLE` is, to the 49
+#: functions of tests/test_compat_suite.py: a ReLU takes 0.1 s at 50 us a pass, a convolution 0.15 s at 0.7 ms.
+TRACING, TRACING_CALLS = 0.07, 45
+#: The same where one row is traced.
+SINGLE = Cost((0.01, 8), SINGLE_ROW)
+#: Reason why what was traced is not used.
+_OTHER = "its traced form has other derivatives at x; it may draw random numbers or keep state in Python"
 
 
 class Directions:
@@ -85,15 +91,21 @@ class Autodiff:
         if rows.count == 0:
             self._check_empty()
             return out
-        key = ("autodiff", tuple((tuple(x.shape), x.dtype.name) for x in self._xs))
+        specs = tuple((tuple(x.shape), x.dtype.name) for x in self._xs)
+        key, single = ("autodiff", specs), ("autodiff, single", specs)
         traced = known(self._f, key) if rows.count > 1 else None
+        way, done, seconds = "batched", 0, 0.0
         if traced is None:
             done, seconds = self._timed(rows, out)
-            if (rows.count - done) * seconds <= TRACING + TRACING_CALLS * seconds:
-                self._eager(rows, range(done, rows.count), out)
-                return out
+            form = known(self._f, single)
+            form = None if isinstance(form, Unmapped) else form
+            way = cheapest(rows.count - done, seconds, SINGLE, _batched(), form)
+        if way == "loop":
+            self._eager(rows, range(done, rows.count), out)
+            return out
         try:
-            self._traced(rows, key, traced, out)
+            if not (way == "single" and self._alone(rows, single, done, seconds, out)):
+                self._traced(rows, key, traced, out)
         except Unmapped as error:
             name = getattr(self._f, "__name__", type(self._f).__name__)
             self.notes.append(f"{name} was differentiated in a loop, once per output: {error}")
@@ -136,11 +148,12 @@ class Autodiff:
         self._store(range(len(pulled)), pulled, out)
         return len(pulled), fastest
 
-    def _eager(self, rows: Directions, some: range, out: list[Array]) -> None:
+    def _eager(self, rows: Directions, some: range, out: list[Array], form: Single | None = None) -> None:
         many = max(1, (1 << 22) // rows.count)  # unit vectors take rows.count numbers each
         for start in range(some.start, some.stop, many):
             block = range(start, min(start + many, some.stop))
-            self._store(block, [self._pull(dy) for dy in rows.units(block)], out)
+            pull = self._pull if form is None else partial(_pull_traced, form, self._xs)
+            self._store(block, [pull(dy) for dy in rows.units(block)], out)
 
     @staticmethod
     def _store(some: range, pulled: list[list[Array | None]], out: list[Array]) -> None:
@@ -148,22 +161,59 @@ class Autodiff:
             if found[0] is not None:  # what f does not depend on, it does for no output
                 jacobian[some.start : some.stop] = flat(np.stack(found), keep=1)
 
+    def _alone(self, rows: Directions, key: object, done: int, seconds: float, out: list[Array]) -> bool:
+        """Take rows one by one through a trace of one; say whether that was fast enough to take all."""
+        old = known(self._f, key)
+        if isinstance(old, Unmapped):
+            raise old
+        weights, wanted = self._combination(rows)
+        for form in (old, None) if old is not None else (None,):
+            form = form or remember(self._f, key, self._trace_single)
+            self._eager(rows, range(done, done + 1), out, form)  # the first one is not warm
+            end = min(done + 1 + PROBED, rows.count)
+            if end > done + 1:
+                start = time.perf_counter()
+                self._eager(rows, range(done + 1, end), out, form)
+                form.seconds = (time.perf_counter() - start) / (end - done - 1)
+            if not pays(rows.count - end, form, seconds, _batched()):
+                return False
+            self._eager(rows, range(end, rows.count), out, form)
+            if all(_vouches(weights, jacobian, row) for jacobian, row in zip(out, wanted, strict=True)):
+                return True
+            forget(self._f)
+        raise Unmapped(_OTHER)
+
+    def _combination(self, rows: Directions) -> tuple[Array, list[Array | None]]:
+        """Random weights, and the sum of all rows with these weights, taken eagerly: it vouches for each one."""
+        weights = np.random.default_rng(0).uniform(-1, 1, rows.count)
+        return weights, self._pull(rows.shaped(weights))
+
     def _traced(self, rows: Directions, key: object, traced: Any, out: list[Array]) -> None:
         if isinstance(traced, Unmapped):
             raise traced
-        weights = np.random.default_rng(0).uniform(-1, 1, rows.count)
-        wanted = self._pull(rows.shaped(weights))
+        weights, wanted = self._combination(rows)
         for mapped in (traced, None) if traced is not None else (None,):
             mapped = mapped or remember(self._f, key, self._trace)
             for start in range(0, rows.count, mapped.count):
                 some = np.arange(start, min(start + mapped.count, rows.count), dtype=np.int32)
                 for jacobian, found in zip(out, mapped(some, self._xs), strict=True):
                     jacobian[some] = flat(found, keep=1)
-            # A random combination of all rows, taken eagerly, vouches for every one of them.
             if all(_vouches(weights, jacobian, row) for jacobian, row in zip(out, wanted, strict=True)):
                 return
             forget(self._f)
-        raise Unmapped("its traced form has other derivatives at x; it may draw random numbers or keep state in Python")
+        raise Unmapped(_OTHER)
+
+    def _trace_single(self, target: Callable[[], Any]) -> Single:
+        shape = self._y.shape
+
+        def pull(dy: Any, *xs: Any) -> list[Any]:
+            with tf.GradientTape() as tape:
+                tape.watch(xs)
+                y = tf.ensure_shape(dense(target()(*xs)), shape)
+            zero = tf.UnconnectedGradients.ZERO
+            return [dense(g) for g in tape.gradient(y, xs, dy, unconnected_gradients=zero)]
+
+        return Single(pull, [tf.TensorSpec(t.shape, t.dtype) for t in (self._y, *self._xs)])
 
     def _trace(self, target: Callable[[], Any]) -> Mapped:
         shape = self._y.shape
@@ -211,8 +261,20 @@ def flat(values: Array, keep: int = 0) -> Array:
     return whole.view(whole.real.dtype) if np.iscomplexobj(whole) else whole
 
 
+def _batched() -> Cost:
+    return Cost((TRACING, TRACING_CALLS), BATCHED_ROW)
+
+
+def _pull_traced(form: Single, xs: Sequence[Any], dy: Any) -> list[Array | None]:
+    return [g.numpy() for g in form(dy, *xs)]
+
+
 def _vouches(weights: Array, jacobian: Array, row: Array | None) -> bool:
-    wide = jacobian.astype(np.float64)
-    scale = (np.abs(weights) @ np.abs(wide)).max(initial=0.0)
-    wanted = np.zeros(wide.shape[1]) if row is None else flat(row).astype(np.float64)
-    return agreement(weights @ wide, wanted, scale, jacobian.dtype)
+    found = np.zeros((2, jacobian.shape[1]))
+    some = max(1, (1 << 17) // max(1, jacobian.shape[1]))  # rows that fit into the cache
+    for start in range(0, len(jacobian), some):
+        wide, part = jacobian[start : start + some].astype(np.float64), weights[start : start + some]
+        found[0] += part @ wide
+        found[1] += np.abs(part) @ np.abs(wide, out=wide)
+    wanted = np.zeros(len(found[0])) if row is None else flat(row).astype(np.float64)
+    return agreement(found[0], wanted, found[1].max(initial=0.0), jacobian.dtype)
