@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from tensorflow.python.eager import context
 
 from fdfast.captures import captures
 from fdfast.traced import Traced
@@ -81,7 +80,7 @@ class Mapped:
         function = tf.function(run, input_signature=[rows, *held], autograph=False)
         try:
             with lean():
-                self._traced = Traced(function, unoptimised())
+                self._traced = Traced(function, optimised=False)
         except Exception as error:
             raise Unmapped(f"TensorFlow cannot trace it ({first_line(error)})") from error
 
@@ -224,13 +223,6 @@ def first_line(error: BaseException) -> str:
     """First line of a message, short enough for a note."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 160 else f"{lines[0][:157]}..."
-
-
-def unoptimised() -> bytes:
-    """Options that run a function without graph optimisation; see `lean`."""
-    with lean():
-        config: bytes = context.context().function_call_options.config_proto_serialized
-    return config
 
 
 @contextlib.contextmanager

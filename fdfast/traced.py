@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -23,44 +21,49 @@ class Traced:
     ----------
     function : tf.function
         With an input signature.
-    config : bytes
-        Options that TensorFlow runs it with, a serialised ``ConfigProto``; by default those of the session.
+    optimised : bool
+        Whether Grappler optimises the graph before its first run; for functions that run a few times it costs more
+        than it saves.
     """
 
-    def __init__(self, function: Any, config: bytes = b"") -> None:
-        self._config = config
+    def __init__(self, function: Any, *, optimised: bool = True) -> None:
         self._concrete = function.get_concrete_function()
         #: The graph that was traced.
         self.graph = self._concrete.graph
         self._types = [tensor.dtype for tensor in self._concrete.outputs]
-        self._fused = True
+        self._optimised, self._fused = optimised, True
+        self._options = _options(optimised, fused=True)
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the traced function returns."""
-        if self._fused:
-            try:
-                flat = tf.raw_ops.StatefulPartitionedCall(
-                    args=[*tf.nest.flatten(arguments), *self._concrete.captured_inputs],
-                    Tout=self._types,
-                    f=self._concrete,
-                    config_proto=self._config,
-                )
-                return tf.nest.pack_sequence_as(self._concrete.structured_outputs, flat)
-            except tf.errors.InvalidArgumentError as error:
-                if "_Fused" not in str(error):
-                    raise
-                self._fused = False
-        # Options of Grappler reach a function only by the usual way.
-        with _unfused():
+        try:
+            return self._run(arguments)
+        except tf.errors.InvalidArgumentError as error:
+            if "_Fused" not in str(error) or not self._fused:
+                raise
+        self._fused = False
+        self._options = _options(self._optimised, fused=False)
+        return self._run(arguments)
+
+    def _run(self, arguments: Any) -> Any:
+        if tf.int32 in self._types:
+            # The operation alone would place those on the device, where TensorFlow does not expect them.
             return self._concrete(*arguments)
+        flat = tf.raw_ops.StatefulPartitionedCall(
+            args=[*tf.nest.flatten(arguments), *self._concrete.captured_inputs],
+            Tout=self._types,
+            f=self._concrete,
+            config_proto=self._options,
+        )
+        return tf.nest.pack_sequence_as(self._concrete.structured_outputs, flat)
 
 
-@contextlib.contextmanager
-def _unfused() -> Iterator[None]:
-    """Keep Grappler from fusing operations; the option is put back as it was."""
-    before = tf.config.optimizer.get_experimental_options().get("remapping", True)
-    tf.config.optimizer.set_experimental_options({"remapping": False})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"remapping": before})
+def _options(optimised: bool, *, fused: bool) -> bytes:
+    """Options of one function, as TensorFlow takes them; those of the process are neither read nor changed."""
+    config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
+    rewrite = config.graph_options.rewrite_options
+    rewrite.disable_meta_optimizer = not optimised
+    if not fused:
+        rewrite.remapping = rewrite.OFF
+    options: bytes = config.SerializeToString()
+    return options
