@@ -64,8 +64,9 @@ def compute_gradient(
     Notes
     -----
     Rows go through f by one traced function (see `fdfast.functions`), which is kept while f lives and reads the
-    same. Where so few or so cheap calls are due that tracing would take longer, and where f cannot be traced, f is
-    called row by row; what was done otherwise than batched is logged to ``logging.getLogger("fdfast")`` as information.
+    same. Fewer rows go one by one through a trace of one row, which takes less to make. Where so few or so cheap calls
+    are due that any tracing would take longer, and where f cannot be traced, f is called row by row. What could not be
+    done as was planned is logged to ``logging.getLogger("fdfast")`` as information.
 
     Rows in a batch are rounded in another order than one row: numbers agree with TensorFlow's up to some units in the
     last place of f, over 2 delta.
