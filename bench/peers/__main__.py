@@ -19,7 +19,7 @@ from bench.peers.registry import FULL, QUICK, Effort, load
 from bench.peers.runner import ROOT, measured, run_module
 from bench.peers.section import PLAN
 
-_SECTION_LIMIT = 420.0  # seconds
+_SECTION_LIMIT = 240.0  # seconds
 
 
 def peers(keys: list[str], folder: Path, effort: Effort) -> Iterator[dict[str, Any]]:

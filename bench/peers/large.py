@@ -121,11 +121,13 @@ def _sampled(
     engine: str, build: Any, x: Any, exact: Any, case: str, effort: Effort, watch: Stopwatch
 ) -> Iterator[Cell]:
     target, h = _target().astype("float32"), STEP["float32"]
+    best = None  # found for the first tile: the network, and so the cost of a row, is the same for all
     for tile in TILES:
         sides = Tiles(tile, x.shape[1:])
         some = _sample(sides, effort)
         chunks = [c for c in CHUNKS if c <= len(some)][: 1 if effort.quick else None]
-        losses = best_chunk(build, sides.moves("float32", some), chunks, x[0], target, h)
+        losses = best_chunk(build, sides.moves("float32", some), [best] if best else chunks, x[0], target, h)
+        best = losses.chunk
         error = middle(quotients(losses(x[0], target, h), h), sides.sums(exact)[some])
         pace = watch(lambda losses=losses: losses(x[0], target, h), budget=2.0, rounds=5)
         sample = f"{len(some)} of {sides.count} tiles, {losses.chunk} rows at a time"

@@ -21,8 +21,8 @@ FAMILIES = ("limits", "ours", "tensorflow_peers", "jax_peers", "torch_peers", "l
 class Effort:
     """How much time may be spent on a peer."""
 
-    budget: float = 3.0  # seconds of timed calls
-    rounds: int = 15  # at most
+    budget: float = 2.0  # seconds of timed calls
+    rounds: int = 11  # at most
     limit: float = 240.0  # seconds that its process may live
     pixels: int = 784  # that a slow loop walks through; fewer are extrapolated
     quick: bool = False
