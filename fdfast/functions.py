@@ -79,7 +79,7 @@ class Mapped:
 
         function = tf.function(run, input_signature=[rows, *held], autograph=False)
         try:
-            with lean():
+            with quietly():
                 self._traced = Traced(function, optimised=False)
         except Exception as error:
             raise Unmapped(f"TensorFlow cannot trace it ({first_line(error)})") from error
@@ -226,19 +226,16 @@ def first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def lean() -> Iterator[None]:
-    """Trace and run without graph optimisation, which takes longer than it saves here, and without pfor's log."""
+def quietly() -> Iterator[None]:
+    """Trace without pfor's log."""
 
     class Quiet(logging.Filter):
         def filter(self, record: logging.LogRecord) -> bool:
             return not any(word in record.getMessage() for word in ("pfor", "created at:"))
 
     quiet, logger = Quiet(), tf.get_logger()
-    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
     logger.addFilter(quiet)
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     try:
         yield
     finally:
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
         logger.removeFilter(quiet)

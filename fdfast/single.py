@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
-from fdfast.functions import Unmapped, first_line, lean
+from fdfast.functions import Unmapped, first_line, quietly
 from fdfast.traced import Traced
 
 #: Time of a row in a batch, and of one alone through a trace: in seconds, and beyond that in plain calls. What
@@ -51,7 +51,7 @@ class Single:
         self.seconds: float | None = None
         function = tf.function(f, input_signature=specs, autograph=False)
         try:
-            with lean():
+            with quietly():
                 self._traced = Traced(function, optimised=False)
         except Exception as error:
             raise Unmapped(f"TensorFlow cannot trace it ({first_line(error)})") from error

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from fdfast.compat.analytic import Directions, flat, reals
 from fdfast.compat.numeric import columns_of, displaced
-from fdfast.functions import OverRows, Unmapped, dense, first_line, lean, rows_at_once, same_values
+from fdfast.functions import OverRows, Unmapped, dense, first_line, quietly, rows_at_once, same_values
 
 Array = npt.NDArray[Any]
 _log = logging.getLogger("fdfast")
@@ -61,7 +61,7 @@ def _runner(
 
     rows = tf.compat.v1.placeholder(feed.dtype, [None, *feed.shape])
     try:
-        with lean():
+        with quietly():
             batched = OverRows()(moved, rows)
         if same_values(session.run(batched, {**at, rows: point[None]})[0], value):
             return lambda some: np.asarray(session.run(batched, {**at, rows: some}))
@@ -102,7 +102,7 @@ def _theoretical(session: Any, again: Callable[[], Any], feed: Any, at: dict[Any
         return out
     try:
         other = again()
-        with lean():
+        with quietly():
             batched = OverRows()(lambda i: pull(other, rows.unit(i)), numbers)
         at_once = rows_at_once(reals(feed) * feed.dtype.size, rows.count)
         for start in range(0, rows.count, at_once):
