@@ -189,14 +189,24 @@ class Compiled:
             total += size * (2 * 8 + held * item)
         return total
 
-    def values(self, objective: Any, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
+    def values(self, objective: Any, points: Float64) -> tuple[list[Float64], Float64, Float64]:
         """Values of the network at points, shape (points, size), in the order of `wanted`.
 
         And the losses there, shape (points,): layer by layer, and by the model as a whole.
         """
+        return self._base_pass(objective)(points, objective.context)
+
+    def values_and_gradient(self, objective: Any, points: Float64) -> tuple[list[Float64], Float64, Float64]:
+        """Values as above, the losses layer by layer, and autodiff's gradient, shape (points, *shape), in one call.
+
+        Only where `graph.plain`: the layers, called one by one, then are the model.
+        """
+        return self._base_pass(objective).with_gradient(points, objective.context)
+
+    def _base_pass(self, objective: Any) -> BasePass:
         if self._pass is None:
             self._pass = BasePass(self.graph, self.wanted, objective, own=not self.graph.plain)
-        return self._pass(points, targets)
+        return self._pass
 
     def prepare(self, values: list[Float64], targets: Any, threads: int | None) -> _core.Prepared:
         """Bring the values into the form that the kernels read."""
@@ -238,10 +248,13 @@ class BasePass:
     def __init__(self, graph: Unrolled, wanted: list[Where], objective: Any, *, own: bool = True) -> None:
         keys = sorted(set(wanted))
         self._order = [keys.index(where) for where in wanted]
+        sharp = objective.loss.sharp if objective.traced.is_sharp else objective.loss.of_rows
 
-        loss = objective.loss.sharp if objective.traced.is_sharp else objective.loss.of_rows
+        def loss_of(prediction: Any, targets: Any, loss: Any = sharp) -> Any:
+            target = tf.cast(targets, prediction.dtype) if targets.dtype.is_floating else targets
+            return tf.reshape(loss(target, prediction), [-1])
 
-        def values(points: Any, targets: Any) -> list[Any]:
+        def forward(points: Any) -> tuple[list[Any], Any]:
             found: dict[Where, Any] = {(0, "out"): points}
             out: dict[int, Any] = {0: points}
             for step in graph.steps:
@@ -250,19 +263,30 @@ class BasePass:
                 if (number, "pre") in keys:
                     found[(number, "pre")] = _before_last(out[number], step, out)
             found.update({(number, "out"): value for number, value in out.items()})
+            return [found[key] for key in keys], out[graph.output]
 
-            def loss_of(prediction: Any) -> Any:
-                target = tf.cast(targets, prediction.dtype) if targets.dtype.is_floating else targets
-                return tf.reshape(loss(target, prediction), [-1])
-
-            losses = [loss_of(out[graph.output])]
+        def values(points: Any, targets: Any) -> list[Any]:
+            found, prediction = forward(points)
+            losses = [loss_of(prediction, targets)]
             if own:
-                losses.append(loss_of(objective.model(points, training=False)))
-            return [*(found[key] for key in keys), *losses]
+                losses.append(loss_of(objective.model(points, training=False), targets))
+            return [*found, *losses]
+
+        def with_gradient(points: Any, targets: Any) -> list[Any]:
+            with tf.GradientTape() as tape:
+                tape.watch(points)
+                found, prediction = forward(points)
+                # The loss whose gradient is under test is the caller's, not the sharp one.
+                each = loss_of(prediction, targets, objective.loss.of_rows)
+            gradient = tape.gradient(each, points, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            return [*found, loss_of(prediction, targets), gradient]
 
         spec = tf.TensorSpec([None, *objective.shape], tf.float64)
         context = tf.TensorSpec([None, *objective.context.shape[1:]], objective.context.dtype)
-        self._traced = Traced(tf.function(values, input_signature=[spec, context]))
+        self._values, self._with_gradient = (
+            tf.function(function, input_signature=[spec, context]) for function in (values, with_gradient)
+        )
+        self._traced: dict[Any, Traced] = {}
         self._shape, self._losses = objective.shape, len(keys)
 
     def __call__(self, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
@@ -270,8 +294,17 @@ class BasePass:
 
         Without `own` the model as a whole is not called, and both losses are the same.
         """
+        return self._call(self._values, points, targets)
+
+    def with_gradient(self, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
+        """Return the values, the losses, layer by layer, and autodiff's gradient, shape (points, *shape)."""
+        return self._call(self._with_gradient, points, targets)
+
+    def _call(self, function: Any, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
+        if function not in self._traced:
+            self._traced[function] = Traced(function)
         rows = tf.constant(points.reshape(-1, *self._shape), tf.float64)
-        found = self._traced(rows, targets)
+        found = self._traced[function](rows, targets)
         return [found[i].numpy() for i in self._order], found[self._losses].numpy(), found[-1].numpy()
 
 

@@ -94,6 +94,7 @@ class RowFunction:
         spec = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), context)
         self._forward = tf.function(self._values, input_signature=[rows, index, number, spec])
         self._backward = tf.function(self._gradient, input_signature=[rows, index, number, spec])
+        self._at_once = tf.function(self._gradient_at_once, input_signature=[rows, index, spec])
         self._traced: dict[Any, Traced] = {}
         self.may_compile = False
         self._taped = 0
@@ -107,19 +108,20 @@ class RowFunction:
         """Values of f on rows, float64, shape (rows,)."""
         return self._call(self._forward, rows, example, chunk, context)
 
-    def gradient(self, rows: Any, example: Any, chunk: Any, context: Any) -> Any:
+    def gradient(self, rows: Any, example: Any, chunk: int, context: Any) -> Any:
         """Autodiff gradient of f for each row, float64, shape (rows, *shape).
 
         A tape in eager mode at first: there is one row per example, and tracing a backward pass costs more than many of
         them. Where `may_compile` is set, a function that is asked again and again is traced in the end.
         """
         self._taped += 1
-        if self.may_compile and self._taped > _TAPED:
-            return self._call(self._backward, rows, example, chunk, context)
-        return self._call(self._gradient, rows, example, chunk, context)
+        traced = self.may_compile and self._taped > _TAPED
+        if len(rows) <= chunk:
+            return self._call(self._at_once if traced else self._gradient_at_once, rows, example, context)
+        return self._call(self._backward if traced else self._gradient, rows, example, tf.constant(chunk), context)
 
     def _call(self, function: Any, *arguments: Any) -> Any:
-        if function is self._forward or function is self._backward:
+        if function in (self._forward, self._backward, self._at_once):
             # Ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models.
             if function not in self._traced:
                 self._traced[function] = Traced(function)
@@ -172,16 +174,18 @@ class RowFunction:
 
     def _gradient(self, rows: Any, example: Any, chunk: Any, context: Any) -> Any:
         def body(start: Any, stop: Any) -> Any:
-            part = rows[start:stop]
-            with tf.GradientTape() as tape:
-                tape.watch(part)
-                values = self._one(self._of_rows, part, example[start:stop], context)
-            # Rows do not see each other, so the gradient of the sum holds each row's own gradient.
-            found = tape.gradient(values, part, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            return tf.cast(found, tf.float64)
+            return self._gradient_at_once(rows[start:stop], example[start:stop], context)
 
         shape = tuple(rows.shape[1:])
         return self._loop(rows, chunk, body, tf.float64, shape)
+
+    def _gradient_at_once(self, rows: Any, example: Any, context: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(rows)
+            values = self._one(self._of_rows, rows, example, context)
+        # Rows do not see each other, so the gradient of the sum holds each row's own gradient.
+        found = tape.gradient(values, rows, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return tf.cast(found, tf.float64)
 
 
 class TracedObjective:
@@ -201,6 +205,7 @@ class TracedObjective:
         self.traced: RowFunction | None = traced
         self._traced = traced
         self.context = context
+        self._examples = next((int(t.shape[0]) for t in tf.nest.flatten(context)), None)
         self._deployed = deployed
         self.model = model
         self.loss = loss
@@ -218,12 +223,14 @@ class TracedObjective:
         some = copy.copy(self)
         if not isinstance(examples, slice):
             some.context = tf.nest.map_structure(lambda t: tf.gather(t, examples), self.context)
-        elif examples != slice(None):
+            some._examples = len(examples)
+        elif self._examples is not None:
             some.context = tf.nest.map_structure(lambda t: t[examples], self.context)
+            some._examples = len(range(*examples.indices(self._examples)))
         return some
 
     def _are_all(self, examples: Any) -> bool:
-        count = next((int(t.shape[0]) for t in tf.nest.flatten(self.context)), None)
+        count = self._examples
         if count is None or isinstance(examples, slice):
             return count is None or examples.indices(count) == (0, count, 1)
         return np.array_equal(examples, np.arange(count))
@@ -249,12 +256,15 @@ class TracedObjective:
         return self._gradient_by(self._deployed, points), self._deployed.dtype
 
     def _gradient_by(self, traced: RowFunction, points: Array) -> Float64:
-        # The tape keeps every intermediate until the backward pass: some three times a forward row.
-        chunk = max(1, (64 << 20) // (3 * self.row_bytes))
         rows = tf.constant(points.reshape(-1, *self.shape), traced.dtype)
-        example = tf.range(len(points), dtype=tf.int32)
-        found: Float64 = traced.gradient(rows, example, tf.constant(chunk), self.context).numpy()
+        example = tf.constant(np.arange(len(points), dtype=np.int32))
+        found: Float64 = traced.gradient(rows, example, self.rows_at_once, self.context).numpy()
         return found
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that a gradient takes in one piece: the tape keeps every intermediate, some three times a forward row."""
+        return max(1, (64 << 20) // (3 * self.row_bytes))
 
 
 class LoopObjective:

@@ -26,20 +26,29 @@ class Snapshot:
     def __init__(self, variables: Sequence[Any]) -> None:
         self._variables = list({id(v): v for v in variables}.values())
         self._kept = [read(v) for v in self._variables]
+        self._at = [_address(kept) for kept in self._kept]
 
     def changed(self) -> list[Any]:
         """Variables that differ from what they were."""
-        return [v for v, kept in zip(self._variables, self._kept, strict=True) if not _unchanged(read(v), kept)]
+        return [variable for variable, _ in self._differing()]
 
     def touched(self) -> bool:
         """Whether a variable may have been written to since."""
-        return any(_address(read(v)) != _address(kept) for v, kept in zip(self._variables, self._kept, strict=True))
+        return any(_address(read(v)) != at for v, at in zip(self._variables, self._at, strict=True))
 
     def restore(self) -> None:
         """Put the values back."""
-        for variable, kept in zip(self._variables, self._kept, strict=True):
-            if not _unchanged(read(variable), kept):
-                variable.assign(kept)
+        for variable, kept in self._differing():
+            variable.assign(kept)
+
+    def _differing(self) -> list[tuple[Any, tf.Tensor]]:
+        differing = []
+        for variable, kept, at in zip(self._variables, self._kept, self._at, strict=True):
+            now = read(variable)
+            # TensorFlow copies on write: as long as `kept` is held, its buffer is the variable's own or nobody's.
+            if _address(now) != at and not same_bits(now.numpy(), kept.numpy()):
+                differing.append((variable, kept))
+        return differing
 
 
 def same_bits(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
@@ -47,13 +56,8 @@ def same_bits(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
     return a.shape == b.shape and np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
 
 
-def _unchanged(now: tf.Tensor, kept: tf.Tensor) -> bool:
-    # TensorFlow copies on write: as long as `kept` is held, its buffer is the variable's own or nobody's.
-    return _address(now) == _address(kept) or same_bits(now.numpy(), kept.numpy())
-
-
 def _address(tensor: tf.Tensor) -> int:
     try:
-        return int(np.asarray(memoryview(tensor)).ctypes.data)
+        return int(np.asarray(memoryview(tensor)).__array_interface__["data"][0])
     except (BufferError, TypeError, ValueError):
         return id(tensor)  # not in this process's memory, or a dtype that NumPy has no letter for

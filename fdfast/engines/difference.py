@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,12 @@ Float64 = npt.NDArray[np.float64]
 TINY = 2.0**-27
 # Calls of one program between two checks of a sample by the batch engine.
 _EVERY = 256
+# Calls after which values and gradients are traced as one: some two checks.
+_SETTLED = 8
+
+
+def _numbers(count: int) -> npt.NDArray[np.int32]:
+    return np.arange(count, dtype=np.int32)
 
 
 def cores() -> int:
@@ -33,6 +40,17 @@ def cores() -> int:
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """Values of the network at some points of some examples, the losses there, and what the kernels read."""
+
+    points: Float64
+    example: npt.NDArray[np.int32]
+    values: list[Float64]
+    base: Float64
+    prepared: _core.Prepared
 
 
 class DifferenceEngine:
@@ -81,7 +99,7 @@ class DifferenceEngine:
         self._tiling = tiling
         self._threads = cores() if threads is None else threads
         self._progress = progress
-        self._held: tuple[Float64, npt.NDArray[np.int32], tuple[Any, Float64, Any]] | None = None
+        self._held: _Held | None = None
 
     @property
     def compiled(self) -> Compiled:
@@ -111,8 +129,38 @@ class DifferenceEngine:
         """Return the same engine for some of the examples of the objective."""
         some = copy.copy(self)
         some._objective = self._objective.select(examples)
-        some._held = None
+        if some._objective is not self._objective:
+            some._held = None
         return some
+
+    def foresee(self, points: npt.NDArray[Any], example: npt.NDArray[np.int32]) -> Float64 | None:
+        """Prepare points that differences will be asked for, and return autodiff's gradients there.
+
+        The values of the network and the gradients then take one call. None, and nothing is done, where that is no
+        gain: the first times, when tracing it would cost more than the calls, where the model is more than its
+        layers, or where the gradients would not fit in memory in one piece.
+
+        Parameters
+        ----------
+        points : ndarray, shape (points, size)
+        example : ndarray of int32, shape (points,)
+
+        Returns
+        -------
+        ndarray of float64, shape (points, *shape), or None
+        """
+        compiled = self._compiled
+        if not (compiled.complete and compiled.graph.plain and compiled.verified >= _SETTLED):
+            return None
+        if len(points) > min(self._objective.rows_at_once, BUDGET // 2 // compiled.point_bytes):
+            return None
+        points = np.array(points, np.float64)
+        some = self._objective.select(example)
+        values, base, gradient = compiled.values_and_gradient(some, points)
+        if not np.isfinite(base).all():
+            return None  # the usual way says which
+        self._held = _Held(points, example.copy(), values, base, compiled.prepare(values, some.context, self._threads))
+        return gradient
 
     def differences(self, points: npt.NDArray[Any], example: npt.NDArray[np.int32], pairs: Pairs) -> Differences:
         """See `fdfast.engines.batch.BatchEngine.differences`; the points go through f itself, all others do not."""
@@ -148,39 +196,40 @@ class DifferenceEngine:
 
     def _group(self, points: Float64, example: npt.NDArray[np.int32], pairs: Pairs) -> tuple[Any, ...]:
         some = self._objective.select(example)
-        values, base, prepared = self._values(points, example, some)
+        held, first = self._hold(points, example, some)
+        base = held.base[first : first + len(points)]
         if not len(pairs):
             return base, np.empty((0, 2)), np.empty(0, np.int32), np.empty(0, np.int32)
-        found = self._push(values, prepared, some, pairs)
+        found = self._push(held, first, some, pairs)
         compiled = self._compiled
         compiled.verified += 1
         if compiled.verified % _EVERY == 1 and np.isfinite(base).all():
-            check_sample(
-                some, self._tiling, points, pairs, compiled, lambda p: self._push(values, prepared, some, p)[0]
-            )
+            if compiled.graph.plain:
+                check_loss(base, some.tensor_values(points.reshape(-1, *some.shape), _numbers(len(points)), 64))
+            check_sample(some, self._tiling, points, pairs, compiled, lambda p: self._push(held, first, some, p)[0])
         return (base, *found)
 
-    def _values(self, points: Float64, example: npt.NDArray[np.int32], some: Any) -> tuple[Any, Float64, Any]:
-        """Values at the points, those of the last call if they are the same points of the same examples."""
-        if self._held is not None:
-            held_points, held_example, found = self._held
-            if np.array_equal(held_points, points) and np.array_equal(held_example, example):
-                return found
-        compiled = self._compiled
-        values, base, own = compiled.values(some, points, some.context)
-        if compiled.verified % _EVERY == 0 and compiled.graph.plain:
-            own = some.tensor_values(points.reshape(-1, *some.shape), np.arange(len(points), dtype=np.int32), 64)
+    def _hold(self, points: Float64, example: npt.NDArray[np.int32], some: Any) -> tuple[_Held, int]:
+        """Values at the points, those that are at hand if these are among them; and the number of the first."""
+        held, count = self._held, len(points)
+        if held is not None:
+            for first in range(0, len(held.points) - count + 1, max(1, count)):
+                at = slice(first, first + count)
+                if np.array_equal(held.points[at], points) and np.array_equal(held.example[at], example):
+                    return held, first
+        values, base, own = self._compiled.values(some, points)
         if np.isfinite(own).all():
             check_loss(base, own)
-        prepared = compiled.prepare(values, some.context, self._threads)
-        self._held = points.copy(), example.copy(), (values, own, prepared)
-        return values, own, prepared
+        prepared = self._compiled.prepare(values, some.context, self._threads)
+        self._held = _Held(points.copy(), example.copy(), values, own, prepared)
+        return self._held, 0
 
-    def _push(self, values: Any, prepared: Any, some: Any, pairs: Pairs) -> tuple[Any, ...]:
+    def _push(self, held: _Held, begin: int, some: Any, pairs: Pairs) -> tuple[Any, ...]:
         compiled, tiling = self._compiled, self._tiling
         arguments = (tiling.offsets, tiling.members)
+        point = pairs.point + begin
         if compiled.complete:
-            found = _core.push(prepared, *arguments, pairs.point, pairs.tile, pairs.step, threads=self._threads)
+            found = _core.push(held.prepared, *arguments, point, pairs.tile, pairs.step, threads=self._threads)
             self._advance(len(pairs))
             return found
         rest = compiled.rest(some)
@@ -191,11 +240,11 @@ class DifferenceEngine:
         tie, crossed = np.empty(len(pairs), np.int32), np.empty(len(pairs), np.int32)
         for at in np.unique(pairs.point):
             which = np.flatnonzero(pairs.point == at)
-            bound = rest.at(values[-1][at], int(at))
+            bound = rest.at(held.values[-1][begin + at], int(at))
             for first in range(0, len(which), at_once):
                 part = which[first : first + at_once]
                 rows, tie[part], crossed[part] = _core.push(
-                    prepared, *arguments, pairs.point[part], pairs.tile[part], pairs.step[part], threads=self._threads
+                    held.prepared, *arguments, point[part], pairs.tile[part], pairs.step[part], threads=self._threads
                 )
                 delta[part] = self._finish(bound, rows)
                 self._advance(len(part))
