@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from fdfast.reasons import deployed_figure, reasons_of, selftest_figure
 from fdfast.report import MAPS, Report
 from fdfast.scheme import Bounds, StepLike, check_step, plan_steps
 from fdfast.tiling import Channels, Reduction, TileLike, Tiling, check_choice, make_tiling
+
+if TYPE_CHECKING:
+    from fdfast.variables import Snapshot
 
 Float64 = npt.NDArray[np.float64]
 Precision = Literal["auto", "float32", "float64"]
@@ -430,8 +433,8 @@ def checked(f: Any, *arguments: Any, always: bool = True) -> Iterator[Problem]:
     """Set the problem up, see that f can be differentiated row by row, and keep the model's state as it was."""
     from fdfast.preflight import layers_of, preflight, state_kept
 
-    with state_kept(f):
-        problem = _problem(f, *arguments)
+    with state_kept(f) as now:
+        problem = _problem(f, *arguments, now=now)
         # Layers that have a rule are known by class: what was found of them once stays true.
         known = problem.differences is not None and not problem.differences.without_rule
         layers = layers_of(problem.objective.model or f)
@@ -451,6 +454,8 @@ def _problem(
     bounds: Bounds | None,
     batched: bool | None,
     kwargs: dict[str, Any],
+    *,
+    now: Snapshot | None = None,
 ) -> Problem:
     check_choice("precision", precision, ("auto", "float32", "float64"))
     check_choice("engine", engine, ("auto", "batch", "difference"))
@@ -459,7 +464,7 @@ def _problem(
     if keras is not None and isinstance(f, keras.Model):
         if kwargs:
             raise TypeError(f"unexpected arguments for a model: {', '.join(sorted(kwargs))}")
-        return _model_problem(f, array, y, loss, make_tiling_for(tile, channels), engine, precision, bounds)
+        return _model_problem(f, array, y, loss, make_tiling_for(tile, channels), engine, precision, bounds, now)
     if engine == "difference" and callable(f):
         raise ValueError(
             "engine='difference' cannot be used: f is a callable, not a Keras model with a loss. engine='batch' "
@@ -496,6 +501,7 @@ def _model_problem(
     engine: str,
     precision: Precision,
     bounds: Bounds | None,
+    now: Snapshot | None,
 ) -> Problem:
     from fdfast.objective import model_objective
 
@@ -508,7 +514,7 @@ def _model_problem(
     examples = len(array) if batched else 1
 
     def made(precision: Precision) -> Any:
-        return model_objective(model, y, loss, shape, examples, batched=batched, precision=precision)
+        return model_objective(model, y, loss, shape, examples, batched=batched, precision=precision, now=now)
 
     # Differences in float32 still start from values in float64.
     wide = engine != "batch" and precision == "float32"

@@ -257,7 +257,7 @@ def _exactly(engine: Engine, points: Any, steps: Steps, chosen: Bool) -> Estimat
         kind=full(kind, UNRESOLVED, np.int8),
         step=full(found.step, np.nan),
         base=_check_base(found.base[:count]),
-        noise=found.rounding * np.median(steps.h, axis=1),
+        noise=found.rounding * np.partition(steps.h, chosen.shape[1] // 2)[:, chosen.shape[1] // 2],
         evaluations=found.evaluations,
         refined=found.refined,
         engine=engine.name,

@@ -116,21 +116,26 @@ class Judge:
     def __call__(self, engine: Any, objective: Any, points: npt.NDArray[Any], analytic: Analytic) -> Judgement:
         """Judge every tile of every point."""
         start = time.perf_counter()
-        both = self._foresee(engine, points) if analytic is None else None
+        generic = None if self._jitter is None else self._generic(points, 0)
+        both = self._foresee(engine, points, generic) if analytic is None else None
         autodiff = time.perf_counter() - start
         start = time.perf_counter()
         steps = plan_steps(points, self._tiling, self._h, self._bounds, engine.step)
         found = estimate_tiles(engine, points, steps, self._tiling, rtol=self._rtol, seed=self._seed)
         differences = time.perf_counter() - start
         start = time.perf_counter()
-        maps, ahead, eps = self._gradients(objective, points, analytic, found, both)
-        deployed = objective.deployed_gradient(points) if analytic is None else None
+        known = None if both is None else both[0]
+        maps, ahead, eps = self._gradients(objective, points, generic, analytic, found, known)
+        if both is not None:
+            deployed = None if both[1] is None else (both[1], objective.deployed.dtype)
+        else:
+            deployed = objective.deployed_gradient(points) if analytic is None else None
         autodiff += time.perf_counter() - start
         here = self._compare(objective, found, self._tiling.sums(maps), eps)
         start = time.perf_counter()
         # On one side of x, or beside it, a kink at x does not show.
         edge = (here.classes == WRONG) & ((steps.scheme != 0) | steps.moved)
-        near = self._look_near(engine, objective, points, analytic, Near(found, here, edge), ahead, eps)
+        near = self._look_near(engine, objective, points, analytic, Near(found, here, edge), generic, ahead, eps)
         jittered = time.perf_counter() - start
         low, high = np.fmin(found.left, found.right), np.fmax(found.left, found.right)
         slack = found.error * (found.kind != KINK) + here.tolerance
@@ -180,22 +185,27 @@ class Judge:
         maps = analytic(points) if callable(analytic) else analytic
         return maps, max(eps, float(np.finfo(maps.dtype).eps))
 
-    def _foresee(self, engine: Any, points: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-        """Gradients at the points and at the generic points near them, one after the other, if the engine has them.
+    def _foresee(
+        self, engine: Any, points: npt.NDArray[Any], generic: npt.NDArray[Any] | None
+    ) -> tuple[Float64, Float64 | None] | None:
+        """Gradients at the points, then at the generic points near them, and the model's own, if the engine has them.
 
         An engine that pushes differences needs the values of the network at the points that it is asked for, and one
         call of the model gives it those together with the gradients.
         """
-        if not engine.exact or self._jitter is None:
+        if not engine.exact or generic is None:
             return None
         example = np.tile(np.arange(len(points), dtype=np.int32), 2)
-        found: npt.NDArray[Any] | None = engine.foresee(np.concatenate([points, self._generic(points, 0)]), example)
+        found: tuple[Float64, Float64 | None] | None = engine.foresee(
+            np.concatenate([points, generic]), example, len(points)
+        )
         return found
 
     def _gradients(
         self,
         objective: Any,
         points: npt.NDArray[Any],
+        generic: npt.NDArray[Any] | None,
         analytic: Analytic,
         found: Estimate,
         both: npt.NDArray[Any] | None,
@@ -206,12 +216,12 @@ class Judge:
         """
         if both is not None:
             return both[: len(points)], both[len(points) :], float(np.finfo(objective.dtype).eps)
-        if self._jitter is None or analytic is not None or objective.traced is None or (found.kind == SMOOTH).all():
+        if generic is None or analytic is not None or objective.traced is None or (found.kind == SMOOTH).all():
             maps, eps = self._gradient(objective, points, analytic)
             return maps, None, eps
         count = len(points)
         twice = objective.select(np.tile(np.arange(count), 2))
-        maps, eps = self._gradient(twice, np.concatenate([points, self._generic(points, 0)]), None)
+        maps, eps = self._gradient(twice, np.concatenate([points, generic]), None)
         return maps[:count], maps[count:], eps
 
     def _look_near(
@@ -221,10 +231,11 @@ class Judge:
         points: npt.NDArray[Any],
         analytic: Analytic,
         result: Near,
+        first: npt.NDArray[Any] | None,
         ahead: npt.NDArray[Any] | None,
         eps: float,
     ) -> Near:
-        if self._jitter is None or not (analytic is None or callable(analytic)):
+        if first is None or not (analytic is None or callable(analytic)):
             self._clear(engine, points, result)
             return result
         for turn in range(_ROUNDS):
@@ -232,7 +243,7 @@ class Judge:
                 break
             # Examples with nothing open are left out.
             rows = np.flatnonzero(result.open.any(axis=1))
-            generic = self._generic(points[rows], turn)
+            generic = first[rows] if turn == 0 else self._generic(points[rows], turn)
 
             def look(at: slice, turn: int = turn, rows: Any = rows, generic: Any = generic) -> None:
                 steps = plan_steps(generic[at], self._tiling, self._h, self._bounds, engine.step)

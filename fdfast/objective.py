@@ -17,6 +17,7 @@ from fdfast.functions import OverRows, Unmapped, first_line, same_values
 from fdfast.losses import Loss, RowLoss, check_targets, one_hot, resolve_loss
 from fdfast.shadow import NoShadow, shadow_of, structure_of
 from fdfast.traced import Traced
+from fdfast.variables import Snapshot
 
 Precision = Literal["auto", "float32", "float64"]
 Array = npt.NDArray[Any]
@@ -94,7 +95,7 @@ class RowFunction:
         spec = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), context)
         self._forward = tf.function(self._values, input_signature=[rows, index, number, spec])
         self._backward = tf.function(self._gradient, input_signature=[rows, index, number, spec])
-        self._at_once = tf.function(self._gradient_at_once, input_signature=[rows, index, spec])
+        self._at_once = tf.function(self.gradient_at_once, input_signature=[rows, index, spec])
         self._traced: dict[Any, Traced] = {}
         self.may_compile = False
         self._taped = 0
@@ -117,7 +118,7 @@ class RowFunction:
         self._taped += 1
         traced = self.may_compile and self._taped > _TAPED
         if len(rows) <= chunk:
-            return self._call(self._at_once if traced else self._gradient_at_once, rows, example, context)
+            return self._call(self._at_once if traced else self.gradient_at_once, rows, example, context)
         return self._call(self._backward if traced else self._gradient, rows, example, tf.constant(chunk), context)
 
     def _call(self, function: Any, *arguments: Any) -> Any:
@@ -174,12 +175,13 @@ class RowFunction:
 
     def _gradient(self, rows: Any, example: Any, chunk: Any, context: Any) -> Any:
         def body(start: Any, stop: Any) -> Any:
-            return self._gradient_at_once(rows[start:stop], example[start:stop], context)
+            return self.gradient_at_once(rows[start:stop], example[start:stop], context)
 
         shape = tuple(rows.shape[1:])
         return self._loop(rows, chunk, body, tf.float64, shape)
 
-    def _gradient_at_once(self, rows: Any, example: Any, context: Any) -> Any:
+    def gradient_at_once(self, rows: Any, example: Any, context: Any) -> Any:
+        """Autodiff gradient of f for each row, all in one piece; see `gradient`."""
         with tf.GradientTape() as tape:
             tape.watch(rows)
             values = self._one(self._of_rows, rows, example, context)
@@ -206,7 +208,7 @@ class TracedObjective:
         self._traced = traced
         self.context = context
         self._examples = next((int(t.shape[0]) for t in tf.nest.flatten(context)), None)
-        self._deployed = deployed
+        self.deployed = deployed
         self.model = model
         self.loss = loss
         self.shape = shape
@@ -222,7 +224,10 @@ class TracedObjective:
             return self
         some = copy.copy(self)
         if not isinstance(examples, slice):
-            some.context = tf.nest.map_structure(lambda t: tf.gather(t, examples), self.context)
+            index = tf.constant(np.asarray(examples, np.int32))
+            some.context = tf.nest.map_structure(
+                lambda t: tf.raw_ops.GatherV2(params=t, indices=index, axis=0), self.context
+            )
             some._examples = len(examples)
         elif self._examples is not None:
             some.context = tf.nest.map_structure(lambda t: t[examples], self.context)
@@ -251,9 +256,9 @@ class TracedObjective:
 
     def deployed_gradient(self, points: Array) -> tuple[Float64, np.dtype[Any]] | None:
         """See `Objective.deployed_gradient`."""
-        if self._deployed is None:
+        if self.deployed is None:
             return None
-        return self._gradient_by(self._deployed, points), self._deployed.dtype
+        return self._gradient_by(self.deployed, points), self.deployed.dtype
 
     def _gradient_by(self, traced: RowFunction, points: Array) -> Float64:
         rows = tf.constant(points.reshape(-1, *self.shape), traced.dtype)
@@ -263,7 +268,7 @@ class TracedObjective:
 
     @property
     def rows_at_once(self) -> int:
-        """Rows that a gradient takes in one piece: the tape keeps every intermediate, some three times a forward row."""
+        """Rows that a gradient takes in one piece: the tape keeps all intermediates, some three times a forward row."""
         return max(1, (64 << 20) // (3 * self.row_bytes))
 
 
@@ -383,6 +388,7 @@ def model_objective(
     *,
     batched: bool,
     precision: Precision = "auto",
+    now: Snapshot | None = None,
 ) -> TracedObjective:
     """Loss of a Keras model in inference mode, as a function of its input rows.
 
@@ -402,6 +408,8 @@ def model_objective(
     precision : {"auto", "float32", "float64"}
         ``"float64"`` evaluates a float64 copy of the model, ``"float32"`` the model itself. ``"auto"`` takes the
         copy where one can be made and otherwise the model, with a note that says why.
+    now : Snapshot, optional
+        What was read of the model's variables a moment ago, to be spared reading them again.
 
     Returns
     -------
@@ -419,7 +427,7 @@ def model_objective(
     evaluated, version = model, None
     if precision != "float32" and own != np.float64:
         try:
-            shadow = shadow_of(model, shape)
+            shadow = shadow_of(model, shape, now)
             evaluated, version = shadow.model, shadow.version
         except NoShadow as error:
             if precision == "float64":

@@ -127,11 +127,11 @@ def layers_of(f: Any) -> list[keras.Layer]:
 
 
 @contextlib.contextmanager
-def state_kept(f: Any) -> Iterator[None]:
+def state_kept(f: Any) -> Iterator[Snapshot]:
     """Put weights, statistics, counters and seed generators behind f back as they were, whatever happens inside."""
     before = _snapshot(layers_of(f))
     try:
-        yield
+        yield before
     finally:
         before.restore()
 

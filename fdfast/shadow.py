@@ -37,9 +37,9 @@ class Shadow:
     _copied: Snapshot
     version: int = 0
 
-    def refresh(self, original: keras.Model) -> None:
+    def refresh(self, original: keras.Model, now: Snapshot | None = None) -> None:
         """Copy the original's weights as they are now; training may have gone on since the last call."""
-        if self._copied.touched():
+        if self._copied.touched(now):
             self._copied = Snapshot(original.weights)
             self.version += bool(self._pull())
 
@@ -56,10 +56,11 @@ def structure_of(model: keras.Model) -> object:
     return tuple(weakref.ref(layer) for layer in model._flatten_layers(include_self=False))
 
 
-def shadow_of(model: keras.Model, shape: tuple[int, ...]) -> Shadow:
+def shadow_of(model: keras.Model, shape: tuple[int, ...], now: Snapshot | None = None) -> Shadow:
     """Return the float64 copy of a model, made once while its layers stay the same, with its present weights.
 
-    `shape` is that of one example; subclassed models do not know it themselves.
+    `shape` is that of one example; subclassed models do not know it themselves. `now` holds what was read of the
+    model's variables a moment ago.
 
     The copy is rebuilt from the model's configuration with every floating dtype policy set to float64. It is
     accepted only if its variables match one to one and its output for a random input equals the original's
@@ -79,7 +80,7 @@ def shadow_of(model: keras.Model, shape: tuple[int, ...]) -> Shadow:
         _shadows[model] = structure_of(model), known
     if isinstance(known, str):
         raise NoShadow(known)
-    known.refresh(model)
+    known.refresh(model, now)
     return known
 
 

@@ -32,9 +32,11 @@ class Snapshot:
         """Variables that differ from what they were."""
         return [variable for variable, _ in self._differing()]
 
-    def touched(self) -> bool:
-        """Whether a variable may have been written to since."""
-        return any(_address(read(v)) != at for v, at in zip(self._variables, self._at, strict=True))
+    def touched(self, now: Snapshot | None = None) -> bool:
+        """Whether a variable may have been written to since; what `now` holds is not read again."""
+        read_at = {} if now is None else {id(v): at for v, at in zip(now._variables, now._at, strict=True)}
+        known = zip(self._variables, self._at, strict=True)
+        return any((read_at.get(id(v)) or _address(read(v))) != at for v, at in known)
 
     def restore(self) -> None:
         """Put the values back."""

@@ -1,0 +1,123 @@
+"""Values and gradients at both points of a check from one call: the same report as from calls one by one."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import fdfast
+from fdfast.engines import difference
+from fdfast.engines.difference import DifferenceEngine
+from fdfast.variables import Snapshot
+
+K = keras.layers
+SHAPE = (8, 8, 1)
+X = np.random.default_rng(0).uniform(size=(3, *SHAPE)).astype("float32")
+X[:, :3] = 0  # background, where a pool ties
+LABELS = np.array([2, 0, 1])
+
+
+def model_with(last, dtype="float32"):
+    keras.utils.set_random_seed(6)
+    layers = [
+        keras.Input(SHAPE, dtype=dtype),
+        K.Conv2D(4, 3, activation="relu", bias_initializer="ones", dtype=dtype),
+        K.MaxPooling2D(2, dtype=dtype),
+        K.Flatten(dtype=dtype),
+        K.Dense(3, activation=last, dtype=dtype),
+    ]
+    return keras.Sequential(layers)
+
+
+CASES = {
+    "one example": ("softmax", "sparse_categorical_crossentropy", X[0], LABELS[0], {}),
+    "examples": ("softmax", "sparse_categorical_crossentropy", X, LABELS, {}),
+    "tiles": ("softmax", "sparse_categorical_crossentropy", X[:2], LABELS[:2], {"tile": 3}),
+    "float32": ("softmax", "sparse_categorical_crossentropy", X[0], LABELS[0], {"precision": "float32"}),
+    "bounds": ("softmax", "sparse_categorical_crossentropy", X[0], LABELS[0], {"bounds": (0.0, 1.0)}),
+    "square": (None, "mean_squared_error", X, np.eye(3)[LABELS], {}),
+}
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """What foresight answered, from the first call on; `off` makes it answer None."""
+    found = []
+    ask = DifferenceEngine.foresee
+
+    def foresee(self, *arguments):
+        found.append(None if found and found[0] == "off" else ask(self, *arguments))
+        return found[-1]
+
+    monkeypatch.setattr(difference, "_SETTLED", 0)
+    monkeypatch.setattr(DifferenceEngine, "foresee", foresee)
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_report_is_that_of_calls_one_by_one(case, dtype, answers):
+    last, loss, x, y, options = CASES[case]
+    model = model_with(last, dtype)
+    known = fdfast.gradcheck(model, x, y, loss=loss, **options)
+    assert len(answers) == 1 and answers[0] is not None
+    assert (answers[0][1] is None) == (dtype == "float64")
+    answers[:] = ["off"]
+    single = fdfast.gradcheck(model, x, y, loss=loss, **options)
+    assert answers[1:] == [None]
+    assert known.engine == "difference" and known.verdict == single.verdict
+    assert np.array_equal(known.classes, single.classes)
+    assert known.near.any()  # there are kinks at x, judged near it
+    # Autodiff's sums over one batch of two points, or over two of one, round apart.
+    for name, bar in (("numeric", 1e-13), ("analytic", 1e-12), ("checked_analytic", 1e-12), ("right", 1e-13)):
+        ours, theirs = getattr(known, name), getattr(single, name)
+        assert np.allclose(ours, theirs, rtol=0, atol=bar * np.nanmax(np.abs(theirs)), equal_nan=True), name
+    if dtype == "float32":
+        assert known.deployed["dtype"] == "float32"
+        # Of float32 gradients, whose rounding the median is: it may be another, of the same size.
+        assert known.deployed["median_rel_error"] == pytest.approx(single.deployed["median_rel_error"], rel=1)
+
+
+def test_a_model_that_is_more_than_its_layers_is_called_as_a_whole(answers):
+    class Twice(keras.Sequential):
+        def call(self, inputs, training=None, mask=None):
+            return super().call(inputs, training=training, mask=mask)
+
+    model = Twice([keras.Input(SHAPE), K.Flatten(), K.Dense(3, activation="softmax")])
+    report = fdfast.gradcheck(model, X[0], LABELS[0], loss="sparse_categorical_crossentropy")
+    assert report.engine == "difference" and answers == [None]
+
+
+def test_without_a_second_point_nothing_is_foreseen(answers):
+    report = fdfast.gradcheck(
+        model_with("softmax"), X[0], LABELS[0], loss="sparse_categorical_crossentropy", jitter=None
+    )
+    assert report.engine == "difference" and not answers
+
+
+def test_the_first_checks_trace_nothing_more(monkeypatch):
+    monkeypatch.setattr(difference, "_SETTLED", 2)
+    asked = []
+    ask = DifferenceEngine.foresee
+
+    def foresee(self, *arguments):
+        asked.append(ask(self, *arguments))
+        return asked[-1]
+
+    monkeypatch.setattr(DifferenceEngine, "foresee", foresee)
+    model = model_with("softmax")
+    for _ in range(3):
+        fdfast.gradcheck(model, X[0], LABELS[0], loss="sparse_categorical_crossentropy")
+    assert asked[0] is None and asked[-1] is not None
+
+
+def test_a_snapshot_spares_reading_what_another_has_just_read(monkeypatch):
+    variables = [tf.Variable([1.0, 2.0]), tf.Variable(3.0)]
+    before, now = Snapshot(variables), Snapshot(variables)
+    assert not before.touched(now) and not before.touched()
+    variables[1].assign(4.0)
+    assert before.touched() and before.touched(Snapshot(variables))
+    # What was read before the write does not show it: `now` has to be of now.
+    assert not before.touched(now)
