@@ -62,12 +62,14 @@ def test_the_report_is_that_of_calls_one_by_one(case, dtype, answers):
     last, loss, x, y, options = CASES[case]
     model = model_with(last, dtype)
     known = fdfast.gradcheck(model, x, y, loss=loss, **options)
-    assert len(answers) == 1 and answers[0] is not None
+    assert len(answers) == 1
+    assert answers[0] is not None
     assert (answers[0][1] is None) == (dtype == "float64")
     answers[:] = ["off"]
     single = fdfast.gradcheck(model, x, y, loss=loss, **options)
     assert answers[1:] == [None]
-    assert known.engine == "difference" and known.verdict == single.verdict
+    assert known.engine == "difference"
+    assert known.verdict == single.verdict
     assert np.array_equal(known.classes, single.classes)
     assert known.near.any()  # there are kinks at x, judged near it
     # Autodiff's sums over one batch of two points, or over two of one, round apart.
@@ -87,14 +89,16 @@ def test_a_model_that_is_more_than_its_layers_is_called_as_a_whole(answers):
 
     model = Twice([keras.Input(SHAPE), K.Flatten(), K.Dense(3, activation="softmax")])
     report = fdfast.gradcheck(model, X[0], LABELS[0], loss="sparse_categorical_crossentropy")
-    assert report.engine == "difference" and answers == [None]
+    assert report.engine == "difference"
+    assert answers == [None]
 
 
 def test_without_a_second_point_nothing_is_foreseen(answers):
     report = fdfast.gradcheck(
         model_with("softmax"), X[0], LABELS[0], loss="sparse_categorical_crossentropy", jitter=None
     )
-    assert report.engine == "difference" and not answers
+    assert report.engine == "difference"
+    assert not answers
 
 
 def test_the_first_checks_trace_nothing_more(monkeypatch):
@@ -110,14 +114,17 @@ def test_the_first_checks_trace_nothing_more(monkeypatch):
     model = model_with("softmax")
     for _ in range(3):
         fdfast.gradcheck(model, X[0], LABELS[0], loss="sparse_categorical_crossentropy")
-    assert asked[0] is None and asked[-1] is not None
+    assert asked[0] is None
+    assert asked[-1] is not None
 
 
 def test_a_snapshot_spares_reading_what_another_has_just_read(monkeypatch):
     variables = [tf.Variable([1.0, 2.0]), tf.Variable(3.0)]
     before, now = Snapshot(variables), Snapshot(variables)
-    assert not before.touched(now) and not before.touched()
+    assert not before.touched(now)
+    assert not before.touched()
     variables[1].assign(4.0)
-    assert before.touched() and before.touched(Snapshot(variables))
+    assert before.touched()
+    assert before.touched(Snapshot(variables))
     # What was read before the write does not show it: `now` has to be of now.
     assert not before.touched(now)
