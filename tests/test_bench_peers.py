@@ -138,7 +138,7 @@ def result(key: str, seconds: float, kind: str = "estimator", **more: object) ->
         "kind": kind,
         "setting": "64 rows at a time",
         "seconds": [seconds, seconds, seconds],
-        "yardstick": [0.01, 0.01, 0.01],
+        "beside": [0.01, 0.01, 0.01],
         "peak_mb": 300.0,
         "evaluations": 1568,
         "work": 0.0,
@@ -185,9 +185,9 @@ def results() -> dict:
     }
 
 
-def test_against_is_relative_to_the_yardstick():
+def test_against_is_relative_to_the_calls_beside():
     there = results()["w1"]
-    there[1]["yardstick"] = [0.02] * 3  # the machine was half as fast just then
+    there[1]["beside"] = [0.02] * 3  # the machine was half as fast just then
     assert render.against(there)["jax-float64"] == pytest.approx(2.5)
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers import machine, pictures, render
+from bench.peers.beside import standing
 from bench.peers.registry import FULL, QUICK, Effort, load
-from bench.peers.runner import ROOT, measured, run_module
+from bench.peers.runner import ROOT, environment, measured, run_module
 from bench.peers.section import PLAN
 
 _SECTION_LIMIT = 240.0  # seconds
@@ -24,11 +25,13 @@ _SECTION_LIMIT = 240.0  # seconds
 
 def peers(keys: list[str], folder: Path, effort: Effort) -> Iterator[dict[str, Any]]:
     """W1, one process after the other."""
-    for key, one in load().items():
-        if not keys or key in keys:
-            found = measured(one, folder / "problem.npz", effort)
-            print(f"{_clock()} {render.line(found)}", flush=True)
-            yield found
+    source = folder / "problem.npz"
+    with standing(source, environment(), ROOT) as options:
+        for key, one in load().items():
+            if not keys or key in keys:
+                found = measured(one, source, effort, options)
+                print(f"{_clock()} {render.line(found)}", flush=True)
+                yield found
 
 
 def sections(names: list[str], folder: Path, effort: Effort) -> Iterator[tuple[str, Any]]:
@@ -40,7 +43,7 @@ def sections(names: list[str], folder: Path, effort: Effort) -> Iterator[tuple[s
         target.unlink(missing_ok=True)
         arguments = [name, engine, str(folder), *(["--quick"] if effort.quick else [])]
         backend = {"KERAS_BACKEND": "jax"} if (name, engine) == ("large", "jax") else {}
-        why = run_module("bench.peers.section", arguments, _SECTION_LIMIT, **backend)
+        why = run_module("bench.peers.section", arguments, _SECTION_LIMIT, env=environment() | backend)
         print(f"{_clock()} {name}, {engine}: {why or 'done'}", flush=True)
         yield f"{name}-{engine}", {"missing": why} if why else {"rows": json.loads(target.read_text())}
 

@@ -15,35 +15,35 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from bench.peers import metrics
+from bench.peers.beside import Beside
 from bench.peers.problem import Float64, Problem
 from bench.peers.registry import FULL, QUICK, Effort, Peer, Ready, load
-from bench.peers.yardstick import Yardstick
 
 _SHORT = 0.03  # seconds; shorter calls are repeated until they last that long
 _SLOW = 10.0  # seconds; longer calls are made once
 
 
-def timed(ready: Ready, x: Float64, effort: Effort, yardstick: Yardstick) -> tuple[Any, list[float], list[float]]:
-    """What a call returns, seconds per call, and seconds of the yardstick before and after each of them."""
-    before = yardstick.seconds()
+def timed(ready: Ready, x: Float64, effort: Effort, beside: Beside) -> tuple[Any, list[float], list[float]]:
+    """What a call returns, seconds per call, and seconds of fdfast's before and after each of them."""
+    before = beside.seconds()
     start = time.perf_counter()
     found = ready.run(x)
     again = time.perf_counter() - start
     if again > _SLOW:  # a slow loop: warming up is nothing beside it
-        return found, [again], [(before + yardstick.seconds()) / 2]
+        return found, [again], [(before + beside.seconds()) / 2]
     start = time.perf_counter()
     ready.run(x)
     again = time.perf_counter() - start
     inner = max(1, round(_SHORT / again))
     rounds = int(min(max(effort.budget / (again * inner), 1 if again > effort.budget / 3 else 3), effort.rounds))
     seconds, lengths = [], []
-    before = yardstick.seconds()
+    before = beside.seconds()
     for _ in range(rounds):
         start = time.perf_counter()
         for _ in range(inner):
             found = ready.run(x)
         seconds.append((time.perf_counter() - start) / inner)
-        after = yardstick.seconds()
+        after = beside.seconds()
         lengths.append((before + after) / 2)
         before = after
     return found, seconds, lengths
@@ -88,16 +88,16 @@ def peak() -> float:
 
 def measure(one: Peer, problem: Problem, effort: Effort) -> dict[str, Any]:
     """All that is said of a peer."""
-    yardstick = Yardstick()
     ready = one.make(problem, one.precision, effort)
     forget_peak()
-    found, seconds, lengths = timed(ready, problem.x, effort, yardstick)
+    beside = Beside("gradcheck" if one.kind == "checker" else "gradient")
+    found, seconds, lengths = timed(ready, problem.x, effort, beside)
     memory = peak()
     scale = 1.0 if ready.pixels is None else len(problem.truth) / len(ready.pixels)
     result: dict[str, Any] = {
         "setting": ready.setting,
         "seconds": [scale * s for s in seconds],
-        "yardstick": lengths,
+        "beside": lengths,
         "peak_mb": memory,
         "evaluations": ready.evaluations,
         "work": ready.work,

@@ -16,11 +16,6 @@ ESTIMATE, CHECK = "fdfast-gradient-float64", "fdfast-check-float64"
 FAULTS = ("twice", "1 % off", "one pixel twice", "one row down")
 
 
-def ratio(one: Result) -> float:
-    """Median of time over the yardstick beside it: what does not drift with the machine."""
-    return float(np.median(np.divide(one["seconds"], one["yardstick"])))
-
-
 def line(one: Result) -> str:
     """For the terminal, as soon as a peer is done."""
     head = f"{one['name']}, {one['precision']}"
@@ -46,14 +41,12 @@ def drift(before: Result, after: Result) -> str:
 
 
 def against(w1: Iterable[Result]) -> dict[str, float]:
-    """Times as long as fdfast: checkers as `gradcheck`, all others as `gradient`, both in float64."""
-    there = {one["key"]: one for one in w1 if "missing" not in one}
-    found = {}
-    for key, one in there.items():
-        ours = there.get(CHECK if one["kind"] == "checker" else ESTIMATE)
-        if ours is not None and one["kind"] != "limit":
-            found[key] = ratio(one) / ratio(ours)
-    return found
+    """Times as long as fdfast beside it: checkers as `gradcheck`, all others as `gradient`, both in float64."""
+    return {
+        one["key"]: float(np.median(np.divide(one["seconds"], one["beside"])))
+        for one in w1
+        if "missing" not in one and one["kind"] != "limit"
+    }
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -34,13 +34,12 @@ def environment() -> dict[str, str]:
     }
 
 
-def run_module(module: str, arguments: Sequence[str], limit: float, **more: str) -> str | None:
-    """Run ``python -m module``; None if all went well, else why not, in one line."""
+def run_module(module: str, arguments: Sequence[str], limit: float, **options: Any) -> str | None:
+    """Run ``python -m module``; None if all went well, else why not, in one line. `options` are of `subprocess.run`."""
     command = [sys.executable, "-m", module, *arguments]
+    options = {"env": environment(), **options}
     try:
-        done = subprocess.run(
-            command, cwd=ROOT, env={**environment(), **more}, timeout=limit, capture_output=True, text=True
-        )
+        done = subprocess.run(command, cwd=ROOT, timeout=limit, capture_output=True, text=True, **options)
     except subprocess.TimeoutExpired:
         return f"stopped after {limit:.0f} s"
     if done.returncode == 0:
@@ -49,8 +48,8 @@ def run_module(module: str, arguments: Sequence[str], limit: float, **more: str)
     return lines[-1].strip()[:200] if lines else f"exit code {done.returncode}"
 
 
-def measured(peer: Peer, source: Path, effort: Effort) -> dict[str, Any]:
-    """What the peer's own process found, or why there is nothing."""
+def measured(peer: Peer, source: Path, effort: Effort, options: dict[str, Any]) -> dict[str, Any]:
+    """What the peer's own process found, or why there is nothing; `options` lead to the process beside it."""
     head = {"key": peer.key, "name": peer.name, "family": peer.family, "precision": peer.precision, "kind": peer.kind}
     if not peer.installed:
         return {**head, "missing": f"{peer.needs} is not installed"}
@@ -58,7 +57,7 @@ def measured(peer: Peer, source: Path, effort: Effort) -> dict[str, Any]:
         target = Path(folder) / "result.json"
         start = time.perf_counter()
         arguments = [peer.key, str(source), str(target), *(["--quick"] if effort.quick else [])]
-        why = run_module("bench.peers.child", arguments, effort.limit)
+        why = run_module("bench.peers.child", arguments, effort.limit, **options)
         whole = time.perf_counter() - start
         if why is not None:
             return {**head, "missing": why}

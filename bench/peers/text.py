@@ -27,9 +27,10 @@ by the truth, which a user does not have. Ports of the network to PyTorch and JA
 
 The shipped CNN (34,826 weights) and the sample's MNIST test digit number 3, whose loss of 0.14 leaves float32 something
 to subtract; categorical cross-entropy, tile 1, 784 pixels. Each line has a process of its own, all with the same
-threads. "Times fdfast" compares with `fdfast.gradient` in float64, for checkers with `fdfast.gradcheck`; both sides are
-taken relative to a matrix product timed before and after each call, because a machine's speed drifts. Peak memory is of
-the whole process, framework included, trying of chunks not. Truth is a backward pass in extended precision, in NumPy.
+threads. "Times fdfast" compares with `fdfast.gradient` in float64, for checkers with `fdfast.gradcheck`: a second
+process makes that call before and after each of the peer's, because a machine's speed drifts; our own two lines tell
+what is left of that. Peak memory is of the whole process, framework included, trying of chunks not. Truth is a backward
+pass in extended precision, in NumPy.
 
 """
 
