@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
+
+import numpy as np
 
 import fdfast
 from bench.difference_rig import CHUNKS, NAMES, USUAL, Rig, Size, best_chunk, compiled_gradient, digits
@@ -35,18 +39,42 @@ def w1_rows(size: Size) -> Iterator[Row]:
     }
     report = fdfast.gradcheck(model, point, target)
     yield Row("W1: engine of a check, classes of its tiles", "", f"{report.engine}, {list(report.counts.values())}")
-    # The loop takes seconds: it runs once, with the calls timed before and after it.
-    before = side_by_side(calls, rounds=3 * size.rounds, warm=8)
-    slow = side_by_side(
-        {"loop": lambda: seed_loop(model, point, target, USUAL["float32"], loss="categorical_crossentropy")},
-        rounds=1,
-        warm=0,
-    )["loop"].median
-    after = side_by_side(calls, rounds=3 * size.rounds)
-    call = {name: (before[name].median + after[name].median) / 2 for name in calls}
+    call, slow = _beside_the_loop(calls, model, point, target, size.rounds)
     yield against("W1: fdfast.gradient(model, x, y), whole call, against the seed loop", call["gradient"], slow, 2500)
     yield against("W1: the same with precision='float32'", call["float32"], slow, None)
     yield against("W1: fdfast.gradcheck(model, x, y), whole call, against the seed loop", call["gradcheck"], slow, 1000)
+
+
+def _beside_the_loop(
+    calls: dict[str, Callable[[], object]], model: Any, x: Any, y: Any, repeats: int
+) -> tuple[dict[str, float], float]:
+    """Median seconds of each call, warm, and seconds of the seed loop, which rests sixteen times while they are made.
+
+    The loop takes many seconds, in which the speed of a shared machine changes: so calls and loop see the same of it.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    resting = 0.0
+
+    def rest(done: int, total: int) -> None:
+        nonlocal resting
+        if done % (total // 16):
+            return
+        start = time.perf_counter()
+        for name, call in calls.items():
+            call()  # the loop and the other calls have filled the caches with their own
+            for _ in range(repeats):
+                begin = time.perf_counter()
+                call()
+                seconds[name].append(time.perf_counter() - begin)
+        resting += time.perf_counter() - start
+
+    for call in calls.values():
+        for _ in range(16):  # until everything that will be traced has been
+            call()
+    start = time.perf_counter()
+    seed_loop(model, x, y, USUAL["float32"], loss="categorical_crossentropy", progress=rest)
+    whole = time.perf_counter() - start
+    return {name: float(np.median(found)) for name, found in seconds.items()}, whole - resting
 
 
 def w2_rows(size: Size) -> Iterator[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 
 from bench.peers import metrics
 from bench.peers.beside import Beside
+from bench.peers.memory import forget_peak, peak
 from bench.peers.problem import Float64, Problem
 from bench.peers.registry import FULL, QUICK, Effort, Peer, Ready, load
 
@@ -64,26 +64,6 @@ def alarms(one: Peer, ready: Ready, problem: Problem, found: Any, seconds: float
             at = found if where == "digit" else ready.run(x)
             said[where] = metrics.judge(at, truth, problem.faults, ready.pixels)
     return said
-
-
-def forget_peak() -> None:
-    """Give freed memory back and start the peak anew, so that trying chunks does not count; Linux only."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-    except (OSError, AttributeError):
-        pass
-
-
-def peak() -> float:
-    """Largest resident memory of this process, MB."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    except (OSError, StopIteration):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(one: Peer, problem: Problem, effort: Effort) -> dict[str, Any]:

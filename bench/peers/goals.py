@@ -35,6 +35,7 @@ def rows(effort: Effort) -> Iterator[dict[str, Any]]:
             if isinstance(row, Row) and row.holds is not None:
                 yield {**vars(row), "command": command}
     yield from _check_rows(effort)
+    yield _memory_row(effort)
 
 
 def _check_rows(effort: Effort) -> Iterator[dict[str, Any]]:
@@ -62,4 +63,31 @@ def _check_rows(effort: Effort) -> Iterator[dict[str, Any]]:
         "measured": str(failed),
         "holds": failed == 0,
         "command": command,
+    }
+
+
+def _memory_row(effort: Effort) -> dict[str, Any]:
+    """Peak resident memory of the process after checks of a few tiles, and after checks of many more."""
+    import numpy as np
+
+    import fdfast
+    from bench.peers.memory import forget_peak, peak
+
+    count = 10 if effort.quick else 100
+    x, labels = fdfast.datasets.mnist_sample(count)
+    model, y = fdfast.datasets.mnist_cnn(), np.eye(10)[labels]
+
+    def after(tile: int) -> float:
+        fdfast.gradcheck(model, x, y, tile=tile)  # what is built once is not counted
+        forget_peak()
+        fdfast.gradcheck(model, x, y, tile=tile)
+        return peak()
+
+    few, many = after(14), after(1)
+    return {
+        "what": f"peak memory, {count} digits of 784 tiles against 4 tiles",
+        "goal": "<= 1.05",
+        "measured": f"{many / few:.3f}  ({many:.0f} MB / {few:.0f} MB)",
+        "holds": bool(many <= 1.05 * few),
+        "command": "python -m bench.peers",
     }
