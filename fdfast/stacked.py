@@ -29,6 +29,20 @@ _OF_SHAPE: dict[str, Callable[[Any], Any]] = {
 }
 
 
+#: Operations that run another graph.
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+class _Names(NamedTuple):
+    """Names of the tensors of one graph, among all graphs that call each other."""
+
+    prefix: str
+    known: dict[str, str]
+
+    def of(self, tensors: Sequence[Any]) -> tuple[str, ...]:
+        return tuple(self.known.get(t.name, self.prefix + t.name) for t in tensors)
+
+
 class _Step(NamedTuple):
     run: Callable[..., list[Any]]
     inputs: tuple[str, ...]
@@ -60,33 +74,50 @@ class Stacked:
         graph = traced.graph
         self._captured = traced.captured
         self._inputs = [t.name for t in graph.inputs]
-        self._outputs = [t.name for t in graph.outputs]
         self._moving = graph.inputs[place].name
         self._constants: dict[str, Any] = {}
         self._held: list[_Step] = []
         self._rows: list[_Step] = []
         self._moved = {self._moving}
-        widest = _bytes(graph.inputs[place])
-        for op in graph.get_operations():
-            if op.op_def.is_stateful and op.type != "ReadVariableOp":
-                raise Unmapped(f"{op.type} keeps state")
-        for op in _needed(graph):
-            self._add(op)
-            widest = max([widest, *(_bytes(t) for t in op.outputs if t.name in self._moved)])
-        self.row_bytes = 3 * widest
+        self.row_bytes = 3 * max(1, _bytes(graph.inputs[place]))
+        self._outputs = self._add_graph(graph, self._inputs, "")
         self._drop()
 
-    def _add(self, op: Any) -> None:
-        names = tuple(t.name for t in op.inputs)
-        outputs = tuple(t.name for t in op.outputs)
+    def _add_graph(self, graph: Any, inputs: Sequence[str], prefix: str) -> list[str]:
+        """Add the operations of a graph; return the names of its outputs.
+
+        Parameters
+        ----------
+        graph : FuncGraph
+        inputs : sequence of str
+            Names of its inputs.
+        prefix : str
+            What is put before the names of its own tensors.
+        """
+        for op in graph.get_operations():
+            if op.op_def.is_stateful and op.type != "ReadVariableOp" and op.type not in _CALLS:
+                raise Unmapped(f"{op.type} keeps state")
+        names = _Names(prefix, dict(zip((t.name for t in graph.inputs), inputs, strict=True)))
+        for op in _needed(graph):
+            if op.type == "Placeholder":
+                if op.outputs[0].name not in names.known:
+                    raise Unmapped("it has a placeholder of its own")
+            elif op.type in _CALLS:
+                called = graph._get_function(op.get_attr("f").name)
+                if called is None or called.definition.attr["_XlaMustCompile"].b:
+                    raise Unmapped(f"{op.type} calls a function that is not at hand, or compiled by XLA")
+                found = self._add_graph(called.graph, names.of(op.inputs), f"{prefix}{op.name}|")
+                names.known.update(zip((t.name for t in op.outputs), found, strict=True))
+            else:
+                self._add(op, names.of(op.inputs), names.of(op.outputs))
+        return list(names.of(graph.outputs))
+
+    def _add(self, op: Any, names: tuple[str, ...], outputs: tuple[str, ...]) -> None:
         moves = [name in self._moved for name in names]
-        if op.type == "Placeholder":
-            if op.outputs[0].name not in self._inputs:
-                raise Unmapped("it has a placeholder of its own")
-        elif op.type == "Const":
+        if op.type == "Const":
             self._constants[outputs[0]] = tf.constant(tf.make_ndarray(op.get_attr("value")), op.get_attr("dtype"))
         elif any(attribute.type in ("func", "list(func)") for attribute in op.op_def.attr):
-            raise Unmapped(f"{op.type} calls a function")
+            raise Unmapped(f"{op.type} calls functions in a way of its own")
         elif not any(moves):
             self._held.append(_Step(Kernel(op), names, outputs, ()))
         elif op.type in _OF_SHAPE:
@@ -103,6 +134,7 @@ class Stacked:
                 raise Unmapped(f"{op.type} has no rule for an input that moves here")
             self._rows.append(_Step(_bound(rule.apply, Kernel(op, moves)), names, outputs, ()))
             self._moved.update(outputs)
+            self.row_bytes = max([self.row_bytes, *(3 * _bytes(t) for t in op.outputs)])
 
     def _drop(self) -> None:
         """Note after which step a tensor is used no more."""

@@ -42,8 +42,9 @@ def mapped(x):
         (lambda x: tf.debugging.check_numerics(x, ""), (3,), "CheckNumerics keeps state"),
         (lambda x: tf.numpy_function(np.sin, [x], tf.float32), (3,), "PyFunc keeps state"),
         (lambda x: x * tf.random.stateless_uniform([], [tf.cast(x[0], tf.int32), 1]), (3,), "has no rule"),
-        (mapped, (3,), "calls a function"),
-        (tf.function(tf.sin), (3,), "calls a function"),
+        (mapped, (3,), "StatelessWhile calls functions in a way of its own"),
+        (lambda x: tf.function(counts)(x), (3,), "AssignAddVariableOp keeps state"),
+        (tf.function(tf.sin, jit_compile=True), (3,), "compiled by XLA"),
         (lambda x: tf.gather([1.0, 2.0, 3.0], tf.argmax(x)), (3,), "GatherV2 has no rule for an input that moves here"),
         (lambda x: tf.nn.conv2d(x, x[0, :3, :3, :, None], 1, "SAME"), (1, 5, 5, 3), "both inputs moving"),
         (lambda w: tf.nn.conv2d(tf.ones([1, 5, 5, 6]), w, 1, "SAME"), (3, 3, 3, 4), "in groups"),
@@ -160,6 +161,34 @@ def test_a_rule_that_mixes_rows_is_found_out(made, monkeypatch):
     (got,) = Autodiff(f, [tf.constant(X)]).jacobians()
     np.testing.assert_allclose(got, wanted, rtol=1e-14)
     assert made == ["Single", "Stacked", "Mapped"] * 2
+
+
+def test_functions_that_are_called_are_followed(made):
+    variable = tf.Variable(2.0, dtype=tf.float64)
+
+    @tf.function
+    def inner(x, y):
+        return tf.sin(x) * variable, y - tf.reduce_sum(x, 0)
+
+    @tf.function
+    def outer(x):
+        a, b = inner(x, 2 * x)
+        c, d = inner(b, tf.ones_like(x))  # the same graph once more
+        return a * c + d
+
+    def f(x):
+        return outer(x) + inner(x, x)[0]
+
+    np.testing.assert_allclose(evaluate(f)[0], exactly(f), rtol=1e-12)
+    assert made == ["Single", "Stacked"]
+    x = tf.constant(X)
+    (got,) = Autodiff(f, [x]).jacobians()
+    assert made == ["Single", "Stacked"] * 2
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y = f(x)
+    wanted = np.reshape(tape.jacobian(y, x, experimental_use_pfor=False), got.shape)
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
 
 
 def test_what_was_refused_is_not_tried_again(made):
