@@ -47,6 +47,8 @@ def mapped(x):
         (tf.function(tf.sin, jit_compile=True), (3,), "compiled by XLA"),
         (lambda x: tf.gather([1.0, 2.0, 3.0], tf.argmax(x)), (3,), "GatherV2 has no rule for an input that moves here"),
         (lambda x: tf.nn.conv2d(x, x[0, :3, :3, :, None], 1, "SAME"), (1, 5, 5, 3), "both inputs moving"),
+        (lambda w: tf.nn.bias_add(tf.ones([1, 3, 5, 5]), w[0, :3], data_format="NCHW"), (1, 4), "come first"),
+        (lambda x: tf.gather(x, [[0], [1]], batch_dims=1), (2, 4), "a batch of its own"),
         (lambda w: tf.nn.conv2d(tf.ones([1, 5, 5, 6]), w, 1, "SAME"), (3, 3, 3, 4), "in groups"),
         (lambda w: tf.nn.conv2d(tf.ones([1, 3, 5, 5]), w, 1, "SAME", data_format="NCHW"), (3, 3, 3, 4), "come first"),
     ],
@@ -56,6 +58,16 @@ def test_what_cannot_be_done_is_refused(f, shape, words):
     traced = Single(f, [tf.TensorSpec(x.shape, x.dtype)]).traced
     with pytest.raises(Unmapped, match=words):
         Stacked(traced, 0).bind([x])(x[None])
+
+
+def test_a_function_of_an_unknown_shape_is_refused():
+    @tf.function(input_signature=[tf.TensorSpec([None, 3])])
+    def f(x):
+        return tf.reshape(x, [tf.shape(x)[1], -1])
+
+    traced = Single(lambda x: f(x), [tf.TensorSpec((2, 3), tf.float32)]).traced
+    with pytest.raises(Unmapped, match="Shape of a tensor whose shape is not known"):
+        Stacked(traced, 0)
 
 
 def test_an_operation_that_fails_is_unmapped():
