@@ -137,6 +137,16 @@ def forget(f: Any) -> None:
         del _known[f]
 
 
+def refuse(f: Any, key: object, reason: Unmapped) -> None:
+    """Keep, as `remember` does, that f has no such form."""
+
+    def make(target: Callable[[], Any]) -> Any:
+        raise Unmapped(str(reason))
+
+    with contextlib.suppress(Unmapped):
+        remember(f, key, make)
+
+
 def remember(f: Any, key: object, make: Callable[[Callable[[], Any]], Form]) -> Form:
     """Trace f and keep the result while f lives and reads the same.
 

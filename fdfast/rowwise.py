@@ -19,11 +19,13 @@ from fdfast.functions import (
     dense,
     forget,
     known,
+    refuse,
     remember,
     rows_at_once,
     same_values,
 )
-from fdfast.single import BATCHED_ROW, PROBED, SINGLE_ROW, Cost, Single, cheapest, pays
+from fdfast.single import BATCHED_ROW, PROBED, SINGLE_ROW, STACKED_ROW, Cost, Single, cheapest, pays
+from fdfast.stacked import Stacked
 
 Array = npt.NDArray[Any]
 #: (first row, end) -> these rows, shape (end - first, *shape of the input)
@@ -36,7 +38,9 @@ Call = Callable[[Any, Sequence[Any]], Any]
 TRACING, TRACING_CALLS = 0.028, 40
 #: The same where f is traced for one row: a ReLU 7 ms, an LSTM step 12 ms at 0.25 ms a call.
 SINGLE = Cost((0.007, 12), SINGLE_ROW)
-_TIMED = 8  # calls that are timed, or as many as fit into 2 ms
+#: The same where the operations of that trace run at many rows, held ones and a first run included.
+STACKED = Cost((0.008, 20), STACKED_ROW)
+_TIMED = 8  # calls that are timed, or as many as fit into 2 ms, but two
 _log = logging.getLogger("fdfast")
 
 
@@ -95,6 +99,7 @@ class RowValues:
         specs = tuple((tuple(t.shape), t.dtype.name) for t in self._tensors)
         self._key = (place, specs, key)
         self._single_key = ("single", specs, key)
+        self._stacked_key = ("stacked", place, specs, key)
         self._name = getattr(f, "__name__", type(f).__name__)
 
     def blocks(self, build: Build, count: int, most: int | None = None) -> Iterator[tuple[int, Array]]:
@@ -105,18 +110,31 @@ class RowValues:
         row_bytes = max(1, moving.dtype.size * int(np.prod(moving.shape)), self._value.nbytes)
         # Row 0 of what is traced is the point itself.
         at_once = max(2, min(rows_at_once(row_bytes, count + 1), most or count + 1))
-        done = 0
+        done, seconds, way = 0, 0.0, "batched"
         traced = known(self._f, (*self._key, at_once))
-        way, seconds = "batched", 0.0
-        if traced is None:
+        head = None
+        if traced is None and not self._always:
+            way = "stacked"
+        if traced is None and (self._always or not isinstance(known(self._f, self._stacked_key), Stacked)):
             head, seconds = self._timed(build, count)
             done = len(head)
             yield 0, head
             if not self._always:
-                form = known(self._f, self._single_key)
-                if isinstance(form, Unmapped):
-                    form = None
-                way = cheapest(count - done, seconds, SINGLE, _batched(), form)
+                way = self._way(count - done, seconds)
+        if way == "stacked":
+            try:
+                for start, values in self._stacked(build, head, count, at_once):
+                    yield start, values
+                    done = start + len(values)
+                return
+            except Unmapped as error:  # another way may do
+                refuse(self._f, self._stacked_key, error)
+            if head is None:
+                head, seconds = self._timed(build, count)
+                if not done:
+                    done = len(head)
+                    yield 0, head
+            way = self._way(count - done, seconds, stacked=False)
         if way == "loop":
             yield from self._direct(build, done, count, at_once)
             return
@@ -134,11 +152,20 @@ class RowValues:
             self._note(f"{self._name} was called in a loop, once per row: {error}")
             yield from self._direct(build, done, count, at_once)
 
+    def _way(self, rows: int, seconds: float, *, stacked: bool = True) -> str:
+        form = known(self._f, self._single_key)
+        if isinstance(form, Unmapped):
+            form = None
+        if isinstance(known(self._f, self._stacked_key), Unmapped):
+            stacked = False
+        return cheapest(rows, seconds, SINGLE, _batched(), form, STACKED if stacked else None)
+
     def _timed(self, build: Build, count: int) -> tuple[Array, float]:
         values: list[Array] = []
         tensors = list(self._tensors)
         fastest, spent = float("inf"), 0.0
-        while len(values) < min(_TIMED, count) and spent < 2e-3:
+        # Two at least: where the machine is busy, one call may take several times as long as it should.
+        while len(values) < min(_TIMED, count) and (spent < 2e-3 or len(values) < 2):
             tensors[self._place] = tf.constant(build(len(values), len(values) + 1)[0])
             start = time.perf_counter()
             value = self._call(self._f, tensors)
@@ -182,6 +209,34 @@ class RowValues:
         yield done, values
         if pays(count - end, form, seconds, _batched()):
             yield from self._direct(build, end, count, at_once, form)
+
+    def _stacked(self, build: Build, head: Array | None, count: int, at_once: int) -> Iterator[tuple[int, Array]]:
+        """Rows after `head` through the operations of a trace; those of `head` too, because f itself gave them."""
+        exact = self._value[None] if head is None else np.concatenate([self._value[None], head])
+        done = len(exact) - 1
+        rows = as_array(self._tensors[self._place])[None]
+        if done:
+            rows = np.concatenate([rows, build(0, done)])
+        old = known(self._f, self._stacked_key)
+        for form in (old, None) if old is not None else (None,):
+            form = form or self._stack()
+            many = max(1, min(at_once, BUDGET // form.row_bytes))
+            run = form.bind(self._tensors)
+            values = [run(rows[start : start + many])[0].numpy() for start in range(0, len(rows), many)]
+            if all(same_values(one, other) for one, other in zip(np.concatenate(values), exact, strict=True)):
+                break
+            forget(self._f)
+        else:
+            raise Unmapped("its operations give other values than f")
+        for start in range(done, count, many):
+            yield start, run(build(start, min(start + many, count)))[0].numpy()
+
+    def _stack(self) -> Stacked:
+        form = known(self._f, self._single_key)
+        if isinstance(form, Unmapped):
+            raise form
+        form = form or remember(self._f, self._single_key, self._trace_single)
+        return remember(self._f, self._stacked_key, lambda _: Stacked(form.traced, self._place))
 
     def _trace_single(self, target: Callable[[], Any]) -> Single:
         call = self._call

@@ -13,6 +13,8 @@ from fdfast.traced import Traced
 #: Time of a row in a batch, and of one alone through a trace: in seconds, and beyond that in plain calls. What
 #: TensorFlow's kernels take of a plain call is anything from a thirtieth to all of it, so the second one is timed.
 BATCHED_ROW, SINGLE_ROW = (4e-6, 0.06), (4e-5, 0.4)
+#: Time of a row where the operations of a trace run at many rows: no buffer is used again, as it is in a graph.
+STACKED_ROW = (4e-6, 0.075)
 #: Rows that go through a new trace before its time per row is known.
 PROBED = 16
 
@@ -40,6 +42,7 @@ class Single:
     ----------
     seconds : float or None
         Of one call, once its user has timed it.
+    traced : Traced
 
     Raises
     ------
@@ -52,28 +55,31 @@ class Single:
         function = tf.function(f, input_signature=specs, autograph=False)
         try:
             with quietly():
-                self._traced = Traced(function, optimised=False)
+                self.traced = Traced(function, optimised=False)
         except Exception as error:
             raise Unmapped(f"TensorFlow cannot trace it ({first_line(error)})") from error
 
     def __call__(self, *tensors: Any) -> Any:
         """Return what the function returns; Unmapped if TensorFlow cannot run what it has traced."""
         try:
-            return self._traced(*tensors)
+            return self.traced(*tensors)
         except tf.errors.OpError as error:
             raise Unmapped(f"TensorFlow cannot run its traced form ({first_line(error)})") from error
 
 
 def cheapest(
-    rows: int, call: float, single: Cost, batched: Cost, form: Single | None
-) -> Literal["loop", "single", "batched"]:
+    rows: int, call: float, single: Cost, batched: Cost, form: Single | None, stacked: Cost | None = None
+) -> Literal["loop", "single", "batched", "stacked"]:
     """Which way is estimated to be the fastest; `form` is what an earlier evaluation has traced."""
-    alone = single(rows, call)
+    alone, over = single(rows, call), stacked(rows, call) if stacked else float("inf")
     if form is not None:
         alone = rows * (form.seconds or single.row[0] + single.row[1] * call)
+        over -= single.fixed[0] + single.fixed[1] * call  # the trace is the same
     loop, together = rows * call, batched(rows, call)
-    if loop <= min(alone, together):
+    if loop <= min(alone, together, over):
         return "loop"
+    if over <= min(alone, together):
+        return "stacked"
     return "single" if alone <= together else "batched"
 
 

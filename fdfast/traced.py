@@ -34,6 +34,10 @@ class Traced:
         self._optimised, self._fused = optimised, True
         self._options = _options(optimised, fused=True)
 
+    def captured(self) -> list[Any]:
+        """Tensors that the graph takes after its arguments."""
+        return list(self._concrete.captured_inputs)
+
     def __call__(self, *arguments: Any) -> Any:
         """Return what the traced function returns."""
         try:

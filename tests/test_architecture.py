@@ -19,7 +19,10 @@ WHITE_BOX = {"differences", "lowering", "compiled", "pushed"} | {
     f"rules.{name}" for name in ("elementwise", "linear", "pooling", "merging", "losses")
 }
 TORCH = {f"compat.{name}" for name in ("call", "central", "autodiff", "torch")}
-MAPPED = {"functions", "single", "rowwise", "sources", "compat.analytic", "compat.graph", "compat.tensorflow"}
+MAPPED = {
+    *("functions", "single", "kernels", "kernel_rules", "stacked", "rowwise", "sources"),
+    *("compat.analytic", "compat.graph", "compat.tensorflow"),
+}
 WEIGHTS = {"weight_objective", "engines.places"}
 HEAVY_AT_TOP = {
     "tensorflow": {

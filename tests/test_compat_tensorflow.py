@@ -20,7 +20,7 @@ from fdfast import rowwise
 from fdfast.compat import analytic
 from fdfast.compat import tensorflow as compat
 from fdfast.compat.tensorflow import compute_gradient, max_error, patch
-from fdfast.functions import Mapped
+from fdfast.stacked import Stacked
 
 ORIGINAL = gradient_checker_v2.compute_gradient
 
@@ -252,8 +252,8 @@ def test_errors_are_of_tensorflows_kind(f, x, words):
 
 def test_a_function_of_many_inputs_is_called_a_few_times(monkeypatch):
     made = []
-    original = Mapped.__init__
-    monkeypatch.setattr(Mapped, "__init__", lambda self, *a: made.append(1) or original(self, *a))
+    original = Stacked.__init__
+    monkeypatch.setattr(Stacked, "__init__", lambda self, *a: made.append(1) or original(self, *a))
     weights = tf.constant(normal(60, 60))
 
     def f(x):
@@ -282,7 +282,7 @@ def test_what_ran_otherwise_than_batched_is_logged(caplog, monkeypatch):
     assert "asks was called in a loop, once per row: TensorFlow cannot trace it" in caplog.text
 
 
-@pytest.mark.parametrize("way", ["batched", "single"])
+@pytest.mark.parametrize("way", ["batched", "single", "stacked"])
 def test_nothing_is_kept_alive(way, monkeypatch):
     for module in (rowwise, analytic):
         monkeypatch.setattr(module, "cheapest", lambda rows, *_: way if rows else "loop")

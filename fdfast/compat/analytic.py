@@ -22,10 +22,12 @@ from fdfast.functions import (
     dense,
     forget,
     known,
+    refuse,
     remember,
     rows_at_once,
 )
-from fdfast.single import BATCHED_ROW, PROBED, SINGLE_ROW, Cost, Single, cheapest, pays
+from fdfast.single import BATCHED_ROW, PROBED, SINGLE_ROW, STACKED_ROW, Cost, Single, cheapest, pays
+from fdfast.stacked import Stacked
 
 Array = npt.NDArray[Any]
 #: What tracing for all rows costs, in seconds, and beyond that in backward passes. Fitted, as `SINGLE` is, to the 49
@@ -33,6 +35,8 @@ Array = npt.NDArray[Any]
 TRACING, TRACING_CALLS = 0.07, 45
 #: The same where one row is traced.
 SINGLE = Cost((0.01, 8), SINGLE_ROW)
+#: The same where the operations of that trace run at many rows.
+STACKED = Cost((0.011, 14), STACKED_ROW)
 #: Reason why what was traced is not used.
 _OTHER = "its traced form has other derivatives at x; it may draw random numbers or keep state in Python"
 
@@ -58,9 +62,13 @@ class Directions:
 
     def units(self, some: range) -> list[Any]:
         """Some of the unit vectors."""
+        return list(tf.unstack(tf.constant(self.block(some)), num=len(some)))
+
+    def block(self, some: range) -> Array:
+        """Some of the unit vectors, stacked."""
         block = np.eye(len(some), self.count, some.start, self._dtype.real_dtype.as_numpy_dtype)
-        whole = block.view(self._dtype.as_numpy_dtype).reshape(len(some), *self._shape)
-        return list(tf.unstack(tf.constant(whole), num=len(some)))
+        whole: Array = block.view(self._dtype.as_numpy_dtype).reshape(len(some), *self._shape)
+        return whole
 
 
 class Autodiff:
@@ -92,14 +100,18 @@ class Autodiff:
             self._check_empty()
             return out
         specs = tuple((tuple(x.shape), x.dtype.name) for x in self._xs)
-        key, single = ("autodiff", specs), ("autodiff, single", specs)
+        key, single, stacked = ("autodiff", specs), ("autodiff, single", specs), ("autodiff, stacked", specs)
         traced = known(self._f, key) if rows.count > 1 else None
+        if traced is None and isinstance(known(self._f, stacked), Stacked) and self._stacked(rows, 0, specs, out):
+            return out
         way, done, seconds = "batched", 0, 0.0
         if traced is None:
             done, seconds = self._timed(rows, out)
-            form = known(self._f, single)
-            form = None if isinstance(form, Unmapped) else form
-            way = cheapest(rows.count - done, seconds, SINGLE, _batched(), form)
+            way = self._way(rows.count - done, seconds, specs)
+        if way == "stacked":
+            if self._stacked(rows, done, specs, out):
+                return out
+            way = self._way(rows.count - done, seconds, specs, stacked=False)
         if way == "loop":
             self._eager(rows, range(done, rows.count), out)
             return out
@@ -160,6 +172,44 @@ class Autodiff:
         for jacobian, found in zip(out, zip(*pulled, strict=True), strict=True):
             if found[0] is not None:  # what f does not depend on, it does for no output
                 jacobian[some.start : some.stop] = flat(np.stack(found), keep=1)
+
+    def _way(self, rows: int, seconds: float, specs: object, *, stacked: bool = True) -> str:
+        form = known(self._f, ("autodiff, single", specs))
+        form = None if isinstance(form, Unmapped) else form
+        if isinstance(known(self._f, ("autodiff, stacked", specs)), Unmapped):
+            stacked = False
+        return cheapest(rows, seconds, SINGLE, _batched(), form, STACKED if stacked else None)
+
+    def _stacked(self, rows: Directions, done: int, specs: object, out: list[Array]) -> bool:
+        """Take all rows through the operations of a trace of one backward pass; say whether that can be done."""
+        key = ("autodiff, stacked", specs)
+        old = known(self._f, key)
+        weights, wanted = self._combination(rows)
+        row_bytes = max([self._y.dtype.size * rows.count, *(reals(x) * x.dtype.size for x in self._xs)])
+        at_once = rows_at_once(row_bytes, rows.count)
+        try:
+            for form in (old, None) if old is not None else (None,):
+                form = form or self._stack(key, ("autodiff, single", specs))
+                many = max(1, min(at_once, BUDGET // form.row_bytes))
+                run = form.bind([self._y, *self._xs])
+                for start in range(done, rows.count, many):
+                    some = range(start, min(start + many, rows.count))
+                    for jacobian, found in zip(out, run(rows.block(some)), strict=True):
+                        jacobian[some.start : some.stop] = flat(found.numpy(), keep=1)
+                if all(_vouches(weights, jacobian, row) for jacobian, row in zip(out, wanted, strict=True)):
+                    return True
+                forget(self._f)
+            raise Unmapped(_OTHER)
+        except Unmapped as error:
+            refuse(self._f, key, error)
+            return False
+
+    def _stack(self, key: object, single: object) -> Stacked:
+        form = known(self._f, single)
+        if isinstance(form, Unmapped):
+            raise form
+        form = form or remember(self._f, single, self._trace_single)
+        return remember(self._f, key, lambda _: Stacked(form.traced, 0))
 
     def _alone(self, rows: Directions, key: object, done: int, seconds: float, out: list[Array]) -> bool:
         """Take rows one by one through a trace of one; say whether that was fast enough to take all."""

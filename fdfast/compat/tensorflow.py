@@ -63,13 +63,16 @@ def compute_gradient(
 
     Notes
     -----
-    Rows go through f by one traced function (see `fdfast.functions`), which is kept while f lives and reads the
-    same. Fewer rows go one by one through a trace of one row, which takes less to make. Where so few or so cheap calls
-    are due that any tracing would take longer, and where f cannot be traced, f is called row by row. What could not be
-    done as was planned is logged to ``logging.getLogger("fdfast")`` as information.
+    f is traced once, for one row, and every operation of that trace is run at many rows, by a rule that keeps rows
+    apart (see `fdfast.stacked`); the values are compared with those of f itself at x and at the first rows. Where an
+    operation has no rule, draws random numbers or keeps state, and where rows are many and dear, rows go through f by
+    one traced function (see `fdfast.functions`), fewer of them one by one through the trace of one row. What was traced
+    is kept while f lives and reads the same. Where so few or so cheap calls are due that any tracing would take longer,
+    and where f cannot be traced, f is called row by row. What could not be done as was planned is logged to
+    ``logging.getLogger("fdfast")`` as information.
 
-    Rows in a batch are rounded in another order than one row: numbers agree with TensorFlow's up to some units in the
-    last place of f, over 2 delta.
+    Kernels may add up the terms of a batch in another order than those of one row: numbers agree with TensorFlow's up
+    to some units in the last place of f, over 2 delta.
 
     Examples
     --------
