@@ -177,7 +177,7 @@ class Compiled:
         self._build()
         self.verified = 0
 
-    @property
+    @functools.cached_property
     def point_bytes(self) -> int:
         """Memory that the values at one point take, as Keras gives them and as the kernels hold them."""
         item = self.dtype.itemsize

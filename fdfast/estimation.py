@@ -270,6 +270,8 @@ def _spread_over(shape: tuple[int, int], example: Int64, tile: Int64) -> Callabl
     """Make a map of what was looked at: (values, what stands elsewhere, dtype) -> ndarray of that shape."""
 
     def full(values: Any, empty: float, dtype: Any = np.float64) -> Any:
+        if len(tile) == shape[0] * shape[1]:  # all of them, in order
+            return np.asarray(values, dtype).reshape(shape)
         out = np.full(shape, empty, dtype)
         out[example, tile] = values
         return out

@@ -172,10 +172,14 @@ class DifferenceEngine:
         """See `fdfast.engines.batch.BatchEngine.differences`; the points go through f itself, all others do not."""
         points = np.ascontiguousarray(points, np.float64)
         self._check_steps(pairs)
+        many = max(1, BUDGET // 2 // self._compiled.point_bytes)
+        evaluations = 2 * len(pairs) + len(points)
+        if len(points) <= many:
+            base, delta, tie, crossed = self._group(points, example, pairs)
+            return Differences(delta, pairs.step.copy(), base, evaluations, tie, crossed)
         delta = np.empty((len(pairs), 2))
         tie, crossed = np.full(len(pairs), -1, np.int32), np.full(len(pairs), -1, np.int32)
         base = np.empty(len(points))
-        many = max(1, BUDGET // 2 // self._compiled.point_bytes)
         order = np.argsort(pairs.point, kind="stable") if (np.diff(pairs.point) < 0).any() else None
         ends = np.cumsum(np.bincount(pairs.point, minlength=len(points)))
         begin = 0
@@ -188,7 +192,7 @@ class DifferenceEngine:
             part = Pairs(pairs.point[some] - start, pairs.tile[some], pairs.step[some])
             found = self._group(points[start:stop], example[start:stop], part)
             base[start:stop], delta[some], tie[some], crossed[some] = found
-        return Differences(delta, pairs.step.copy(), base, 2 * len(pairs) + len(points), tie, crossed)
+        return Differences(delta, pairs.step.copy(), base, evaluations, tie, crossed)
 
     def _check_steps(self, pairs: Pairs) -> None:
         # Below the root of the smallest normal number, products with a small weight lose digits or vanish.
