@@ -173,10 +173,12 @@ template <typename T>
 bool run(const Job<T>& job) {
     using Clock = std::chrono::steady_clock;
     const Plan plan = plan_for(job);
-    // Small pieces, so that threads end together; large enough for the counter not to show.
-    const std::int64_t grain = std::max(4, plan.together);
-    const int threads =
-        static_cast<int>(std::max<std::int64_t>(1, std::min<std::int64_t>(job.threads, job.pairs / (4 * grain))));
+    // Small pieces, so that threads end together; large enough for the counter not to show. Pairs whose windows leave
+    // no room for another one take far longer than a thread needs to start.
+    const bool large = plan.together == 1;
+    const std::int64_t grain = large ? 1 : std::max(4, plan.together);
+    const std::int64_t worth = large ? job.pairs : job.pairs / (4 * grain);
+    const int threads = static_cast<int>(std::max<std::int64_t>(1, std::min<std::int64_t>(job.threads, worth)));
     std::vector<Scratch<T>> scratch;
     for (int i = 0; i < threads; ++i) {
         scratch.push_back({make_buffer<T>(plan.together * plan.arena), make_buffer<T>(plan.together * 2 * plan.packed),
