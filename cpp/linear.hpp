@@ -350,10 +350,95 @@ FDFAST_INLINE bool try_scattered(const Correlation<T>* lane, int lanes) noexcept
     return false;
 }
 
+// One output cell of R lanes, N registers of channels each; element k of lane r is packed[k * together + r].
+template <int R, int N, typename T>
+FDFAST_INLINE void shared_into(const Correlation<T>* lane, const T* packed, const std::int32_t* listed, int together,
+                               std::int32_t first, std::int32_t last, std::int32_t v) noexcept {
+    constexpr std::int32_t kAhead = 48;  // rows of weights asked for before they are needed: they come from memory
+    const Correlation<T>& c = lane[0];
+    Vector<T> sum[R * N] = {};
+    const auto each_sum = [&](const auto& f) __attribute__((always_inline)) {
+        each<0, R>([&](auto r) __attribute__((always_inline)) {
+            each<0, N>([&](auto n)
+                           __attribute__((always_inline)) { f(sum[r * N + n], lane[r].out + (v + n) * kLanes<T>); });
+        });
+    };
+    if (first > 0) each_sum([](Vector<T>& to, const T* at) __attribute__((always_inline)) { to = load<T>(at); });
+    const T* w[N];
+    each<0, N>([&](auto n) __attribute__((always_inline)) { w[n] = weight_at(c, v + n, 0); });
+    for (std::int32_t k = first; k < last; ++k) {
+        const std::int64_t row = std::int64_t{listed[k]} * kBlock<T>;
+        const T* const p = packed + std::int64_t{k} * together;
+        Vector<T> weight[N];
+        each<0, N>([&](auto n) __attribute__((always_inline)) {
+            __builtin_prefetch(w[n] + row + kAhead * kBlock<T>);
+            weight[n] = load<T>(w[n] + row);
+        });
+        each<0, R>([&](auto r) __attribute__((always_inline)) {
+            const Vector<T> value = splat<T>(p[r]);
+            each<0, N>([&](auto n) __attribute__((always_inline)) { sum[r * N + n] += value * weight[n]; });
+        });
+    }
+    each_sum([](const Vector<T>& from, T* at) __attribute__((always_inline)) { store<T>(at, from); });
+}
+
+// Several maps times one matrix, which is read once for all of them: a convolution with one output cell that sees the
+// whole map. Elements that are zero in all lanes are left out.
+template <typename T>
+FDFAST_INLINE void shared(const Correlation<T>* lane, int lanes) noexcept {
+    const Correlation<T>& c = lane[0];
+    const Window& w = c.node->window;
+    // The lanes' places for what they pack follow one another, and each has room for a whole map.
+    T* const packed = c.packed;
+    std::int32_t count = 0, element = 0;
+    for (std::int32_t y = 0; y < w.kh; ++y) {
+        for (std::int32_t x = 0; x < w.kw; ++x) {
+            const T* cell[2 * kTogether];
+            for (int r = 0; r < lanes; ++r) {
+                const Correlation<T>& d = lane[r];
+                const bool inside = y >= d.from.y0 && y < d.from.y1 && x >= d.from.x0 && x < d.from.x1;
+                const std::int64_t at = std::int64_t{y - d.from.y0} * d.from.w() + (x - d.from.x0);
+                cell[r] = inside ? d.in + at * d.in_stored : nullptr;
+            }
+            for (std::int32_t k = 0; k < c.channels; ++k, ++element) {
+                T* const to = packed + std::int64_t{count} * lanes;
+                bool live = false;
+                for (int r = 0; r < lanes; ++r) {
+                    to[r] = cell[r] == nullptr ? T{0} : cell[r][k];
+                    live |= to[r] != T{0};
+                }
+                c.listed[count] = element;
+                count += live;
+            }
+        }
+    }
+    const std::int32_t vectors = c.blocks * kPerBlock<T>, panel = kPanelBytes / (kWide * kVectorBytes);
+    const int pieces = (lanes + kTall - 1) / kTall;
+    const auto all = [&](auto n, std::int32_t v) __attribute__((always_inline)) {
+        std::int32_t first = 0;
+        do {
+            const std::int32_t last = least(count, first + panel);
+            for (int i = 0; i < pieces; ++i) {
+                const int begin = i * lanes / pieces, some = (i + 1) * lanes / pieces - begin;
+                each<1, kTall + 1>([&](auto r) __attribute__((always_inline)) {
+                    if (some == r)
+                        shared_into<decltype(r){}, decltype(n){}>(lane + begin, packed + begin, c.listed, lanes, first,
+                                                                  last, v);
+                });
+            }
+            first = last;
+        } while (first < count);
+    };
+    std::int32_t v = 0;
+    for (; v + kWide <= vectors; v += kWide) all(Constant<kWide>{}, v);
+    for (; v < vectors; ++v) all(Constant<1>{}, v);
+}
+
 template <typename T>
 FDFAST_INLINE void correlate(const Correlation<T>* lane, int lanes) noexcept {
     const Window& w = lane->node->window;
     const bool dense = w.sh == 1 && w.sw == 1 && w.dh == 1 && w.dw == 1;
+    if (lanes > 1 && lane->node->whole && lane->node->size > kShared) return shared(lane, lanes);
     for (int i = 0, next = 1; i < lanes; i = next++) {
         const Correlation<T>& c = lane[i];
         if (c.to.cells() == 1) {

@@ -412,6 +412,30 @@ def test_large_windows(dtype: str, channels: int, units: int, kernel: int, strid
     assert exact_mismatches(Problem(nodes, points, tiles, pairs), dtype) == []
 
 
+# A dense layer on a map, or on a vector, with weights that tiles share: in pairs that fill no register, with windows
+# that hold different parts of the map, and some that nothing reaches.
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "units"), [((5, 6, 64), 141), ((1, 1, 700), 403), ((7, 6, 20), 5100)])
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 17])
+def test_large_dense_layers(dtype: str, shape: oracle.Shape, units: int, count: int) -> None:
+    rng = np.random.default_rng(4)
+    h, w, c = shape
+    weights = rng.integers(-2, 3, (h, w, c, units)).astype(np.float64)
+    nodes = [
+        Node("input", (), shape),
+        Node("ramp", (0,), shape),
+        Node("conv", (1,), (1, 1, units), weights, (h, w, 1, 1, 1, 1, 0, 0)),
+    ]
+    every = np.arange(h * w * c).reshape(shape)
+    tiles = []
+    for _ in range(count):
+        y, x, k = (int(rng.integers(0, n)) for n in shape)
+        tiles.append(every[y : y + 3, x : x + 4, k : k + 100].ravel().tolist())
+    pairs = [(t % 2, t, *RATIOS[t % len(RATIOS)]) for t in range(count)]
+    points = rng.integers(-2, 3, (2, *shape)).astype(np.float64)
+    assert exact_mismatches(Problem(nodes, points, tiles, pairs), dtype) == []
+
+
 # Largest slopes: silu's is 1.0998, gelu's 1.129. The ramp's is at most 1 here.
 STEEPEST = 1.13
 
