@@ -55,7 +55,7 @@ FDFAST_INLINE void store(T* p, const Vector<T>& v) noexcept {
 }
 template <typename T>
 FDFAST_INLINE Vector<T> splat(T x) noexcept {
-    return x - Vector<T>{};  // x + 0 would be computed: it is not -0 for an x of -0
+    return x - Vector<T>{};  // not a sum: 0 + x is not x for x = -0, so it would be an addition indeed
 }
 template <typename T>
 FDFAST_INLINE Vector<T> choose(const Mask<T>& m, const Vector<T>& a, const Vector<T>& b) noexcept {

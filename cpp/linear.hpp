@@ -162,6 +162,7 @@ struct Strip {
     std::int32_t kx0, kx1;      // taps that see the window at all
     std::int64_t along;         // elements from an output cell's input to the next one's
     std::int64_t across;        // elements from tap to tap
+    bool three, begins, ends;   // see `strip_of_three`
     const std::int32_t* where;  // by listed channel, its place within a cell
     std::int32_t first, last;   // of the listed channels; what those before gave is in the output
 };
@@ -199,11 +200,57 @@ FDFAST_INLINE void strip(const Correlation<T>& c, const Strip<T>& s, std::int32_
     each_sum([](const Vector<T>& from, T* at) __attribute__((always_inline)) { store<T>(at, from); });
 }
 
+// The same for 3 x 3 taps side by side, unrolled. Where the strip begins or ends with the cells that see the window's
+// first or last column only with their last or first tap, products with the zeros beyond it are left out.
+template <int R, int N, bool Begins, bool Ends, typename T>
+FDFAST_INLINE void strip_of_three(const Correlation<T>& c, const Strip<T>& s, std::int32_t v, T* out) noexcept {
+    Vector<T> sum[R * N] = {};
+    const auto each_sum = [&](const auto& f) __attribute__((always_inline)) {
+        each<0, R>([&](auto r) __attribute__((always_inline)) {
+            each<0, N>([&](auto n) __attribute__((always_inline)) {
+                f(sum[r * N + n], out + std::int64_t{r} * c.out_stored + (v + n) * kLanes<T>);
+            });
+        });
+    };
+    if (s.first > 0) each_sum([](Vector<T>& to, const T* at) __attribute__((always_inline)) { to = load<T>(at); });
+    const T* w[N];
+    each<0, N>([&](auto n) __attribute__((always_inline)) { w[n] = weight_at(c, v + n, 0); });
+    for (std::int32_t i = 0; i < s.rows; ++i) {
+        const T* const row = s.row[i];
+        const std::int64_t tap = std::int64_t{s.ky[i]} * 3 * kBlock<T>;
+        for (std::int32_t k = s.first; k < s.last; ++k) {
+            const T* const p = row + s.where[k];
+            const std::int64_t first = c.listed[k] * std::int64_t{9 * kBlock<T>} + tap;
+            each<0, 3>([&](auto kx) __attribute__((always_inline)) {
+                constexpr int kTap = decltype(kx){};
+                constexpr int kFrom = Begins ? 2 - kTap : 0, kTo = Ends ? R - kTap : R;
+                Vector<T> weight[N];
+                each<0, N>([&](auto n) __attribute__((always_inline)) {
+                    weight[n] = load<T>(w[n] + first + kTap * kBlock<T>);
+                });
+                each<kFrom, kTo>([&](auto r) __attribute__((always_inline)) {
+                    const Vector<T> value = splat<T>(p[r + kTap]);
+                    each<0, N>([&](auto n) __attribute__((always_inline)) { sum[r * N + n] += value * weight[n]; });
+                });
+            });
+        }
+    }
+    each_sum([](const Vector<T>& from, T* at) __attribute__((always_inline)) { store<T>(at, from); });
+}
+
 template <int N, typename T>
 FDFAST_INLINE void strips(const Correlation<T>& c, const Strip<T>& s, std::int32_t cells, std::int32_t v,
                           T* out) noexcept {
     each<1, kTall + 1>([&](auto r) __attribute__((always_inline)) {
-        if (cells == r) strip<decltype(r){}, N>(c, s, v, out);
+        constexpr int kCells = decltype(r){};
+        if (cells != kCells) return;
+        if constexpr (N == kWide) {
+            if (s.three && s.begins && s.ends) return strip_of_three<kCells, N, true, true>(c, s, v, out);
+            if (s.three && s.begins) return strip_of_three<kCells, N, true, false>(c, s, v, out);
+            if (s.three && s.ends) return strip_of_three<kCells, N, false, true>(c, s, v, out);
+            if (s.three) return strip_of_three<kCells, N, false, false>(c, s, v, out);
+        }
+        strip<kCells, N>(c, s, v, out);
     });
 }
 
@@ -211,11 +258,11 @@ FDFAST_INLINE void strips(const Correlation<T>& c, const Strip<T>& s, std::int32
 template <typename T>
 FDFAST_INLINE void swept(const Correlation<T>& c, std::int32_t count) noexcept {
     const Window& w = c.node->window;
-    // A 1 x 1 window needs no neighbours: the whole area is one row, unless the map's end cuts it.
-    const bool point =
-        w.kh == 1 && w.kw == 1 && w.sh == 1 && w.sw == 1 && c.to.h() == c.from.h() && c.to.w() == c.from.w();
-    const std::int32_t rows = point ? 1 : c.to.h();
-    const std::int32_t cells = point ? c.to.h() * c.to.w() : c.to.w();
+    // A 1 x 1 window needs no neighbours: it reads where the input lies. Without strides the whole area is one row.
+    const bool point = w.kh == 1 && w.kw == 1 && w.top == 0 && w.left == 0;
+    const bool whole = point && c.to.h() == c.from.h() && c.to.w() == c.from.w();
+    const std::int32_t rows = whole ? 1 : c.to.h();
+    const std::int32_t cells = whole ? c.to.h() * c.to.w() : c.to.w();
     const std::int32_t wide = (cells - 1) * w.sw + (w.kw - 1) * w.dw + 1;
     const std::int32_t left = c.to.x0 * w.sw - w.left;  // input column that packed column 0 is
     std::int32_t* where = c.listed + c.channels;
@@ -236,25 +283,32 @@ FDFAST_INLINE void swept(const Correlation<T>& c, std::int32_t count) noexcept {
     }
     Strip<T> s;
     s.where = where;
-    s.along = point ? c.in_stored : w.sw;
+    s.along = point ? std::int64_t{whole ? 1 : w.sw} * c.in_stored : w.sw;
     s.across = w.dw;
+    s.three = w.kh == 3 && w.kw == 3 && w.sw == 1 && w.dw == 1;
+    const std::int32_t pieces = (cells + kTall - 1) / kTall;  // of a row, of about equal length
     const std::int32_t vectors = c.blocks * kPerBlock<T>;
     // Weights of so many channels stay in the first cache, for all cells.
     const std::int32_t panel = most(8, kPanelBytes / (kWide * kVectorBytes * w.kh * w.kw));
     const auto all_cells = [&](auto n, std::int32_t v) __attribute__((always_inline)) {
         for (std::int32_t y = 0; y < rows; ++y) {
-            for (std::int32_t x = 0; x < cells; x += kTall) {
-                const std::int32_t some = least(kTall, cells - x);
+            for (std::int32_t i = 0; i < pieces; ++i) {
+                const std::int32_t x = i * cells / pieces, some = (i + 1) * cells / pieces - x;
                 s.rows = 0;
                 s.kx0 = 0;
                 s.kx1 = w.kw;
+                s.begins = s.ends = false;
                 if (point) {
-                    s.row[0] = c.in + std::int64_t{x} * c.in_stored;
+                    const std::int32_t iy = whole ? 0 : (c.to.y0 + y) * w.sh - c.from.y0;
+                    const std::int32_t ix = whole ? x : (c.to.x0 + x) * w.sw - c.from.x0;
+                    s.row[0] = c.in + (std::int64_t{iy} * c.from.w() + ix) * c.in_stored;
                     s.ky[0] = 0;
                     s.rows = 1;
                 } else {
                     const std::int32_t reach = left + x * w.sw;  // input column that tap 0 of the first cell sees
                     const std::int32_t end = reach + (some - 1) * w.sw;
+                    s.begins = reach == c.from.x0 - 2;
+                    s.ends = end == c.from.x1 - 1;
                     while (s.kx0 < s.kx1 && end + s.kx0 * w.dw < c.from.x0) ++s.kx0;
                     while (s.kx1 > s.kx0 && reach + (s.kx1 - 1) * w.dw >= c.from.x1) --s.kx1;
                     for (std::int32_t ky = 0; ky < w.kh; ++ky) {
@@ -296,10 +350,95 @@ FDFAST_INLINE bool try_scattered(const Correlation<T>* lane, int lanes) noexcept
     return false;
 }
 
+// One output cell of R lanes, N registers of channels each; element k of lane r is packed[k * together + r].
+template <int R, int N, typename T>
+FDFAST_INLINE void shared_into(const Correlation<T>* lane, const T* packed, const std::int32_t* listed, int together,
+                               std::int32_t first, std::int32_t last, std::int32_t v) noexcept {
+    constexpr std::int32_t kAhead = 48;  // rows of weights asked for before they are needed: they come from memory
+    const Correlation<T>& c = lane[0];
+    Vector<T> sum[R * N] = {};
+    const auto each_sum = [&](const auto& f) __attribute__((always_inline)) {
+        each<0, R>([&](auto r) __attribute__((always_inline)) {
+            each<0, N>([&](auto n)
+                           __attribute__((always_inline)) { f(sum[r * N + n], lane[r].out + (v + n) * kLanes<T>); });
+        });
+    };
+    if (first > 0) each_sum([](Vector<T>& to, const T* at) __attribute__((always_inline)) { to = load<T>(at); });
+    const T* w[N];
+    each<0, N>([&](auto n) __attribute__((always_inline)) { w[n] = weight_at(c, v + n, 0); });
+    for (std::int32_t k = first; k < last; ++k) {
+        const std::int64_t row = std::int64_t{listed[k]} * kBlock<T>;
+        const T* const p = packed + std::int64_t{k} * together;
+        Vector<T> weight[N];
+        each<0, N>([&](auto n) __attribute__((always_inline)) {
+            __builtin_prefetch(w[n] + row + kAhead * kBlock<T>);
+            weight[n] = load<T>(w[n] + row);
+        });
+        each<0, R>([&](auto r) __attribute__((always_inline)) {
+            const Vector<T> value = splat<T>(p[r]);
+            each<0, N>([&](auto n) __attribute__((always_inline)) { sum[r * N + n] += value * weight[n]; });
+        });
+    }
+    each_sum([](const Vector<T>& from, T* at) __attribute__((always_inline)) { store<T>(at, from); });
+}
+
+// Several maps times one matrix, which is read once for all of them: a convolution with one output cell that sees the
+// whole map. Elements that are zero in all lanes are left out.
+template <typename T>
+FDFAST_INLINE void shared(const Correlation<T>* lane, int lanes) noexcept {
+    const Correlation<T>& c = lane[0];
+    const Window& w = c.node->window;
+    // The lanes' places for what they pack follow one another, and each has room for a whole map.
+    T* const packed = c.packed;
+    std::int32_t count = 0, element = 0;
+    for (std::int32_t y = 0; y < w.kh; ++y) {
+        for (std::int32_t x = 0; x < w.kw; ++x) {
+            const T* cell[2 * kTogether];
+            for (int r = 0; r < lanes; ++r) {
+                const Correlation<T>& d = lane[r];
+                const bool inside = y >= d.from.y0 && y < d.from.y1 && x >= d.from.x0 && x < d.from.x1;
+                const std::int64_t at = std::int64_t{y - d.from.y0} * d.from.w() + (x - d.from.x0);
+                cell[r] = inside ? d.in + at * d.in_stored : nullptr;
+            }
+            for (std::int32_t k = 0; k < c.channels; ++k, ++element) {
+                T* const to = packed + std::int64_t{count} * lanes;
+                bool live = false;
+                for (int r = 0; r < lanes; ++r) {
+                    to[r] = cell[r] == nullptr ? T{0} : cell[r][k];
+                    live |= to[r] != T{0};
+                }
+                c.listed[count] = element;
+                count += live;
+            }
+        }
+    }
+    const std::int32_t vectors = c.blocks * kPerBlock<T>, panel = kPanelBytes / (kWide * kVectorBytes);
+    const int pieces = (lanes + kTall - 1) / kTall;
+    const auto all = [&](auto n, std::int32_t v) __attribute__((always_inline)) {
+        std::int32_t first = 0;
+        do {
+            const std::int32_t last = least(count, first + panel);
+            for (int i = 0; i < pieces; ++i) {
+                const int begin = i * lanes / pieces, some = (i + 1) * lanes / pieces - begin;
+                each<1, kTall + 1>([&](auto r) __attribute__((always_inline)) {
+                    if (some == r)
+                        shared_into<decltype(r){}, decltype(n){}>(lane + begin, packed + begin, c.listed, lanes, first,
+                                                                  last, v);
+                });
+            }
+            first = last;
+        } while (first < count);
+    };
+    std::int32_t v = 0;
+    for (; v + kWide <= vectors; v += kWide) all(Constant<kWide>{}, v);
+    for (; v < vectors; ++v) all(Constant<1>{}, v);
+}
+
 template <typename T>
 FDFAST_INLINE void correlate(const Correlation<T>* lane, int lanes) noexcept {
     const Window& w = lane->node->window;
     const bool dense = w.sh == 1 && w.sw == 1 && w.dh == 1 && w.dw == 1;
+    if (lanes > 1 && lane->node->whole && lane->node->size > kShared) return shared(lane, lanes);
     for (int i = 0, next = 1; i < lanes; i = next++) {
         const Correlation<T>& c = lane[i];
         if (c.to.cells() == 1) {

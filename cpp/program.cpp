@@ -320,7 +320,12 @@ std::int32_t append(Program<T>& program, Node<T> node, const double* weights) {
     node.last_use = number;
     if (node.op == Op::conv) {
         node.by_tap = node.shape.h == 1 && node.shape.w == 1;
-        pack_conv(node, program.nodes[static_cast<std::size_t>(node.sources[0])].shape.c, weights);
+        const Shape& in = program.nodes[static_cast<std::size_t>(node.sources[0])].shape;
+        const Window& w = node.window;
+        node.whole = node.by_tap && node.groups == 1 && w.kh == in.h && w.kw == in.w && w.dh == 1 && w.dw == 1 &&
+                     w.top == 0 && w.left == 0;
+        node.size = std::int64_t{w.kh} * w.kw * (in.c / node.groups) * node.shape.c;
+        pack_conv(node, in.c, weights);
     } else if (node.op == Op::depthwise) {
         pack_rows(node, std::int64_t{node.window.kh} * node.window.kw, weights);
     } else if (node.op == Op::scale) {

@@ -20,6 +20,10 @@ namespace fdfast {
 // Every map in memory has its channels padded with zeros to a whole number of such blocks.
 inline constexpr std::int64_t kBlockBytes = 64;
 
+// Weights of a dense layer: tiles that are walked side by side share them if there are more than `kShared`; beyond
+// `kHeavy` tiles are walked side by side even if their windows do not fit into the cache together.
+inline constexpr std::int64_t kShared = std::int64_t{1} << 18, kHeavy = std::int64_t{1} << 22;
+
 template <typename T>
 inline constexpr std::int32_t kBlock = static_cast<std::int32_t>(kBlockBytes / static_cast<std::int64_t>(sizeof(T)));
 
@@ -75,6 +79,8 @@ struct Node {
     Window window;
     std::int32_t groups = 1;
     bool by_tap = false;       // conv with a single output cell: weights [group][block][tap][c][kBlock]
+    bool whole = false;        // conv whose single output cell sees the whole map, without padding or groups
+    std::int64_t size = 0;     // conv: weights
     bool whole_count = false;  // average: divide by kh kw even at the border
     Smooth function = Smooth::sigmoid;
     double slope = 0, cap = std::numeric_limits<double>::infinity(), alpha = 1;

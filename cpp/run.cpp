@@ -143,14 +143,18 @@ Plan plan_for(const Job<T>& job) {
             size[source].h * channels * ((size[n].w - 1) * w.sw + std::int64_t{w.kw - 1} * w.dw + 1);
         const std::int64_t gathered = size[source].cells() * channels;
         const std::int64_t grouped = node.groups > 1 ? size[n].cells() * node.stored + size[n].cells() * kBlock<T> : 0;
-        plan.packed = std::max(plan.packed, std::max(swept, gathered) + grouped + 64);
-        plan.listed = std::max(plan.listed, std::max(2 * channels, gathered) + 64);
+        const std::int64_t shared = node.whole ? program.nodes[source].shape.size() : 0;
+        plan.packed = std::max(plan.packed, std::max({swept, gathered, shared}) + grouped + 64);
+        plan.listed = std::max(plan.listed, std::max({2 * channels, gathered, shared}) + 64);
     }
     plan.packed = (plan.packed + kBlock<T> - 1) / kBlock<T> * kBlock<T>;
     plan.tail = 4 * ((vector + 7) / 8 * 8);
     plan.lanes = static_cast<std::int64_t>(program.nodes.size()) * kLaneDoubles;
     const std::int64_t bytes = (plan.arena + 2 * plan.packed) * static_cast<std::int64_t>(sizeof(T));
-    plan.together = static_cast<int>(std::min<std::int64_t>(std::max<std::int64_t>(1, kCacheBytes / bytes), kTogether));
+    const bool heavy = std::any_of(program.nodes.begin(), program.nodes.end(),
+                                   [](const Node<T>& n) { return n.whole && n.size > kHeavy; });
+    const std::int64_t fit = heavy ? kTogether : std::max<std::int64_t>(1, kCacheBytes / bytes);
+    plan.together = static_cast<int>(std::min<std::int64_t>(fit, kTogether));
     return plan;
 }
 
@@ -173,10 +177,12 @@ template <typename T>
 bool run(const Job<T>& job) {
     using Clock = std::chrono::steady_clock;
     const Plan plan = plan_for(job);
-    // Small pieces, so that threads end together; large enough for the counter not to show.
-    const std::int64_t grain = std::max(4, plan.together);
-    const int threads =
-        static_cast<int>(std::max<std::int64_t>(1, std::min<std::int64_t>(job.threads, job.pairs / (4 * grain))));
+    // Small pieces, so that threads end together; large enough for the counter not to show. Pairs whose windows leave
+    // no room for another one take far longer than a thread needs to start.
+    const bool large = plan.together == 1;
+    const std::int64_t grain = large ? 1 : std::max(4, plan.together);
+    const std::int64_t worth = large ? job.pairs : job.pairs / (4 * grain);
+    const int threads = static_cast<int>(std::max<std::int64_t>(1, std::min<std::int64_t>(job.threads, worth)));
     std::vector<Scratch<T>> scratch;
     for (int i = 0; i < threads; ++i) {
         scratch.push_back({make_buffer<T>(plan.together * plan.arena), make_buffer<T>(plan.together * 2 * plan.packed),

@@ -22,8 +22,8 @@ Map = tuple[int, int, int]
 Where = tuple[int, str]
 _NOBODY: Where = (-1, "")  # of a node whose value nothing asks for
 
-#: Weights of one layer that a tile alone may have to read; beyond that whole batches share them better.
-LARGEST = 1 << 22
+#: Weights of one dense layer: the kernels hold them once more, and beyond that memory counts.
+LARGEST = 1 << 27
 
 
 @dataclass
@@ -280,7 +280,7 @@ def _conv(making: Lowering, layer: Any, held: list[Held], value: int) -> Held:
 def _dense(making: Lowering, layer: Any, held: list[Held], value: int) -> Held:
     kernel = _array(layer.kernel)
     if kernel.size > LARGEST:
-        raise NotCompiled(f"its {kernel.size:,} weights are read faster for all tiles at once")
+        raise NotCompiled(f"its {kernel.size:,} weights are too many to be held twice: {LARGEST:,} is the limit")
     shape = making.nodes[held[0].node].shape
     if held[0].flat:
         # A flattened map times a matrix is a correlation with a window as large as the map.

@@ -379,6 +379,63 @@ def test_traps(name: str) -> None:
         assert exact_mismatches(Problem(nodes, points, tiles, pairs), dtype) == []
 
 
+def correlated(
+    rng: np.random.Generator, shape: oracle.Shape, units: int, kernel: int, stride: int, pad: int
+) -> list[Node]:
+    """One convolution of small whole numbers."""
+    h, w, c = shape
+    out = ((h + 2 * pad - kernel) // stride + 1, (w + 2 * pad - kernel) // stride + 1, units)
+    weights = rng.integers(-2, 3, (kernel, kernel, c, units)).astype(np.float64)
+    return [
+        Node("input", (), shape),
+        Node("conv", (0,), out, weights, (kernel, kernel, stride, stride, 1, 1, pad, pad)),
+    ]
+
+
+# Windows too large for registers, cut into strips: widths around the lengths of strips, at the map's ends and inside,
+# channels that fill no block, registers four by four and what is left over.
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("channels", "units"), [(3, 64), (20, 64), (37, 150), (300, 16)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad"), [(3, 1, 1), (3, 1, 0), (3, 2, 1), (1, 1, 0), (1, 2, 0), (1, 3, 0), (5, 1, 2)]
+)
+def test_large_windows(dtype: str, channels: int, units: int, kernel: int, stride: int, pad: int) -> None:
+    rng = np.random.default_rng(3)
+    h, w = 11, 23
+    nodes = correlated(rng, (h, w, channels), units, kernel, stride, pad)
+    every = np.arange(h * w * channels).reshape(h, w, channels)
+    live = np.flatnonzero(rng.integers(0, 3, channels))  # the other channels are left out
+    boxes = [(4, 5, 2 + n // 2, 2 + n) for n in range(14)] + [(0, 0, h, w), (0, 0, 3, 7), (h - 4, w - 13, 4, 13)]
+    tiles = [every[y : y + rows, x : x + columns, live].ravel().tolist() for y, x, rows, columns in boxes]
+    pairs = [(0, t, *RATIOS[t % 5]) for t in range(len(tiles))]
+    points = rng.integers(-2, 3, (1, h, w, channels)).astype(np.float64)
+    assert exact_mismatches(Problem(nodes, points, tiles, pairs), dtype) == []
+
+
+# A dense layer on a map, or on a vector, with weights that tiles share: in pairs that fill no register, with windows
+# that hold different parts of the map, and some that nothing reaches.
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "units"), [((5, 6, 64), 141), ((1, 1, 700), 403), ((7, 6, 20), 5100)])
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 17])
+def test_large_dense_layers(dtype: str, shape: oracle.Shape, units: int, count: int) -> None:
+    rng = np.random.default_rng(4)
+    h, w, c = shape
+    weights = rng.integers(-2, 3, (h, w, c, units)).astype(np.float64)
+    nodes = [
+        Node("input", (), shape),
+        Node("ramp", (0,), shape),
+        Node("conv", (1,), (1, 1, units), weights, (h, w, 1, 1, 1, 1, 0, 0)),
+    ]
+    every = np.arange(h * w * c).reshape(shape)
+    tiles = []
+    for _ in range(count):
+        y, x, k = (int(rng.integers(0, n)) for n in shape)
+        tiles.append(every[y : y + 3, x : x + 4, k : k + 100].ravel().tolist())
+    pairs = [(t % 2, t, *RATIOS[t % len(RATIOS)]) for t in range(count)]
+    points = rng.integers(-2, 3, (2, *shape)).astype(np.float64)
+    assert exact_mismatches(Problem(nodes, points, tiles, pairs), dtype) == []
+
+
 # Largest slopes: silu's is 1.0998, gelu's 1.129. The ramp's is at most 1 here.
 STEEPEST = 1.13
 
