@@ -82,19 +82,22 @@ def look(
     count : int
         Number of examples.
     """
+    at, tile = np.ascontiguousarray(at), np.ascontiguousarray(tile)
     offsets = steps.offsets()[example, tile]
     size = np.ones(len(tile))
     state = _State(len(tile))
     base, evaluations, refined = np.empty(0), 0, 0
-    which = np.arange(len(tile))
+    which: Any = slice(None)  # all
     for turn in range(_ROUNDS + 1):
         for share in (1.0, _OTHER):
-            again = which if share == 1.0 else which[~state.plain[which]]
-            far = offsets[again] * size[again, None]
-            found = engine.differences(where, owner, Pairs(at[again], tile[again], far * share))
-            state.take(again, found, far * share, first=share == 1.0)
+            again = which
+            if share != 1.0:
+                again = np.flatnonzero(~state.plain) if turn == 0 else which[~state.plain[which]]
+            pairs = Pairs(at[again], tile[again], offsets[again] * (share * size[again, None]))
+            found = engine.differences(where, owner, pairs)
+            state.take(again, found, pairs.step, first=share == 1.0)
             evaluations += found.evaluations
-            refined += 2 * len(again) if turn else 0
+            refined += 2 * len(pairs) if turn else 0
             base = found.base
         which = np.flatnonzero(state.crossed)
         if not which.size or turn == _ROUNDS:
@@ -142,16 +145,18 @@ class _State:
         self.crossed, self.plain = np.zeros(count, bool), np.zeros(count, bool)
         self.tie = np.full(count, -1, np.int32)
 
-    def take(self, which: Int64, found: Any, offsets: Float64, *, first: bool) -> None:
+    def take(self, which: Any, found: Any, offsets: Float64, *, first: bool) -> None:
         """Note a look at `which` tiles: the first step, or the second, which replaces what the first said."""
         a, b = found.moved[:, 0], found.moved[:, 1]
         with np.errstate(all="ignore"):
             value = three_point(found.delta[:, 0], found.delta[:, 1], a, b)
             slope = found.delta / found.moved
             spread = slope[:, 0] - slope[:, 1]
-        right = np.where(offsets[:, 0] > 0, slope[:, 0], np.nan)
-        # On one side to the left the first row is the nearer.
-        left = np.where(offsets[:, 1] < 0, np.where(offsets[:, 0] < 0, slope[:, 0], slope[:, 1]), np.nan)
+        right, left = slope[:, 0], slope[:, 1]
+        if (offsets[:, 0] < 0).any() or (offsets[:, 1] > 0).any():
+            right = np.where(offsets[:, 0] > 0, right, np.nan)
+            # On one side to the left the first row is the nearer.
+            left = np.where(offsets[:, 1] < 0, np.where(offsets[:, 0] < 0, slope[:, 0], left), np.nan)
         self.value[which], self.right[which], self.left[which], self.spread[which] = value, right, left, spread
         crossed, tie = found.crossed >= 0, found.tie
         if first:
