@@ -42,8 +42,8 @@ class Size:
     rounds: int = 7
     digits: int = 20  # accuracy
     kinks: int = 100
-    sample: int = 128  # tiles of a large network, by the engine
-    rows: int = 32  # tiles of it that the batch evaluates: for a dense pass one tile is like another
+    sample: int = 64  # tiles of a large network, by the engine
+    rows: int = 16  # tiles of it that the batch evaluates: for a dense pass one tile is like another
     growth: tuple[int, ...] = (1, 10, 100, 1000)
 
 
