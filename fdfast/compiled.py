@@ -196,15 +196,12 @@ class Compiled:
         """
         return self._base_pass(objective)(points, objective.context)
 
-    def with_gradients(
-        self, objective: Any, points: Float64, first: int
-    ) -> tuple[list[Float64], Float64, Float64, Float64 | None]:
+    def with_gradients(self, objective: Any, points: Float64) -> tuple[list[Float64], Float64, Float64]:
         """Values as above, the losses layer by layer, and autodiff's gradients, shape (points, *shape), in one call.
 
-        Last come those at the `first` points as the model itself computes them; None if it does so in float64. Only
-        where `graph.plain`: the layers, called one by one, then are the model.
+        Only where `graph.plain`: the layers, called one by one, then are the model.
         """
-        return self._base_pass(objective).with_gradients(points, objective.context, first)
+        return self._base_pass(objective).with_gradients(points, objective.context)
 
     def _base_pass(self, objective: Any) -> BasePass:
         if self._pass is None:
@@ -252,7 +249,6 @@ class BasePass:
         keys = sorted(set(wanted))
         self._order = [keys.index(where) for where in wanted]
         sharp = objective.loss.sharp if objective.traced.is_sharp else objective.loss.of_rows
-        deployed = objective.deployed
 
         def loss_of(prediction: Any, targets: Any, loss: Any = sharp) -> Any:
             target = tf.cast(targets, prediction.dtype) if targets.dtype.is_floating else targets
@@ -276,24 +272,20 @@ class BasePass:
                 losses.append(loss_of(objective.model(points, training=False), targets))
             return [*found, *losses]
 
-        def with_gradients(points: Any, targets: Any, first: Any) -> list[Any]:
+        def with_gradients(points: Any, targets: Any) -> list[Any]:
             with tf.GradientTape() as tape:
                 tape.watch(points)
                 found, prediction = forward(points)
                 # The loss whose gradient is under test is the caller's, not the sharp one.
                 each = loss_of(prediction, targets, objective.loss.of_rows)
             gradient = tape.gradient(each, points, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            out = [*found, loss_of(prediction, targets), gradient]
-            if deployed is not None:
-                rows = tf.cast(points[:first], deployed.dtype)
-                out.append(deployed.gradient_at_once(rows, tf.range(first), targets))
-            return out
+            return [*found, loss_of(prediction, targets), gradient]
 
         spec = tf.TensorSpec([None, *objective.shape], tf.float64)
         context = tf.TensorSpec([None, *objective.context.shape[1:]], objective.context.dtype)
-        number = tf.TensorSpec([], tf.int32)
-        self._values = tf.function(values, input_signature=[spec, context])
-        self._with_gradients = tf.function(with_gradients, input_signature=[spec, context, number])
+        self._values, self._with_gradients = (
+            tf.function(function, input_signature=[spec, context]) for function in (values, with_gradients)
+        )
         self._traced: dict[Any, Traced] = {}
         self._shape, self._losses = objective.shape, len(keys)
 
@@ -302,22 +294,18 @@ class BasePass:
 
         Without `own` the model as a whole is not called, and both losses are the same.
         """
-        values, rest = self._call(self._values, points, targets)
-        return values, rest[0], rest[-1]
+        return self._call(self._values, points, targets)
 
-    def with_gradients(
-        self, points: Float64, targets: Any, first: int
-    ) -> tuple[list[Float64], Float64, Float64, Float64 | None]:
+    def with_gradients(self, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
         """Return the values, the losses layer by layer, and autodiff's gradients; see `Compiled.with_gradients`."""
-        values, rest = self._call(self._with_gradients, points, targets, tf.constant(first))
-        return values, rest[0], rest[1], rest[2] if len(rest) > 2 else None
+        return self._call(self._with_gradients, points, targets)
 
-    def _call(self, function: Any, points: Float64, *arguments: Any) -> tuple[list[Float64], list[Float64]]:
+    def _call(self, function: Any, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
         if function not in self._traced:
             self._traced[function] = Traced(function)
         rows = tf.constant(points.reshape(-1, *self._shape), tf.float64)
-        found = self._traced[function](rows, *arguments)
-        return [found[i].numpy() for i in self._order], [one.numpy() for one in found[self._losses :]]
+        found = self._traced[function](rows, targets)
+        return [found[i].numpy() for i in self._order], found[self._losses].numpy(), found[-1].numpy()
 
 
 def _before_last(value: Any, step: Step, values: dict[int, Any]) -> Any:

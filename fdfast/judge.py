@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fdfast.aside import aside
 from fdfast.compare import AGREE, KINKED, UNRESOLVED, WRONG, Comparison, cancellation, compare
 from fdfast.estimation import KINK, SMOOTH, Estimate, estimate_tiles
 from fdfast.inputs import grain
@@ -117,19 +118,19 @@ class Judge:
         """Judge every tile of every point."""
         start = time.perf_counter()
         generic = None if self._jitter is None else self._generic(points, 0)
-        both = self._foresee(engine, points, generic) if analytic is None else None
+        foreseen = engine.exact and generic is not None and analytic is None
+        with aside(objective.deployed_call(points) if foreseen else None) as own:
+            both = self._foresee(engine, points, generic) if foreseen else None
+            deployed = own()
         autodiff = time.perf_counter() - start
         start = time.perf_counter()
         steps = plan_steps(points, self._tiling, self._h, self._bounds, engine.step)
         found = estimate_tiles(engine, points, steps, self._tiling, rtol=self._rtol, seed=self._seed)
         differences = time.perf_counter() - start
         start = time.perf_counter()
-        known = None if both is None else both[0]
-        maps, ahead, eps = self._gradients(objective, points, generic, analytic, found, known)
-        if both is not None:
-            deployed = None if both[1] is None else (both[1], objective.deployed.dtype)
-        else:
-            deployed = objective.deployed_gradient(points) if analytic is None else None
+        maps, ahead, eps = self._gradients(objective, points, generic, analytic, found, both)
+        if deployed is None and analytic is None:
+            deployed = objective.deployed_gradient(points)
         autodiff += time.perf_counter() - start
         here = self._compare(objective, found, self._tiling.sums(maps), eps)
         start = time.perf_counter()
@@ -185,20 +186,14 @@ class Judge:
         maps = analytic(points) if callable(analytic) else analytic
         return maps, max(eps, float(np.finfo(maps.dtype).eps))
 
-    def _foresee(
-        self, engine: Any, points: npt.NDArray[Any], generic: npt.NDArray[Any] | None
-    ) -> tuple[Float64, Float64 | None] | None:
-        """Gradients at the points, then at the generic points near them, and the model's own, if the engine has them.
+    def _foresee(self, engine: Any, points: npt.NDArray[Any], generic: Any) -> Float64 | None:
+        """Gradients at the points and then at the generic points near them, if the engine has them.
 
         An engine that pushes differences needs the values of the network at the points that it is asked for, and one
         call of the model gives it those together with the gradients.
         """
-        if not engine.exact or generic is None:
-            return None
         example = np.tile(np.arange(len(points), dtype=np.int32), 2)
-        found: tuple[Float64, Float64 | None] | None = engine.foresee(
-            np.concatenate([points, generic]), example, len(points)
-        )
+        found: Float64 | None = engine.foresee(np.concatenate([points, generic]), example)
         return found
 
     def _gradients(

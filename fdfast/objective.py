@@ -105,6 +105,11 @@ class RowFunction:
         """How often TensorFlow has traced this function."""
         return int(self._forward.experimental_get_tracing_count())
 
+    @property
+    def has_traced_gradient(self) -> bool:
+        """Whether a gradient in one piece needs no tracing any more."""
+        return self._at_once in self._traced
+
     def values(self, rows: Any, example: Any, chunk: Any, context: Any) -> Any:
         """Values of f on rows, float64, shape (rows,)."""
         return self._call(self._forward, rows, example, chunk, context)
@@ -259,6 +264,21 @@ class TracedObjective:
         if self.deployed is None:
             return None
         return self._gradient_by(self.deployed, points), self.deployed.dtype
+
+    def deployed_call(self, points: Array) -> Callable[[], Any] | None:
+        """`deployed_gradient`, to be called in another thread; None before it is traced, which is done in this one.
+
+        Devices are chosen by thread: the call takes place where this thread's tensors are.
+        """
+        if self.deployed is None or not self.deployed.has_traced_gradient:
+            return None
+        device = tf.nest.flatten(self.context)[0].device
+
+        def call() -> Any:
+            with tf.device(device):
+                return self.deployed_gradient(points)
+
+        return call
 
     def _gradient_by(self, traced: RowFunction, points: Array) -> Float64:
         rows = tf.constant(points.reshape(-1, *self.shape), traced.dtype)

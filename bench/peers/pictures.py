@@ -28,6 +28,7 @@ COLOURS = {
     "autodiff": "#999999",
 }
 MARKERS = {"float32": "o", "float64": "s"}
+_DPI = 110  # of the figure itself: labels are placed by its pixels
 _LEAST = 1e-17  # an error of nothing has no place on a logarithmic axis
 _SHORT = {
     "TensorFlow by hand, ": "TF ",
@@ -52,13 +53,13 @@ _SHORT = {
 def draw(found: dict[str, Any], folder: Path) -> None:
     """Write whichever picture has results."""
     if any("accuracy" in one for one in found["w1"]):
-        peers(found["w1"]).savefig(folder / "benchmarks-peers.png", dpi=110)
+        peers(found["w1"]).savefig(folder / "benchmarks-peers.png")
     rows = [row for one in found["sections"].values() for row in one.get("rows", ()) if "section" in row]
     if rows:
-        growth(rows).savefig(folder / "benchmarks-growth.png", dpi=110)
+        growth(rows).savefig(folder / "benchmarks-growth.png")
     parts = found["sections"].get("split-fdfast", {}).get("rows", ())
     if parts:
-        split(parts).savefig(folder / "benchmarks-split.png", dpi=110)
+        split(parts).savefig(folder / "benchmarks-split.png")
 
 
 def short(name: str) -> str:
@@ -70,7 +71,7 @@ def short(name: str) -> str:
 
 def peers(w1: list[dict[str, Any]]) -> Figure:
     """Time against error: the lower left corner is where one wants to be."""
-    fig = Figure(figsize=(13, 9), layout="constrained")
+    fig = Figure(figsize=(13, 9), layout="constrained", dpi=_DPI)
     ax = fig.subplots()
     points = []
     for one in w1:
@@ -135,7 +136,7 @@ def _labels(ax: Axes, points: list[tuple[float, float, str, str, bool]]) -> None
         if ours:
             text.set_fontweight("bold")
         extent = text.get_window_extent()
-        width, height = extent.width, extent.height
+        width, height = extent.width + 2, extent.height + 2
         best, least = (12.0, -height / 2), np.inf
         for reach in (14, 22, 32, 44, 58, 74, 92, 112, 134):
             for across, up in around:
@@ -163,7 +164,7 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 def growth(rows: list[dict[str, Any]]) -> Figure:
     """Four panels, log-log, with the slopes in the legends."""
-    fig = Figure(figsize=(15, 8.5), layout="constrained")
+    fig = Figure(figsize=(15, 8.5), layout="constrained", dpi=_DPI)
     colours = {"fdfast": COLOURS["fdfast"], "tensorflow": COLOURS["TensorFlow"], "jax": COLOURS["JAX"]}
     for ax, (section, (what, where)) in zip(fig.subplots(2, 2).ravel(), PANELS.items(), strict=True):
         for (engine, precision), (n, seconds) in curves(rows, section).items():
@@ -188,7 +189,7 @@ def growth(rows: list[dict[str, Any]]) -> Figure:
 
 def split(rows: Sequence[dict[str, Any]]) -> Figure:
     """One stacked bar for each of our own calls."""
-    fig = Figure(figsize=(10, 3.2), layout="constrained")
+    fig = Figure(figsize=(10, 3.2), layout="constrained", dpi=_DPI)
     ax = fig.subplots()
     calls, parts = (list(dict.fromkeys(row[key] for row in rows)) for key in ("split", "part"))
     spent = {(row["split"], row["part"]): row["seconds"] * 1e3 for row in rows}

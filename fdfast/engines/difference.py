@@ -133,9 +133,7 @@ class DifferenceEngine:
             some._held = None
         return some
 
-    def foresee(
-        self, points: npt.NDArray[Any], example: npt.NDArray[np.int32], first: int
-    ) -> tuple[Float64, Float64 | None] | None:
+    def foresee(self, points: npt.NDArray[Any], example: npt.NDArray[np.int32]) -> Float64 | None:
         """Prepare points that differences will be asked for, and return autodiff's gradients there.
 
         The values of the network and the gradients then take one call. None, and nothing is done, where that is no
@@ -146,14 +144,10 @@ class DifferenceEngine:
         ----------
         points : ndarray, shape (points, size)
         example : ndarray of int32, shape (points,)
-        first : int
-            How many of them the model's own gradient, in its own dtype, is wanted for.
 
         Returns
         -------
-        gradients : ndarray of float64, shape (points, *shape)
-        deployed : ndarray of float64, shape (first, *shape), or None
-            The model's own; None where it computes in float64.
+        ndarray of float64, shape (points, *shape), or None
         """
         compiled = self._compiled
         if not (compiled.complete and compiled.graph.plain and compiled.verified >= _SETTLED):
@@ -162,11 +156,11 @@ class DifferenceEngine:
             return None
         points = np.array(points, np.float64)
         some = self._objective.select(example)
-        values, base, gradients, deployed = compiled.with_gradients(some, points, first)
+        values, base, gradients = compiled.with_gradients(some, points)
         if not np.isfinite(base).all():
             return None  # the usual way says which
         self._held = _Held(points, example.copy(), values, base, compiled.prepare(values, some.context, self._threads))
-        return gradients, deployed
+        return gradients
 
     def differences(self, points: npt.NDArray[Any], example: npt.NDArray[np.int32], pairs: Pairs) -> Differences:
         """See `fdfast.engines.batch.BatchEngine.differences`; the points go through f itself, all others do not."""
