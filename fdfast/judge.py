@@ -117,6 +117,7 @@ class Judge:
     def __call__(self, engine: Any, objective: Any, points: npt.NDArray[Any], analytic: Analytic) -> Judgement:
         """Judge every tile of every point."""
         start = time.perf_counter()
+        steps = plan_steps(points, self._tiling, self._h, self._bounds, engine.step)
         generic = None if self._jitter is None else self._generic(points, 0)
         foreseen = engine.exact and generic is not None and analytic is None
         with aside(objective.deployed_call(points) if foreseen else None) as own:
@@ -124,7 +125,6 @@ class Judge:
             deployed = own()
         autodiff = time.perf_counter() - start
         start = time.perf_counter()
-        steps = plan_steps(points, self._tiling, self._h, self._bounds, engine.step)
         found = estimate_tiles(engine, points, steps, self._tiling, rtol=self._rtol, seed=self._seed)
         differences = time.perf_counter() - start
         start = time.perf_counter()

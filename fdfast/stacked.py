@@ -106,6 +106,9 @@ class Stacked:
                 called = graph._get_function(op.get_attr("f").name)
                 if called is None or called.definition.attr["_XlaMustCompile"].b:
                     raise Unmapped(f"{op.type} calls a function that is not at hand, or compiled by XLA")
+                if len(called.graph.outputs) != len(op.outputs):
+                    # A gradient has been asked for meanwhile: TensorFlow then adds outputs to the graph.
+                    raise Unmapped(f"{op.type} calls a function whose graph has changed since")
                 found = self._add_graph(called.graph, names.of(op.inputs), f"{prefix}{op.name}|")
                 names.known.update(zip((t.name for t in op.outputs), found, strict=True))
             else:
