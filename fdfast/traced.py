@@ -31,6 +31,10 @@ class Traced:
         #: The graph that was traced.
         self.graph = self._concrete.graph
         self._types = [tensor.dtype for tensor in self._concrete.outputs]
+        # The operation alone would place those on the device, where TensorFlow does not expect them.
+        self._ordinary = tf.int32 in self._types
+        structure = self._concrete.structured_outputs
+        self._is_list = isinstance(structure, list) and all(tf.is_tensor(one) for one in structure)
         self._optimised, self._fused = optimised, True
         self._options = _options(optimised, fused=True)
 
@@ -50,8 +54,7 @@ class Traced:
         return self._run(arguments)
 
     def _run(self, arguments: Any) -> Any:
-        if tf.int32 in self._types:
-            # The operation alone would place those on the device, where TensorFlow does not expect them.
+        if self._ordinary:
             return self._concrete(*arguments)
         flat = tf.raw_ops.StatefulPartitionedCall(
             args=[*tf.nest.flatten(arguments), *self._concrete.captured_inputs],
@@ -59,7 +62,7 @@ class Traced:
             f=self._concrete,
             config_proto=self._options,
         )
-        return tf.nest.pack_sequence_as(self._concrete.structured_outputs, flat)
+        return list(flat) if self._is_list else tf.nest.pack_sequence_as(self._concrete.structured_outputs, flat)
 
 
 def _options(optimised: bool, *, fused: bool) -> bytes:
