@@ -91,7 +91,7 @@ sanitize: build/sanitize/kernels
 
 build/sanitize/kernels: $(wildcard cpp/*.cpp cpp/*.hpp tests/cpp/*.cpp tests/cpp/*.hpp) Makefile
 	@mkdir -p $(@D)
-	$(CXX) -std=c++17 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wall -Wextra -Werror -Wno-psabi -pthread \
+	$(CXX) -std=c++17 -O1 -g1 -fno-omit-frame-pointer -ffp-contract=off -Wall -Wextra -Werror -Wno-psabi -pthread \
 		-fsanitize=address,undefined,float-cast-overflow,float-divide-by-zero -fno-sanitize-recover=all \
 		-Icpp $(filter %.cpp,$^) -o $@
 
