@@ -124,8 +124,7 @@ def deployed_figure(found: Judgement) -> dict[str, Any] | None:
     with np.errstate(all="ignore"):
         relative = np.abs(found.deployed - found.analytic) / np.abs(found.analytic)
     relative = relative[np.isfinite(relative)]
-    half = relative.size // 2
-    median = float(np.partition(relative, half)[half]) if relative.size else float("nan")
+    median = float(np.median(relative)) if relative.size else float("nan")
     digits = float(-np.log10(median)) if median > 0 else 16.0
     return {"dtype": found.deployed_dtype, "median_rel_error": median, "digits": digits}
 
