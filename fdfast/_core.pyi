@@ -71,3 +71,46 @@ def push(
     start: int = 0,
     threads: int | None = None,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32], npt.NDArray[np.int32]]: ...
+
+class Looks(metaclass=_Type):
+    def __init__(self, count: int, other: float) -> None: ...
+    @property
+    def unsettled(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def crossed(self) -> npt.NDArray[np.int64]: ...
+    def take(
+        self,
+        which: npt.NDArray[np.int64] | None,
+        delta: npt.NDArray[np.float64],
+        moved: npt.NDArray[np.float64],
+        tie: npt.NDArray[np.int32],
+        crossed: npt.NDArray[np.int32],
+        *,
+        first: bool,
+    ) -> None: ...
+    def settle(
+        self, example: npt.NDArray[np.int64], examples: int, eps: float
+    ) -> tuple[
+        npt.NDArray[np.float64],
+        npt.NDArray[np.float64],
+        npt.NDArray[np.float64],
+        npt.NDArray[np.float64],
+        npt.NDArray[np.bool_],
+        npt.NDArray[np.bool_],
+        npt.NDArray[np.int32],
+        npt.NDArray[np.float64],
+        npt.NDArray[np.float64],
+    ]: ...
+
+def classify(
+    value: npt.NDArray[np.float64],
+    error: npt.NDArray[np.float64],
+    right: npt.NDArray[np.float64],
+    left: npt.NDArray[np.float64],
+    kind: npt.NDArray[np.int8],
+    analytic: npt.NDArray[np.float64],
+    rtol: float,
+    floor: npt.NDArray[np.float64],
+    width: npt.NDArray[np.float64],
+    blur: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64], npt.NDArray[np.float64]]: ...

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.estimation import KINK, SMOOTH, Estimate
+from fdfast import _core
+from fdfast.estimation import Estimate
 
 Float64 = npt.NDArray[np.float64]
 
@@ -75,25 +76,27 @@ def compare(
     loss_of_digits : float or ndarray, shape (examples, 1)
         Rounding of the analytic side, relative to its largest tile, beyond that of its dtype (see `cancellation`).
     """
-    fd, bar = estimate.value, estimate.error
     with np.errstate(all="ignore"):
-        size = np.fmax(np.abs(fd), np.abs(analytic))
-        gap = np.abs(fd - analytic)
-        largest = np.fmax.reduce(np.abs(analytic), axis=1, keepdims=True)
+        largest = np.fmax.reduce(np.abs(analytic), axis=1)
         largest = np.where(np.isfinite(largest), largest, 0.0)
-        either = np.fmax(largest, estimate.scale[:, None])
-        floor = 64 * eps * largest + loss_of_digits * either if atol is None else atol
-        tolerance = rtol * size + floor
-        wide = rtol * size + (rtol / 100 * either if atol is None else atol)
-        blur = bar + loss_of_digits * either
-        wrong = (gap > bar + tolerance) | (np.isfinite(fd) & ~np.isfinite(analytic))
-        detectable = (bar + tolerance) / np.abs(analytic)
-    # f does not move and the gradient says so: a dead unit, however noisy f may be elsewhere.
-    same = (fd == analytic) & (estimate.right == estimate.left)
-    classes = np.where(wrong, WRONG, np.where((blur <= wide) | same, AGREE, UNRESOLVED))
-    classes = np.where(estimate.kind == SMOOTH, classes, np.where(estimate.kind == KINK, KINKED, UNRESOLVED))
-    classes = np.where(np.isfinite(fd) & np.isfinite(bar), classes, UNRESOLVED)
-    return Comparison(analytic, classes.astype(np.int8), tolerance, detectable)
+        either = np.fmax(largest, estimate.scale)
+        blur = np.reshape(loss_of_digits, -1) * either
+        floor, width = 64 * eps * largest + blur, rtol / 100 * either
+    if atol is not None:
+        floor = width = np.full(either.shape, atol)
+    classes, tolerance, detectable = _core.classify(
+        np.ascontiguousarray(estimate.value),
+        np.ascontiguousarray(estimate.error),
+        np.ascontiguousarray(estimate.right),
+        np.ascontiguousarray(estimate.left),
+        np.ascontiguousarray(estimate.kind),
+        np.ascontiguousarray(analytic),
+        rtol,
+        floor,
+        width,
+        blur,
+    )
+    return Comparison(analytic, classes, tolerance, detectable)
 
 
 def cancellation(base: Float64, eps: float) -> Float64:

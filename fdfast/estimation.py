@@ -261,7 +261,7 @@ def _exactly(engine: Engine, points: Any, steps: Steps, chosen: Bool) -> Estimat
         evaluations=found.evaluations,
         refined=found.refined,
         engine=engine.name,
-        scale=_target(found.value, example, count, 0.0)[1],
+        scale=found.peak,
         tie=full(found.tie, -1, np.int32),
     )
 

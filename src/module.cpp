@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, m) {
     fdfast::bind_buffers(m);
     fdfast::bind_perturb(m);
     fdfast::bind_program(m);
+    fdfast::bind_verdict(m);
 }
