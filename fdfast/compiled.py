@@ -13,28 +13,16 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast import _core
-from fdfast.differences import Moved, NoGraph, Step, Unrolled, call_step, push_steps, unroll
+from fdfast.base_pass import BasePass, Foreseen
+from fdfast.differences import Moved, NoGraph, call_step, push_steps, unroll
 from fdfast.lowering import Lowered, Node, NotCompiled, Where, lower
 from fdfast.pushed import PushedObjective
-from fdfast.rules.linear import before_activation
 from fdfast.rules.losses import described, find_loss
 from fdfast.rules.registry import find_rule
-from fdfast.traced import Traced
 
 Float64 = npt.NDArray[np.float64]
 
 _CROSS_ENTROPIES = ("categorical_crossentropy", "sparse_categorical_crossentropy")
-#: TensorFlow operations that Keras' activations are.
-_OPERATIONS = {
-    keras.activations.relu: "Relu",
-    keras.activations.relu6: "Relu6",
-    keras.activations.sigmoid: "Sigmoid",
-    keras.activations.tanh: "Tanh",
-    keras.activations.softmax: "Softmax",
-    keras.activations.softplus: "Softplus",
-    keras.activations.softsign: "Softsign",
-    keras.activations.exponential: "Exp",
-}
 _LAST = {"softmax": keras.activations.softmax, "sigmoid": keras.activations.sigmoid}
 
 
@@ -178,6 +166,11 @@ class Compiled:
         self.verified = 0
 
     @functools.cached_property
+    def smallest(self) -> float:
+        """Least step: below the root of the smallest normal number, products with a small weight lose digits."""
+        return float(np.sqrt(np.finfo(self.dtype).tiny))
+
+    @functools.cached_property
     def point_bytes(self) -> int:
         """Memory that the values at one point take, as Keras gives them and as the kernels hold them."""
         item = self.dtype.itemsize
@@ -196,28 +189,27 @@ class Compiled:
         """
         return self._base_pass(objective)(points, objective.context)
 
-    def with_gradients(self, objective: Any, points: Float64) -> tuple[list[Float64], Float64, Float64]:
-        """Values as above, the losses layer by layer, and autodiff's gradients, shape (points, *shape), in one call.
+    def foresee(self, objective: Any, points: Float64, near: Float64) -> Foreseen:
+        """Values as above at points and at others near them, and autodiff's gradients, in one call.
 
         Only where `graph.plain`: the layers, called one by one, then are the model.
         """
-        return self._base_pass(objective).with_gradients(points, objective.context)
+        return self._base_pass(objective).foresee(points, near, objective.context)
 
     def _base_pass(self, objective: Any) -> BasePass:
         if self._pass is None:
             self._pass = BasePass(self.graph, self.wanted, objective, own=not self.graph.plain)
         return self._pass
 
-    def prepare(self, values: list[Float64], targets: Any, threads: int | None) -> _core.Prepared:
-        """Bring the values into the form that the kernels read."""
+    def prepare(self, values: list[Float64], targets: npt.NDArray[Any], threads: int | None) -> _core.Prepared:
+        """Bring the values, and the target of each point, into the form that the kernels read."""
         count = len(self.program.needed)
         shapes = [self.lowered.nodes[n].shape for n in self.program.needed]
         maps = [np.ascontiguousarray(v.reshape(-1, *s)) for v, s in zip(values[:count], shapes, strict=True)]
         return self.program.prepare(maps, self.target_rows(targets) if self.complete else None, threads=threads)
 
-    def target_rows(self, targets: Any) -> Float64:
+    def target_rows(self, given: npt.NDArray[Any]) -> Float64:
         """Targets of the loss as the kernels take them, shape (points, classes)."""
-        given = targets.numpy()
         classes = math.prod(self.lowered.nodes[self.lowered.nodes[-1].sources[0]].shape)
         if self._name == "sparse_categorical_crossentropy":
             given = np.eye(classes)[given.reshape(-1)]
@@ -240,86 +232,6 @@ class Compiled:
                 return found
         whole: tuple[int, ...] = self.shape
         return whole
-
-
-class BasePass:
-    """Values of the network at points, traced once: each layer called as Keras does, in float64."""
-
-    def __init__(self, graph: Unrolled, wanted: list[Where], objective: Any, *, own: bool = True) -> None:
-        keys = sorted(set(wanted))
-        self._order = [keys.index(where) for where in wanted]
-        sharp = objective.loss.sharp if objective.traced.is_sharp else objective.loss.of_rows
-
-        def loss_of(prediction: Any, targets: Any, loss: Any = sharp) -> Any:
-            target = tf.cast(targets, prediction.dtype) if targets.dtype.is_floating else targets
-            return tf.reshape(loss(target, prediction), [-1])
-
-        def forward(points: Any) -> tuple[list[Any], Any]:
-            found: dict[Where, Any] = {(0, "out"): points}
-            out: dict[int, Any] = {0: points}
-            for step in graph.steps:
-                number = step.outputs[0]
-                out.update(zip(step.outputs, call_step(step, out), strict=True))
-                if (number, "pre") in keys:
-                    found[(number, "pre")] = _before_last(out[number], step, out)
-            found.update({(number, "out"): value for number, value in out.items()})
-            return [found[key] for key in keys], out[graph.output]
-
-        def values(points: Any, targets: Any) -> list[Any]:
-            found, prediction = forward(points)
-            losses = [loss_of(prediction, targets)]
-            if own:
-                losses.append(loss_of(objective.model(points, training=False), targets))
-            return [*found, *losses]
-
-        def with_gradients(points: Any, targets: Any) -> list[Any]:
-            with tf.GradientTape() as tape:
-                tape.watch(points)
-                found, prediction = forward(points)
-                # The loss whose gradient is under test is the caller's, not the sharp one.
-                each = loss_of(prediction, targets, objective.loss.of_rows)
-            gradient = tape.gradient(each, points, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            return [*found, loss_of(prediction, targets), gradient]
-
-        spec = tf.TensorSpec([None, *objective.shape], tf.float64)
-        context = tf.TensorSpec([None, *objective.context.shape[1:]], objective.context.dtype)
-        self._values, self._with_gradients = (
-            tf.function(function, input_signature=[spec, context]) for function in (values, with_gradients)
-        )
-        self._traced: dict[Any, Traced] = {}
-        self._shape, self._losses = objective.shape, len(keys)
-
-    def __call__(self, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
-        """Return the values in the order asked for; the losses, layer by layer and by the model; each (points,).
-
-        Without `own` the model as a whole is not called, and both losses are the same.
-        """
-        return self._call(self._values, points, targets)
-
-    def with_gradients(self, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
-        """Return the values, the losses layer by layer, and autodiff's gradients; see `Compiled.with_gradients`."""
-        return self._call(self._with_gradients, points, targets)
-
-    def _call(self, function: Any, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
-        if function not in self._traced:
-            self._traced[function] = Traced(function)
-        rows = tf.constant(points.reshape(-1, *self._shape), tf.float64)
-        found = self._traced[function](rows, targets)
-        return [found[i].numpy() for i in self._order], found[self._losses].numpy(), found[-1].numpy()
-
-
-def _before_last(value: Any, step: Step, values: dict[int, Any]) -> Any:
-    """What a layer's activation was applied to: the input of the operation it ends with, or else computed again.
-
-    The layer's own tensor is better: it costs nothing more.
-    """
-    operation = getattr(value, "op", None)
-    activation = getattr(step.operation, "activation", None)
-    if operation is not None and operation.type == _OPERATIONS.get(activation):
-        return operation.inputs[0]
-    source = values[step.inputs[0]]
-    before = before_activation(step.operation, source)
-    return source if before is None else before  # an activation layer: what comes in
 
 
 def _work(layer: Any) -> float:

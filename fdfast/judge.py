@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.aside import aside
 from fdfast.compare import AGREE, KINKED, UNRESOLVED, WRONG, Comparison, cancellation, compare
 from fdfast.estimation import KINK, SMOOTH, Estimate, estimate_tiles
 from fdfast.inputs import grain
@@ -119,18 +118,21 @@ class Judge:
         start = time.perf_counter()
         steps = plan_steps(points, self._tiling, self._h, self._bounds, engine.step)
         generic = None if self._jitter is None else self._generic(points, 0)
-        foreseen = engine.exact and generic is not None and analytic is None
-        with aside(objective.deployed_call(points) if foreseen else None) as own:
-            both = self._foresee(engine, points, generic) if foreseen else None
-            deployed = own()
+        foreseen = None
+        if engine.exact and generic is not None and analytic is None:
+            # One call of the model gives the values that differences start from together with the gradients.
+            foreseen = engine.foresee(points, generic)
         autodiff = time.perf_counter() - start
         start = time.perf_counter()
         found = estimate_tiles(engine, points, steps, self._tiling, rtol=self._rtol, seed=self._seed)
         differences = time.perf_counter() - start
         start = time.perf_counter()
-        maps, ahead, eps = self._gradients(objective, points, generic, analytic, found, both)
-        if deployed is None and analytic is None:
-            deployed = objective.deployed_gradient(points)
+        if foreseen is None:
+            maps, ahead, eps = self._gradients(objective, points, generic, analytic, found)
+            deployed = objective.deployed_gradient(points) if analytic is None else None
+        else:
+            maps, ahead = np.split(foreseen.gradients, 2)
+            eps, deployed = float(np.finfo(objective.dtype).eps), foreseen.deployed
         autodiff += time.perf_counter() - start
         here = self._compare(objective, found, self._tiling.sums(maps), eps)
         start = time.perf_counter()
@@ -186,16 +188,6 @@ class Judge:
         maps = analytic(points) if callable(analytic) else analytic
         return maps, max(eps, float(np.finfo(maps.dtype).eps))
 
-    def _foresee(self, engine: Any, points: npt.NDArray[Any], generic: Any) -> Float64 | None:
-        """Gradients at the points and then at the generic points near them, if the engine has them.
-
-        An engine that pushes differences needs the values of the network at the points that it is asked for, and one
-        call of the model gives it those together with the gradients.
-        """
-        example = np.tile(np.arange(len(points), dtype=np.int32), 2)
-        found: Float64 | None = engine.foresee(np.concatenate([points, generic]), example)
-        return found
-
     def _gradients(
         self,
         objective: Any,
@@ -203,14 +195,11 @@ class Judge:
         generic: npt.NDArray[Any] | None,
         analytic: Analytic,
         found: Estimate,
-        both: npt.NDArray[Any] | None,
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, float]:
         """Gradients at the points and, where there are kinks, at the generic points that will be asked for next.
 
-        Both in one call, which for one example costs hardly more than one of them; `both` holds them if they are known.
+        Both in one call, which for one example costs hardly more than one of them.
         """
-        if both is not None:
-            return both[: len(points)], both[len(points) :], float(np.finfo(objective.dtype).eps)
         if generic is None or analytic is not None or objective.traced is None or (found.kind == SMOOTH).all():
             maps, eps = self._gradient(objective, points, analytic)
             return maps, None, eps
@@ -356,11 +345,11 @@ def _ties(engine: Any, found: Estimate) -> dict[str, int]:
     """Number of kinked tiles by the first layer that sits on a kink, most first; empty where no layer is seen."""
     if found.tie is None:
         return {}
-    nodes, counts = np.unique(found.tie[(found.kind == KINK) & (found.tie >= 0)], return_counts=True)
+    counts = np.bincount(found.tie[(found.kind == KINK) & (found.tie >= 0)])
     by_layer: dict[str, int] = {}
-    for node, count in zip(nodes, counts, strict=True):
+    for node in np.flatnonzero(counts):
         name = engine.layer(int(node))
-        by_layer[name] = by_layer.get(name, 0) + int(count)
+        by_layer[name] = by_layer.get(name, 0) + int(counts[node])
     return dict(sorted(by_layer.items(), key=lambda item: -item[1]))
 
 
@@ -422,6 +411,8 @@ class Near:
         self.refined += there.refined
 
     def _settle(self, rows: npt.NDArray[np.int64], which: Bool, code: int, there: Estimate, seen: Comparison) -> None:
+        if not which.any():
+            return
         for mine, theirs in (
             (self.numeric, there.value),
             (self.analytic, seen.analytic),

@@ -95,7 +95,7 @@ class RowFunction:
         spec = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), context)
         self._forward = tf.function(self._values, input_signature=[rows, index, number, spec])
         self._backward = tf.function(self._gradient, input_signature=[rows, index, number, spec])
-        self._at_once = tf.function(self._gradient_at_once, input_signature=[rows, index, spec])
+        self._at_once = tf.function(self.gradient_at_once, input_signature=[rows, index, spec])
         self._traced: dict[Any, Traced] = {}
         self.may_compile = False
         self._taped = 0
@@ -104,11 +104,6 @@ class RowFunction:
     def traces(self) -> int:
         """How often TensorFlow has traced this function."""
         return int(self._forward.experimental_get_tracing_count())
-
-    @property
-    def has_traced_gradient(self) -> bool:
-        """Whether a gradient in one piece needs no tracing any more."""
-        return self._at_once in self._traced
 
     def values(self, rows: Any, example: Any, chunk: Any, context: Any) -> Any:
         """Values of f on rows, float64, shape (rows,)."""
@@ -123,7 +118,7 @@ class RowFunction:
         self._taped += 1
         traced = self.may_compile and self._taped > _TAPED
         if len(rows) <= chunk:
-            return self._call(self._at_once if traced else self._gradient_at_once, rows, example, context)
+            return self._call(self._at_once if traced else self.gradient_at_once, rows, example, context)
         return self._call(self._backward if traced else self._gradient, rows, example, tf.constant(chunk), context)
 
     def _call(self, function: Any, *arguments: Any) -> Any:
@@ -180,12 +175,13 @@ class RowFunction:
 
     def _gradient(self, rows: Any, example: Any, chunk: Any, context: Any) -> Any:
         def body(start: Any, stop: Any) -> Any:
-            return self._gradient_at_once(rows[start:stop], example[start:stop], context)
+            return self.gradient_at_once(rows[start:stop], example[start:stop], context)
 
         shape = tuple(rows.shape[1:])
         return self._loop(rows, chunk, body, tf.float64, shape)
 
-    def _gradient_at_once(self, rows: Any, example: Any, context: Any) -> Any:
+    def gradient_at_once(self, rows: Any, example: Any, context: Any) -> Any:
+        """`gradient` of rows that are taken in one piece, on tensors; for use in another traced function, too."""
         with tf.GradientTape() as tape:
             tape.watch(rows)
             values = self._one(self._of_rows, rows, example, context)
@@ -212,7 +208,7 @@ class TracedObjective:
         self._traced = traced
         self.context = context
         self._examples = next((int(t.shape[0]) for t in tf.nest.flatten(context)), None)
-        self._deployed = deployed
+        self.deployed = deployed
         self.model = model
         self.loss = loss
         self.shape = shape
@@ -260,24 +256,9 @@ class TracedObjective:
 
     def deployed_gradient(self, points: Array) -> tuple[Float64, np.dtype[Any]] | None:
         """See `Objective.deployed_gradient`."""
-        if self._deployed is None:
+        if self.deployed is None:
             return None
-        return self._gradient_by(self._deployed, points), self._deployed.dtype
-
-    def deployed_call(self, points: Array) -> Callable[[], Any] | None:
-        """`deployed_gradient`, to be called in another thread; None before it is traced, which is done in this one.
-
-        Devices are chosen by thread: the call takes place where this thread's tensors are.
-        """
-        if self._deployed is None or not self._deployed.has_traced_gradient:
-            return None
-        device = tf.nest.flatten(self.context)[0].device
-
-        def call() -> Any:
-            with tf.device(device):
-                return self.deployed_gradient(points)
-
-        return call
+        return self._gradient_by(self.deployed, points), self.deployed.dtype
 
     def _gradient_by(self, traced: RowFunction, points: Array) -> Float64:
         rows = tf.constant(points.reshape(-1, *self.shape), traced.dtype)

@@ -53,16 +53,16 @@ def _parts(call: Callable[[], Any]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _timed(clock: dict[str, float]) -> Iterator[None]:
-    from fdfast import _core, check, compiled, objective, report, variables
+    from fdfast import _core, base_pass, check, compiled, objective, report, variables
 
     places = (
         ("set-up", check, "_problem"),
         ("set-up", variables.Snapshot, "__init__"),
         ("set-up", variables.Snapshot, "restore"),
-        ("base pass", compiled.BasePass, "__call__"),
+        ("base pass", base_pass.BasePass, "__call__"),
         ("kernels", compiled.Compiled, "prepare"),
         ("kernels", _core, "push"),
-        ("autodiff", compiled.BasePass, "with_gradients"),
+        ("autodiff", base_pass.BasePass, "foresee"),
         ("autodiff", objective.RowFunction, "gradient"),
         ("metrics", report, "error_summary"),
     )

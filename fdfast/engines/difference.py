@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast import _core
+from fdfast.base_pass import Foreseen
 from fdfast.compiled import Compiled
 from fdfast.engines.batch import Advance
 from fdfast.engines.chunking import BUDGET, chunking_for
@@ -133,34 +134,33 @@ class DifferenceEngine:
             some._held = None
         return some
 
-    def foresee(self, points: npt.NDArray[Any], example: npt.NDArray[np.int32]) -> Float64 | None:
-        """Prepare points that differences will be asked for, and return autodiff's gradients there.
+    def foresee(self, points: npt.NDArray[Any], near: npt.NDArray[Any]) -> Foreseen | None:
+        """Prepare the engine's own points, and as many near them, that differences will be asked for.
 
-        The values of the network and the gradients then take one call. None, and nothing is done, where that is no
-        gain: the first times, when tracing it would cost more than the calls, where the model is more than its
+        The values of the network and autodiff's gradients then take one call. None, and nothing is done, where that is
+        no gain: the first times, when tracing it would cost more than the calls, where the model is more than its
         layers, or where the gradients would not fit in memory in one piece.
 
         Parameters
         ----------
-        points : ndarray, shape (points, size)
-        example : ndarray of int32, shape (points,)
+        points, near : ndarray, shape (examples, size)
 
         Returns
         -------
-        ndarray of float64, shape (points, *shape), or None
+        Foreseen or None
         """
         compiled = self._compiled
         if not (compiled.complete and compiled.graph.plain and compiled.verified >= _SETTLED):
             return None
-        if len(points) > min(self._objective.rows_at_once, BUDGET // 2 // compiled.point_bytes):
+        if 2 * len(points) > min(self._objective.rows_at_once, BUDGET // 2 // compiled.point_bytes):
             return None
-        points = np.array(points, np.float64)
-        some = self._objective.select(example)
-        values, base, gradients = compiled.with_gradients(some, points)
-        if not np.isfinite(base).all():
+        found = compiled.foresee(self._objective, points, near)
+        if not np.isfinite(found.base).all():
             return None  # the usual way says which
-        self._held = _Held(points, example.copy(), values, base, compiled.prepare(values, some.context, self._threads))
-        return gradients
+        both, targets = np.concatenate([points, near]).astype(np.float64, copy=False), self._objective.context.numpy()
+        prepared = compiled.prepare(found.values, np.concatenate([targets, targets]), self._threads)
+        self._held = _Held(both, np.tile(_numbers(len(points)), 2), found.values, found.base, prepared)
+        return found
 
     def differences(self, points: npt.NDArray[Any], example: npt.NDArray[np.int32], pairs: Pairs) -> Differences:
         """See `fdfast.engines.batch.BatchEngine.differences`; the points go through f itself, all others do not."""
@@ -189,8 +189,7 @@ class DifferenceEngine:
         return Differences(delta, pairs.step.copy(), base, evaluations, tie, crossed)
 
     def _check_steps(self, pairs: Pairs) -> None:
-        # Below the root of the smallest normal number, products with a small weight lose digits or vanish.
-        smallest = float(np.sqrt(np.finfo(self._compiled.dtype).tiny))
+        smallest = self._compiled.smallest
         size = np.abs(pairs.step).max(initial=0.0)
         if len(pairs) and size < smallest:
             raise ValueError(
@@ -224,7 +223,7 @@ class DifferenceEngine:
         values, base, own = self._compiled.values(some, points)
         if np.isfinite(own).all():
             check_loss(base, own)
-        prepared = self._compiled.prepare(values, some.context, self._threads)
+        prepared = self._compiled.prepare(values, some.context.numpy(), self._threads)
         self._held = _Held(points.copy(), example.copy(), values, own, prepared)
         return self._held, 0
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast import _core
-from fdfast.compiled import BasePass, Compiled
+from fdfast.base_pass import BasePass
+from fdfast.compiled import Compiled
 from fdfast.engines.channel import ChannelProgram, channel_program
 from fdfast.engines.chunking import BUDGET
 from fdfast.engines.difference import TINY, cores
@@ -78,8 +79,8 @@ class PointValues:
         needed = compiled.program.needed
         self.values = dict(zip(needed, found, strict=False))
         self.sources = dict(zip(paths.sources, found[len(needed) :], strict=True))
-        self.targets = compiled.target_rows(targets)
-        self.prepared = compiled.prepare(found, targets, threads)
+        self.targets = compiled.target_rows(targets.numpy())
+        self.prepared = compiled.prepare(found, targets.numpy(), threads)
 
     def engine(self, variable: int) -> WeightEngine:
         """Engine for the weights of one variable."""

@@ -1,0 +1,142 @@
+"""Values of a network at points, and autodiff's gradients beside them: what differences start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from fdfast.differences import Step, Unrolled, call_step
+from fdfast.lowering import Where
+from fdfast.rules.linear import before_activation
+from fdfast.traced import Traced
+
+Float64 = npt.NDArray[np.float64]
+
+#: TensorFlow operations that Keras' activations are.
+_OPERATIONS = {
+    keras.activations.relu: "Relu",
+    keras.activations.relu6: "Relu6",
+    keras.activations.sigmoid: "Sigmoid",
+    keras.activations.tanh: "Tanh",
+    keras.activations.softmax: "Softmax",
+    keras.activations.softplus: "Softplus",
+    keras.activations.softsign: "Softsign",
+    keras.activations.exponential: "Exp",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Foreseen:
+    """What one call tells of points, shape (points, size), and of as many others near them.
+
+    Attributes
+    ----------
+    values : list of ndarray of float64, each (2 points, ...)
+        Of the network: at the points, then at those near them.
+    base : ndarray of float64, shape (2 points,)
+        Losses, layer by layer.
+    gradients : ndarray of float64, shape (2 points, *shape)
+        By autodiff.
+    deployed : (ndarray of float64, shape (points, *shape), numpy.dtype) or None
+        The gradient as the model itself computes it, and its own dtype; None where that is the one above.
+    """
+
+    values: list[Float64]
+    base: Float64
+    gradients: Float64
+    deployed: tuple[Float64, np.dtype[Any]] | None
+
+
+class BasePass:
+    """Values of the network at points, traced once: each layer called as Keras does, in float64."""
+
+    def __init__(self, graph: Unrolled, wanted: list[Where], objective: Any, *, own: bool = True) -> None:
+        keys = sorted(set(wanted))
+        self._order = [keys.index(where) for where in wanted]
+        # None of the functions may hold the objective: it holds the key that this object is kept by.
+        model, of_rows, deployed = objective.model, objective.loss.of_rows, objective.deployed
+        sharp = objective.loss.sharp if objective.traced.is_sharp else of_rows
+
+        def loss_of(prediction: Any, targets: Any, loss: Any = sharp) -> Any:
+            target = tf.cast(targets, prediction.dtype) if targets.dtype.is_floating else targets
+            return tf.reshape(loss(target, prediction), [-1])
+
+        def forward(points: Any) -> tuple[list[Any], Any]:
+            found: dict[Where, Any] = {(0, "out"): points}
+            out: dict[int, Any] = {0: points}
+            for step in graph.steps:
+                number = step.outputs[0]
+                out.update(zip(step.outputs, call_step(step, out), strict=True))
+                if (number, "pre") in keys:
+                    found[(number, "pre")] = _before_last(out[number], step, out)
+            found.update({(number, "out"): value for number, value in out.items()})
+            return [found[key] for key in keys], out[graph.output]
+
+        def values(points: Any, targets: Any) -> list[Any]:
+            found, prediction = forward(points)
+            losses = [loss_of(prediction, targets)]
+            if own:
+                losses.append(loss_of(model(points, training=False), targets))
+            return [*found, *losses]
+
+        def foresee(points: Any, near: Any, targets: Any) -> list[Any]:
+            both, twice = tf.concat([points, near], 0), tf.concat([targets, targets], 0)
+            with tf.GradientTape() as tape:
+                tape.watch(both)
+                found, prediction = forward(both)
+                # The loss whose gradient is under test is the caller's, not the sharp one.
+                each = loss_of(prediction, twice, of_rows)
+            gradients = [tape.gradient(each, both, unconnected_gradients=tf.UnconnectedGradients.ZERO)]
+            if deployed is not None:
+                # TensorFlow runs this beside the other, each of which keeps one core busy.
+                rows = tf.cast(points, deployed.dtype)
+                gradients.append(deployed.gradient_at_once(rows, tf.range(tf.shape(points)[0]), targets))
+            return [*found, loss_of(prediction, twice), *gradients]
+
+        spec = tf.TensorSpec([None, *objective.shape], tf.float64)
+        context = tf.TensorSpec([None, *objective.context.shape[1:]], objective.context.dtype)
+        self._values = tf.function(values, input_signature=[spec, context])
+        self._foresee = tf.function(foresee, input_signature=[spec, spec, context])
+        self._traced: dict[Any, Traced] = {}
+        self._shape, self._losses = objective.shape, len(keys)
+        self._deployed = None if deployed is None else deployed.dtype
+
+    def __call__(self, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
+        """Return the values in the order asked for; the losses, layer by layer and by the model; each (points,).
+
+        Without `own` the model as a whole is not called, and both losses are the same.
+        """
+        found = self._call(self._values, targets, points)
+        return [found[i] for i in self._order], found[self._losses], found[-1]
+
+    def foresee(self, points: Float64, near: Float64, targets: Any) -> Foreseen:
+        """Values and gradients at points and at as many others, which have the same targets."""
+        found = self._call(self._foresee, targets, points, near)
+        base, gradients = found[self._losses : self._losses + 2]
+        deployed = None if self._deployed is None else (found[-1], self._deployed)
+        return Foreseen([found[i] for i in self._order], base, gradients, deployed)
+
+    def _call(self, function: Any, targets: Any, *points: Float64) -> list[npt.NDArray[Any]]:
+        if function not in self._traced:
+            self._traced[function] = Traced(function)
+        rows = [tf.constant(some.reshape(-1, *self._shape), tf.float64) for some in points]
+        return [found.numpy() for found in self._traced[function](*rows, targets)]
+
+
+def _before_last(value: Any, step: Step, values: dict[int, Any]) -> Any:
+    """What a layer's activation was applied to: the input of the operation it ends with, or else computed again.
+
+    The layer's own tensor is better: it costs nothing more.
+    """
+    operation = getattr(value, "op", None)
+    activation = getattr(step.operation, "activation", None)
+    if operation is not None and operation.type == _OPERATIONS.get(activation):
+        return operation.inputs[0]
+    source = values[step.inputs[0]]
+    before = before_activation(step.operation, source)
+    return source if before is None else before  # an activation layer: what comes in
