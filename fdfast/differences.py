@@ -71,12 +71,14 @@ class Step:
 class Unrolled:
     """A model as a list of steps, those of nested models included; value 0 is its input.
 
-    `plain` says that every model in it is called by Keras' own code, which does just these steps.
+    `plain` says that every model in it is called by Keras' own code, which does just these steps; `stateless` that
+    every layer is one of Keras' own, too, of which those with a rule write to no variable in inference mode.
     """
 
     steps: list[Step]
     output: int
     plain: bool
+    stateless: bool
 
 
 def unroll(model: keras.Model) -> Unrolled:
@@ -88,10 +90,10 @@ def unroll(model: keras.Model) -> Unrolled:
         The model, or one in it, is no graph of layers.
     """
     steps: list[Step] = []
-    count, plain = 1, True
+    count, plain, own = 1, True, True
 
     def walk(inner: keras.Model, given: Ref) -> Ref:
-        nonlocal count, plain
+        nonlocal count, plain, own
         graph = graph_of(inner)
         plain &= type(inner).call.__module__.startswith("keras.") and "call" not in vars(inner)
         if len(graph.inputs) != 1 or len(graph.outputs) != 1:
@@ -105,13 +107,14 @@ def unroll(model: keras.Model) -> Unrolled:
                 continue
             outputs = tuple(range(count, count + len(node.outputs)))
             count += len(outputs)
+            own &= type(node.operation).__module__.startswith("keras.") and "call" not in vars(node.operation)
             steps.append(Step(node.operation, args, kwargs, outputs))
             for tensor, number in zip(node.outputs, outputs, strict=True):
                 values[id(tensor)] = Ref(number)
         return values[id(graph.outputs[0])]
 
     output = walk(model, Ref(0)).value
-    return Unrolled(steps, output, plain)
+    return Unrolled(steps, output, plain, plain and own)
 
 
 def layers_without_rule(model: keras.Model) -> list[str]:

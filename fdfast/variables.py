@@ -27,6 +27,7 @@ class Snapshot:
         self._variables = list({id(v): v for v in variables}.values())
         self._kept = [read(v) for v in self._variables]
         self._at = [_address(kept) for kept in self._kept]
+        self._written = True
 
     def changed(self) -> list[Any]:
         """Variables that differ from what they were."""
@@ -38,8 +39,14 @@ class Snapshot:
         known = zip(self._variables, self._at, strict=True)
         return any((read_at.get(id(v)) or _address(read(v))) != at for v, at in known)
 
+    def leave(self) -> None:
+        """Take note that nothing is going to be written, and hence nothing to be put back."""
+        self._written = False
+
     def restore(self) -> None:
         """Put the values back."""
+        if not self._written:
+            return
         for variable, kept in self._differing():
             variable.assign(kept)
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import fdfast
-from fdfast import compiled
+from fdfast import compiled, rules, variables
 from fdfast.engines import difference
 from fdfast.engines.difference import DifferenceEngine
 from fdfast.objective import TracedObjective
@@ -149,6 +149,28 @@ def test_nothing_outlives_the_model(answers):
     for _ in range(3):  # what one round frees may hold more
         gc.collect()
     assert [one() for one in kept] == [None] * 3
+
+
+def test_weights_are_read_once_where_no_layer_can_write_them(monkeypatch):
+    reads = []
+    read = variables.read
+    monkeypatch.setattr(variables, "read", lambda variable: reads.append(variable) or read(variable))
+    model = model_with("softmax")
+    loss = "sparse_categorical_crossentropy"
+    for _ in range(2):  # the first makes the float64 copy
+        reads.clear()
+        fdfast.gradcheck(model, X[0], LABELS[0], loss=loss)
+    assert len(reads) == len(model.variables)
+
+    class Own(K.Dense):
+        pass
+
+    rules.difference_rule(Own)(lambda layer, z, d: d @ tf.cast(layer.kernel, d.dtype))
+    other = keras.Sequential([keras.Input(SHAPE), K.Flatten(), Own(3), K.Activation("softmax")])
+    for _ in range(2):
+        reads.clear()
+        fdfast.gradcheck(other, X[0], LABELS[0], loss=loss)
+    assert sum(any(one is variable for variable in other.variables) for one in reads) == 2 * len(other.variables)
 
 
 def test_a_snapshot_spares_reading_what_another_has_just_read():
