@@ -14,6 +14,7 @@ from fdfast.differences import Step, Unrolled, call_step
 from fdfast.lowering import Where
 from fdfast.rules.linear import before_activation
 from fdfast.traced import Traced
+from fdfast.variables import as_array
 
 Float64 = npt.NDArray[np.float64]
 
@@ -125,7 +126,7 @@ class BasePass:
         if function not in self._traced:
             self._traced[function] = Traced(function)
         rows = [tf.constant(some.reshape(-1, *self._shape), tf.float64) for some in points]
-        return [found.numpy() for found in self._traced[function](*rows, targets)]
+        return [as_array(found) for found in self._traced[function](*rows, targets)]
 
 
 def _before_last(value: Any, step: Step, values: dict[int, Any]) -> Any:

@@ -20,6 +20,16 @@ def read(variable: Any) -> tf.Tensor:
     return tf.convert_to_tensor(inner)
 
 
+def as_array(tensor: tf.Tensor) -> npt.NDArray[Any]:
+    """Values of a tensor, read-only; those in this process's memory are shared, not copied."""
+    try:
+        return np.asarray(memoryview(tensor))
+    except (BufferError, TypeError, ValueError):  # on another device, or a dtype that NumPy has no letter for
+        values: npt.NDArray[Any] = tensor.numpy()
+        values.flags.writeable = False
+        return values
+
+
 class Snapshot:
     """Variables as they were; one that nobody writes to shares its memory with what is kept of it."""
 
