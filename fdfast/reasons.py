@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from fdfast.compare import AGREE, KINKED, UNRESOLVED, WRONG
+from fdfast.compare import AGREE, CLASSES, UNRESOLVED, WRONG
 from fdfast.estimation import KINK
 from fdfast.judge import Judgement
 
@@ -28,7 +29,7 @@ _NOT_NEAR = (
 def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]:
     """Sentences on faults, kinks, open tiles and precision; `notes` of the objective come last."""
     total = found.codes.size
-    count = {code: int((found.codes == code).sum()) for code in (AGREE, WRONG, KINKED, UNRESOLVED)}
+    count = np.bincount(found.codes.ravel(), minlength=len(CLASSES)).tolist()
     sentences = []
     if count[WRONG]:
         sentences.append(
@@ -37,10 +38,10 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]
             "the tolerance allow, so the formula (or an operation's gradient) is wrong there."
         )
     kinked = found.kind == KINK
-    kinks = int(kinked.sum())
+    kinks = _count(kinked)
     if kinks:
-        near = int((kinked & found.near & (found.codes == AGREE)).sum())
-        inside = int((kinked & found.between).sum())
+        near = _count(kinked & found.near & (found.codes == AGREE))
+        inside = _count(kinked & found.between)
         sentences.append(
             f"{_tiles(kinks)} {'sits' if kinks == 1 else 'sit'} exactly on a kink at x (a ReLU at zero, or equal "
             "cells in a max pool): the "
@@ -49,23 +50,23 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]
             f"them agree. {_tied(found.ties)}The gradient lies between the two slopes on {inside} of them. "
             + (f"{near} were checked at a generic point near x, where f is smooth." if near else _NOT_NEAR)
         )
-    branch = int(found.branch.sum())
+    branch = _count(found.branch)
     if branch:
         sentences.append(
             f"{_tiles(branch)}: the gradient differs from the finite difference at x, but agrees at the points near "
             "x. There autodiff "
             "takes a branch of several kinks that cancel; this is not counted as a fault, nor as agreement."
         )
-    edge = int(found.edge.sum())
+    edge = _count(found.edge)
     if edge:
-        near = int((found.edge & found.near & (found.codes == AGREE)).sum())
+        near = _count(found.edge & found.near & (found.codes == AGREE))
         sentences.append(
             f"{_tiles(edge)} at the bounds: only one side of x can be looked at, and the slope there is not the "
             "gradient. A kink at x "
             f"does that as well as a fault, so x does not decide; {near} agree at a generic point near x. bounds=None "
             "looks at both sides."
         )
-    unresolved = int(((found.codes == UNRESOLVED) & ~found.edge).sum())
+    unresolved = _count((found.codes == UNRESOLVED) & ~found.edge)
     if unresolved:
         sentences.append(
             f"{_tiles(unresolved)} stayed unresolved: the error bar is wider than the tolerance at every step tried. "
@@ -107,7 +108,7 @@ def selftest_figure(found: Judgement) -> tuple[str | None, bool]:
     """What became of the planted faults, in a sentence, and whether all were seen."""
     if found.selftest is None:
         return None, True
-    planted, seen = len(found.selftest), int(found.selftest.sum())
+    planted, seen = len(found.selftest), _count(found.selftest)
     if seen == planted:
         return f"A 1 % error planted on one tile of each example was found in {seen} of {planted}.", True
     return (
@@ -127,6 +128,10 @@ def deployed_figure(found: Judgement) -> dict[str, Any] | None:
     median = float(np.median(relative)) if relative.size else float("nan")
     digits = float(-np.log10(median)) if median > 0 else 16.0
     return {"dtype": found.deployed_dtype, "median_rel_error": median, "digits": digits}
+
+
+def _count(tiles: npt.NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(tiles))
 
 
 def _tied(ties: dict[str, int]) -> str:
