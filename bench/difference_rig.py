@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import fdfast
 from bench.timing import side_by_side
+from fdfast.check import groups_of
 from fdfast.compiled import Compiled, compiled_for
 from fdfast.engines.batch import BatchEngine, RowBuffer
 from fdfast.engines.difference import TINY, DifferenceEngine
@@ -31,7 +32,6 @@ USUAL: dict[Name, float] = {"float32": 2.0**-8, "float64": 2.0**-17}
 
 #: Rows of a forward pass that are tried for the batch.
 CHUNKS = (32, 64, 128, 256)
-_TOGETHER = 8192  # tiles of one engine call, as in fdfast.check
 
 
 @dataclass(frozen=True)
@@ -107,18 +107,12 @@ class Rig:
         """All tiles, or some, of all images by fresh engines, in groups, as fdfast.check does: base pass included."""
         compiled = self.compiled(name)
         found = []
-        for some in self._groups(images):
+        for some in groups_of(len(self.points) if images is None else images, self.tiling.tiles):
             engine = DifferenceEngine(self.wide.select(some), self.tiling, compiled)
             pairs = self._pairs(self.steps(some, h), tiles)
             points = self.points[some]
             found.append(engine.differences(points, np.arange(len(points), dtype=np.int32), pairs))
         return found
-
-    def _groups(self, images: int | None) -> Iterator[slice]:
-        count = len(self.points) if images is None else images
-        many = max(1, _TOGETHER // self.tiling.tiles)
-        for start in range(0, count, many):
-            yield slice(start, min(start + many, count))
 
     def _pairs(self, steps: Steps, tiles: Any) -> Pairs:
         some = np.arange(self.tiling.tiles) if tiles is None else np.asarray(tiles, np.int64)

@@ -29,7 +29,15 @@ Float64 = npt.NDArray[np.float64]
 Precision = Literal["auto", "float32", "float64"]
 
 #: Tiles and examples looked at together; more are taken in groups, so that memory does not grow with their number.
-_GROUP, _EXAMPLES = 8192, 64
+_GROUP, _EXAMPLES = 65536, 64
+
+
+def groups_of(examples: int, tiles: int) -> Iterator[slice]:
+    """Slices of examples of so many tiles that are looked at together, of equal size but for the last."""
+    turns = -(-examples // min(_EXAMPLES, max(1, _GROUP // tiles)))
+    many = -(-examples // turns)
+    for start in range(0, examples, many):
+        yield slice(start, min(start + many, examples))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +61,7 @@ class Problem:
 
     def groups(self) -> Iterator[slice]:
         """Slices of examples that are looked at together."""
-        many = min(_EXAMPLES, max(1, _GROUP // self.tiling.tiles))
-        for start in range(0, len(self.points), many):
-            yield slice(start, min(start + many, len(self.points)))
+        return groups_of(len(self.points), self.tiling.tiles)
 
     def examples(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Drop the leading axis of examples if x had none."""

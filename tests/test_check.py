@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import fdfast
+from fdfast.check import groups_of
 from fdfast.seed import seed_loop
 from fdfast.shadow import shadow_of
 
@@ -472,3 +473,13 @@ def test_estimate_bounds_its_error():
     assert np.median(found.error[smooth]) < 1e-6
     np.testing.assert_allclose(found.base, small().evaluate(X, Y, batch_size=1, verbose=0) * 0 + found.base)
     assert found.noise.max() < 1e-14  # losses near 1 in float64
+
+
+@pytest.mark.parametrize(
+    ("examples", "tiles", "sizes"),
+    [(1, 1, [1]), (64, 784, [64]), (65, 784, [33, 32]), (100, 4, [50, 50]), (3, 50176, [1, 1, 1]), (2, 10**6, [1, 1])],
+)
+def test_groups_are_of_equal_size_and_bounded(examples, tiles, sizes):
+    groups = list(groups_of(examples, tiles))
+    assert [g.stop - g.start for g in groups] == sizes
+    assert np.array_equal(np.concatenate([np.arange(examples)[g] for g in groups]), np.arange(examples))
