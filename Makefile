@@ -40,8 +40,10 @@ bench-peers: .venv-peers/.installed
 .venv-peers/.installed: requirements/dev.txt bench/peers/requirements.txt $(SOURCES)
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python $(INSTALL) -r requirements/dev.txt
-	.venv-peers/bin/python -m bench.peers.install
-	CXX=$(CXX) .venv-peers/bin/python $(INSTALL) --no-build-isolation --no-deps --editable .
+	@# Downloads and compilation beside each other.
+	.venv-peers/bin/python -m bench.peers.install & \
+		CXX=$(CXX) .venv-peers/bin/python $(INSTALL) --no-build-isolation --no-deps --editable .; \
+		built=$$?; wait; exit $$built
 	@touch $@
 
 lint: build

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from bench.peers import metrics, pictures, registry, render, text
 from bench.peers.batched import Tiles, quotients, sensible
 from bench.peers.cells import Cell
 from bench.peers.install import REQUIREMENTS, names
+from bench.peers.nursery import nursery
 from bench.peers.problem import SHAPE, Fault
+from bench.peers.runner import ROOT
 from bench.peers.section import PLAN
 
 FOLDER = Path(registry.__file__).parent
@@ -225,3 +228,22 @@ def test_pictures_are_drawn(tmp_path):
 def test_plan_writes_before_it_reads():
     """JAX reads the folded network that TensorFlow's run has written."""
     assert PLAN.index(("large", "tensorflow")) < PLAN.index(("large", "jax"))
+
+
+@pytest.mark.parametrize(
+    ("body", "limit", "answer"),
+    [
+        ("def main(arguments): open(arguments[0], 'w').write('done')", 30.0, None),
+        ("def main(arguments): raise ValueError('no such thing')", 30.0, "ValueError: no such thing"),
+        ("def main(arguments): print('words'); raise SystemExit(3)", 30.0, "SystemExit: 3"),
+        ("import time\ndef main(arguments): time.sleep(60)", 0.2, "stopped after 0 s"),
+    ],
+)
+def test_a_fork_does_its_work_or_says_why_not_and_the_next_one_too(tmp_path, body, limit, answer):
+    (tmp_path / "work_of_a_fork.py").write_text(body)
+    target = tmp_path / "result"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    with nursery(("no_such_module", "json"), tmp_path, {"env": environment}) as forks:
+        for _ in range(2):
+            assert forks.run("work_of_a_fork", [str(target)], limit) == answer
+    assert target.exists() == (answer is None)

@@ -6,6 +6,7 @@ Needs the environment of `make bench-peers`; what is missing there is named in t
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 from bench.peers import machine, pictures, render
 from bench.peers.beside import standing
+from bench.peers.nursery import AHEAD, USUAL, nursery
 from bench.peers.registry import FULL, QUICK, Effort, load
 from bench.peers.runner import ROOT, environment, measured, run_module
 from bench.peers.section import PLAN
@@ -26,26 +28,32 @@ _SECTION_LIMIT = 240.0  # seconds
 def peers(keys: list[str], folder: Path, effort: Effort) -> Iterator[dict[str, Any]]:
     """W1, one process after the other."""
     source = folder / "problem.npz"
+    some = [one for key, one in load().items() if not keys or key in keys]
     with standing(source, environment(), ROOT) as options:
-        for key, one in load().items():
-            if not keys or key in keys:
-                found = measured(one, source, effort, options)
-                print(f"{_clock()} {render.line(found)}", flush=True)
-                yield found
+        for modules, group in itertools.groupby(some, lambda one: AHEAD.get(one.needs, USUAL)):
+            with nursery(modules, ROOT, options) as forks:
+                for one in group:
+                    found = measured(one, source, effort, forks)
+                    print(f"{_clock()} {render.line(found)}", flush=True)
+                    yield found
 
 
 def sections(names: list[str], folder: Path, effort: Effort) -> Iterator[tuple[str, Any]]:
     """W2 to W4, growth and goals: what was found, or why not."""
-    for name, engine in PLAN:
-        if names and name not in names:
-            continue
-        target = folder / f"section-{name}-{engine}.json"
-        target.unlink(missing_ok=True)
-        arguments = [name, engine, str(folder), *(["--quick"] if effort.quick else [])]
-        backend = {"KERAS_BACKEND": "jax"} if (name, engine) == ("large", "jax") else {}
-        why = run_module("bench.peers.section", arguments, _SECTION_LIMIT, env=environment() | backend)
-        print(f"{_clock()} {name}, {engine}: {why or 'done'}", flush=True)
-        yield f"{name}-{engine}", {"missing": why} if why else {"rows": json.loads(target.read_text())}
+    with nursery(USUAL, ROOT, {"env": environment()}) as forks:
+        for name, engine in PLAN:
+            if names and name not in names:
+                continue
+            target = folder / f"section-{name}-{engine}.json"
+            target.unlink(missing_ok=True)
+            arguments = [name, engine, str(folder), *(["--quick"] if effort.quick else [])]
+            if (name, engine) == ("large", "jax"):  # another backend, which is chosen when Keras is imported
+                env = environment() | {"KERAS_BACKEND": "jax"}
+                why = run_module("bench.peers.section", arguments, _SECTION_LIMIT, env=env)
+            else:
+                why = forks.run("bench.peers.section", arguments, _SECTION_LIMIT)
+            print(f"{_clock()} {name}, {engine}: {why or 'done'}", flush=True)
+            yield f"{name}-{engine}", {"missing": why} if why else {"rows": json.loads(target.read_text())}
 
 
 _begun = time.monotonic()

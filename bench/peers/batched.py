@@ -15,10 +15,11 @@ from bench.peers.problem import SHAPE, STEP, Array, Float64, Problem
 from bench.peers.registry import Effort, Precision, Ready
 
 #: Rows of one forward pass that are tried.
-CHUNKS = (16, 32, 64, 128, 256, 1568)
+CHUNKS = (32, 128, 1568)
 #: Exponents of the steps that are tried.
 STEPS = {"float32": (-6, -7, -8, -9, -10, -11), "float64": (-14, -15, -16, -17, -18, -19)}
-_PATIENCE = 2.0  # seconds
+_PATIENCE = 2.0  # seconds of a call, beyond which no other steps are tried
+_ONCE = 0.5  # seconds of a call, beyond which one tells enough
 #: (x, target, h) -> losses of x + h times every move
 Losses = Callable[[Array, Array, float], Any]
 #: (moves, chunk) -> Losses
@@ -96,7 +97,7 @@ def fastest(calls: dict[int, Callable[[], Any]], rounds: int = 2) -> tuple[int, 
             start = time.perf_counter()
             call()
             seconds.append(time.perf_counter() - start)
-            if seconds[-1] > _PATIENCE:
+            if seconds[-1] > _ONCE:
                 break
         found[chunk] = min(seconds)
         if found[chunk] > 1.5 * min(found.values()):

@@ -11,12 +11,12 @@ from bench.peers.registry import Effort, Precision, Ready, peer
 from bench.peers.tensorflow_peers import cross_entropy, keras_model
 
 
-def _rows(effort: Effort) -> tuple[int, int] | None:
-    """Rows of the image that a shortened run walks through."""
-    return None if effort.pixels >= 784 else (14 - effort.pixels // 56, 14 + effort.pixels // 56)
+def _rows(effort: Effort) -> tuple[int, int]:
+    """Rows of the image that are walked through, in its middle: one pixel costs what another does."""
+    return 14 - effort.pixels // 56, 14 + effort.pixels // 56
 
 
-def _setting(h: float, effort: Effort) -> str:
+def _setting(h: float) -> str:
     return f"two calls a pixel, h = 2^{round(np.log2(h))}"
 
 
@@ -24,17 +24,11 @@ def _setting(h: float, effort: Effort) -> str:
 def seed_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready:
     from fdfast.seed import seed_loop as loop
 
-    model, h, some = keras_model(problem, precision), STEP[precision], _rows(effort)
+    model, h = keras_model(problem, precision), STEP[precision]
     target = problem.target[None].astype(precision)
-    if some is None:
+    low, high = _rows(effort)
 
-        def whole(x: Float64) -> Any:
-            return loop(model, x[None], target, h, loss="categorical_crossentropy").ravel()
-
-        return Ready(whole, 2 * 784, _setting(h, effort))
-    low, high = some
-
-    def part(x: Float64) -> Any:
+    def run(x: Float64) -> Any:
         def embedded(rows: Any) -> Any:
             full = x[None].astype(precision)
             full[:, low:high] = rows
@@ -43,7 +37,7 @@ def seed_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready:
         rows = x[None, low:high].astype(precision)
         return loop(embedded, rows, target, h, loss="categorical_crossentropy").ravel()
 
-    return Ready(part, 2 * 784, _setting(h, effort), pixels=np.arange(low * 28, high * 28))
+    return Ready(run, 2 * 784, _setting(h), pixels=np.arange(low * 28, high * 28))
 
 
 @peer("answer-loop", "the answer's loop", "loops", "tensorflow")
@@ -52,9 +46,9 @@ def answer_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready
 
     from fdfast.seed import seed_gradient
 
-    model, h, some = keras_model(problem, precision), STEP[precision], _rows(effort)
+    model, h = keras_model(problem, precision), STEP[precision]
     target = tf.constant(problem.target[None].astype(precision))
-    low, high = some or (0, 28)
+    low, high = _rows(effort)
 
     def run(x: Float64) -> Any:
         def f(z: Any) -> Any:
@@ -64,8 +58,7 @@ def answer_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready
 
         return seed_gradient(f, x[low:high].astype(precision), h).ravel()
 
-    pixels = None if some is None else np.arange(low * 28, high * 28)
-    return Ready(run, 2 * 784, _setting(h, effort), pixels=pixels)
+    return Ready(run, 2 * 784, _setting(h), pixels=np.arange(low * 28, high * 28))
 
 
 @peer("traced-loop", "the answer's loop, f traced", "loops", "tensorflow")
@@ -73,7 +66,7 @@ def traced_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready
     from fdfast.seed import seed_gradient
 
     f, h = traced_loss(problem, precision), STEP[precision]
-    return Ready(lambda x: seed_gradient(f, x.astype(precision), h).ravel(), 2 * 784, _setting(h, effort))
+    return Ready(lambda x: seed_gradient(f, x.astype(precision), h).ravel(), 2 * 784, _setting(h))
 
 
 def traced_loss(problem: Problem, precision: Precision) -> Any:

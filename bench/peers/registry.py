@@ -22,9 +22,9 @@ class Effort:
     """How much time may be spent on a peer."""
 
     budget: float = 2.0  # seconds of timed calls
-    rounds: int = 11  # at most
+    rounds: int = 15  # at most, and two or three at least
     limit: float = 240.0  # seconds that its process may live
-    pixels: int = 784  # that a slow loop walks through; fewer are extrapolated
+    pixels: int = 112  # that a slow loop walks through, in full rows; the time is extrapolated to all
     quick: bool = False
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.peers.nursery import Nursery
 from bench.peers.registry import Effort, Peer
 from bench.peers.yardstick import cores
 
@@ -48,8 +49,8 @@ def run_module(module: str, arguments: Sequence[str], limit: float, **options: A
     return lines[-1].strip()[:200] if lines else f"exit code {done.returncode}"
 
 
-def measured(peer: Peer, source: Path, effort: Effort, options: dict[str, Any]) -> dict[str, Any]:
-    """What the peer's own process found, or why there is nothing; `options` lead to the process beside it."""
+def measured(peer: Peer, source: Path, effort: Effort, nursery: Nursery) -> dict[str, Any]:
+    """What the peer found in a process of its own, or why there is nothing."""
     head = {"key": peer.key, "name": peer.name, "family": peer.family, "precision": peer.precision, "kind": peer.kind}
     if not peer.installed:
         return {**head, "missing": f"{peer.needs} is not installed"}
@@ -57,7 +58,7 @@ def measured(peer: Peer, source: Path, effort: Effort, options: dict[str, Any]) 
         target = Path(folder) / "result.json"
         start = time.perf_counter()
         arguments = [peer.key, str(source), str(target), *(["--quick"] if effort.quick else [])]
-        why = run_module("bench.peers.child", arguments, effort.limit, **options)
+        why = nursery.run("bench.peers.child", arguments, effort.limit)
         whole = time.perf_counter() - start
         if why is not None:
             return {**head, "missing": why}

@@ -11,7 +11,7 @@ from bench.peers.loops import traced_loss
 from bench.peers.problem import SHAPE, SIZE, Float64, Ints, Problem
 from bench.peers.registry import Effort, Precision, Ready, peer
 
-_SAMPLE = 112  # pixels that numdifftools walks through
+_SAMPLE = 56  # pixels that numdifftools walks through
 
 
 def _ready(problem: Problem, gradient: Callable[[Any, Any], Any], setting: str, count: int | None = None) -> Ready:

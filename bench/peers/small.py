@@ -73,7 +73,7 @@ def _theirs(engine: str, problem: Problem, precision: Precision, effort: Effort,
     targets = np.eye(10, dtype=precision)[problem.labels]
     for tile in (1, *TILES):
         sides = Tiles(tile)
-        chunks = sensible((64,) if effort.quick else CHUNKS[:-1], 2 * sides.count)
+        chunks = sensible((64,) if effort.quick else CHUNKS, 2 * sides.count)
         losses = best_chunk(build, sides.moves(precision), chunks, x[0], targets[0], h)
         at = problem.generic.astype(precision), problem.target.astype(precision)
         error = middle(quotients(losses(*at, h), h), sides.sums(problem.generic_truth))
