@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers.batched import Tiles, best_chunk, quotients
+from bench.peers.batched import Tiles, best_chunk, quotients, sensible
 from bench.peers.cells import Cell, Stopwatch, cell, middle
 from bench.peers.problem import STEP
 from bench.peers.registry import PRECISIONS, Effort
@@ -124,7 +124,7 @@ def _sampled(
     for tile in TILES:
         sides = Tiles(tile, x.shape[1:])
         some = _sample(sides, effort)
-        chunks = [c for c in CHUNKS if c <= len(some)][: 1 if effort.quick else None]
+        chunks = sensible(CHUNKS, len(some))[: 1 if effort.quick else None]
         losses = best_chunk(build, sides.moves("float32", some), [best] if best else chunks, x[0], target, h)
         best = losses.chunk
         error = middle(quotients(losses(x[0], target, h), h), sides.sums(exact)[some])
