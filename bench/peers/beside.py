@@ -19,7 +19,7 @@ from typing import TextIO
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 #: How often each call is made for one answer, which is the median.
-TIMES = {"gradient": 5, "gradcheck": 3}
+TIMES = {"gradient": 7, "gradcheck": 5}
 _PIPES = "FDFAST_BENCH_BESIDE"  # in the environment of a peer: descriptors to read from and to write to
 
 

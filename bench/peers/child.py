@@ -21,6 +21,7 @@ from bench.peers.registry import FULL, QUICK, Effort, Peer, Ready, load
 
 _SHORT = 0.03  # seconds; shorter calls are repeated until they last that long
 _SLOW, _ONCE = 1.0, 5.0  # seconds; longer calls are not warmed up twice, or made but once
+_APART = 0.2  # quartiles of the ratios, relative to their median, that call for more rounds
 _PAUSE = 0.03  # seconds after a call, in which the peer's threads fall asleep
 
 
@@ -36,11 +37,10 @@ def timed(ready: Ready, x: Float64, effort: Effort, beside: Beside) -> tuple[Any
     if again > _ONCE:  # warming up is nothing beside it
         return found, [again], [(before + beside.seconds()) / 2]
     inner = max(1, round(_SHORT / again))
-    least = 2 if again > effort.budget else 3
-    rounds = int(min(max(effort.budget / (again * inner), least), effort.rounds))
     seconds, lengths = [], []
     before = beside.seconds()
-    for _ in range(rounds):
+    begun = time.perf_counter()
+    while _goes_on(seconds, lengths, time.perf_counter() - begun, effort):
         start = time.perf_counter()
         for _ in range(inner):
             found = ready.run(x)
@@ -52,10 +52,19 @@ def timed(ready: Ready, x: Float64, effort: Effort, beside: Beside) -> tuple[Any
     return found, seconds, lengths
 
 
+def _goes_on(seconds: list[float], lengths: list[float], spent: float, effort: Effort) -> bool:
+    """Whether another round is due: too few so far, time left, or ratios so far apart that three times as long is."""
+    if len(seconds) < effort.least:
+        return True
+    low, middle, high = np.percentile(np.divide(seconds, lengths), (25, 50, 75))
+    return spent < effort.budget * (3 if high - low > _APART * middle else 1)
+
+
 def alarms(one: Peer, ready: Ready, problem: Problem, found: Any, seconds: float, effort: Effort) -> dict[str, Any]:
     """What it says about the correct gradient, under the name "", at the digit and beside it; there of faults, too."""
     said: dict[str, Any] = {}
-    slow = seconds > effort.budget / 2
+    # A sample may not hold the pixel that a fault is on.
+    slow = seconds > effort.budget / 2 or ready.pixels is not None
     for where, x, truth in (("digit", problem.x, problem.truth), ("generic", problem.generic, problem.generic_truth)):
         if one.kind == "checker" and ready.check is not None:
             said["judged"] = "itself"

@@ -21,15 +21,15 @@ FAMILIES = ("limits", "ours", "tensorflow_peers", "jax_peers", "torch_peers", "l
 class Effort:
     """How much time may be spent on a peer."""
 
-    budget: float = 2.0  # seconds of timed calls
-    rounds: int = 15  # at most, and two or three at least
+    budget: float = 2.5  # seconds of timed calls, and of the calls beside them
+    least: int = 5  # rounds
     limit: float = 240.0  # seconds that its process may live
-    pixels: int = 112  # that a slow loop walks through, in full rows; the time is extrapolated to all
+    pixels: int = 56  # that a slow loop walks through, in full rows; the time is extrapolated to all
     quick: bool = False
 
 
 FULL = Effort()
-QUICK = Effort(budget=0.6, rounds=3, limit=120.0, pixels=56, quick=True)
+QUICK = Effort(budget=0.6, least=2, limit=120.0, quick=True)
 
 
 @dataclass(frozen=True, eq=False)
