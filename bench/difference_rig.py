@@ -59,9 +59,12 @@ def digits(count: int) -> tuple[keras.Model, Any, Float64]:
     return fdfast.datasets.mnist_cnn(), x[which], np.eye(10)[labels[which]]
 
 
-def compiled_gradient(model: keras.Model, x: Any, y: Any) -> Callable[[int], Any]:
-    """Autodiff as one would deploy it: one traced function, batch 1, float32; number of an example in, gradient out."""
-    loss = keras.losses.get(model.loss)
+def compiled_gradient(model: keras.Model, x: Any, y: Any, loss: Any, dtype: Name) -> Callable[[int], Any]:
+    """Autodiff as one would deploy it: one traced function, batch 1; number of an example in, gradient out.
+
+    `model` computes in `dtype`.
+    """
+    loss = keras.losses.get(loss)
 
     @tf.function(reduce_retracing=True)
     def gradient(row: Any, target: Any) -> Any:
@@ -70,7 +73,7 @@ def compiled_gradient(model: keras.Model, x: Any, y: Any) -> Callable[[int], Any
             value = loss(target, model(row, training=False))
         return tape.gradient(value, row)
 
-    rows, targets = tf.constant(x, tf.float32), tf.constant(y, tf.float32)
+    rows, targets = tf.constant(x, dtype), tf.constant(y, dtype)
     singles = [(rows[i : i + 1], targets[i : i + 1]) for i in range(len(x))]
     return lambda i: gradient(*singles[i % len(singles)]).numpy()
 

@@ -29,7 +29,7 @@ Float64 = npt.NDArray[np.float64]
 Precision = Literal["auto", "float32", "float64"]
 
 #: Tiles and examples looked at together; more are taken in groups, so that memory does not grow with their number.
-_GROUP, _EXAMPLES = 65536, 64
+_GROUP, _EXAMPLES = 32768, 25
 
 
 def groups_of(examples: int, tiles: int) -> Iterator[slice]:
@@ -143,13 +143,13 @@ def gradient(
     check_step(h)
     with checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs, always=False) as problem:
         count = _Count(progress, 2 * problem.tiling.tiles * len(problem.points))
-        parts = []
+        found = np.empty((len(problem.points), *problem.shape))
         for group in problem.groups():
             points = problem.points[group]
             runner = engine_for(problem, group, max_rows, count)
             steps = plan_steps(points, problem.tiling, h, bounds, runner.step)
-            parts.append(slopes(runner, points, steps, problem.tiling))
-    return problem.examples(problem.tiling.expand(np.concatenate(parts), reduction))
+            found[group] = problem.tiling.expand(slopes(runner, points, steps, problem.tiling), reduction)
+    return problem.examples(found)
 
 
 def estimate(

@@ -477,7 +477,7 @@ def test_estimate_bounds_its_error():
 
 @pytest.mark.parametrize(
     ("examples", "tiles", "sizes"),
-    [(1, 1, [1]), (64, 784, [64]), (65, 784, [33, 32]), (100, 4, [50, 50]), (3, 50176, [1, 1, 1]), (2, 10**6, [1, 1])],
+    [(1, 1, [1]), (25, 784, [25]), (27, 784, [14, 13]), (100, 4, [25] * 4), (3, 50176, [1, 1, 1]), (2, 10**6, [1, 1])],
 )
 def test_groups_are_of_equal_size_and_bounded(examples, tiles, sizes):
     groups = list(groups_of(examples, tiles))
