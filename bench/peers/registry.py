@@ -21,7 +21,7 @@ FAMILIES = ("limits", "ours", "tensorflow_peers", "jax_peers", "torch_peers", "l
 class Effort:
     """How much time may be spent on a peer."""
 
-    budget: float = 4.0  # seconds of timed calls, and of the calls beside them
+    budget: float = 2.5  # seconds of timed calls, and of the calls beside them
     least: int = 5  # rounds
     limit: float = 240.0  # seconds that its process may live
     pixels: int = 56  # that a slow loop walks through, in full rows; the time is extrapolated to all
