@@ -74,7 +74,12 @@ def _forked(module: str, arguments: list[str], limit: float, errors: Any) -> str
     if code == 0:
         return None
     errors.seek(0)
-    lines = [one for one in errors.read().splitlines() if one.strip()]
+    return last_line(errors.read(), code)
+
+
+def last_line(errors: str, code: int) -> str:
+    """What a process that failed said last."""
+    lines = [one for one in errors.splitlines() if one.strip()]
     return lines[-1].strip()[:200] if lines else f"exit code {code}"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.peers.nursery import Nursery
+from bench.peers.nursery import Nursery, last_line
 from bench.peers.registry import Effort, Peer
 from bench.peers.yardstick import cores
 
@@ -45,8 +45,7 @@ def run_module(module: str, arguments: Sequence[str], limit: float, **options: A
         return f"stopped after {limit:.0f} s"
     if done.returncode == 0:
         return None
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1].strip()[:200] if lines else f"exit code {done.returncode}"
+    return last_line(done.stderr, done.returncode)
 
 
 def measured(peer: Peer, source: Path, effort: Effort, nursery: Nursery) -> dict[str, Any]:

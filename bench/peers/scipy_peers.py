@@ -11,8 +11,6 @@ from bench.peers.loops import traced_loss
 from bench.peers.problem import SHAPE, SIZE, Float64, Ints, Problem
 from bench.peers.registry import Effort, Precision, Ready, peer
 
-_SAMPLE = 56  # pixels that numdifftools walks through
-
 
 def _ready(problem: Problem, gradient: Callable[[Any, Any], Any], setting: str, count: int | None = None) -> Ready:
     """`gradient(f, x)` of all pixels, or of a seeded sample."""
@@ -97,5 +95,5 @@ def numdifftools(problem: Problem, precision: Precision, effort: Effort) -> Read
     def gradient(f: Any, x: Any) -> Any:
         return numdifftools.Gradient(f, step=numdifftools.MinStepGenerator(base_step=2.0**-17, num_steps=3))(x)
 
-    count = min(_SAMPLE, effort.pixels)
+    count = effort.pixels
     return _ready(problem, gradient, f"f traced, 3 steps from 2^-17, Richardson; {count} random pixels", count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -70,8 +69,6 @@ def _timed(clock: dict[str, float]) -> Iterator[None]:
 
     def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **named: Any) -> Any:
-            if threading.current_thread() is not threading.main_thread():
-                return function(*arguments, **named)  # beside what is counted here
             depth[0] += 1
             start = time.perf_counter()
             try:
