@@ -841,6 +841,9 @@ def test_an_interrupt_during_a_push_is_raised_and_leaves_all_usable(request: Any
     gc.collect()
     gc.disable()
     request.addfinalizer(gc.enable)
+    # A shell's background job is born with SIGINT ignored.
+    known = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, known))
     for threads in (1, 2):
         timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
         start = time.monotonic()
