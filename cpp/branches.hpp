@@ -24,23 +24,31 @@ FDFAST_INLINE Vector<T> below(const Vector<T>& z, const Vector<T>& d) noexcept {
 
 // z: [z] or, with a cap, [z][z - cap] at distance `plane`.
 template <typename T, bool Plain>
-FDFAST_INLINE void ramped(const Node<T>& node, const Lanes<T>& in, const T* base, std::int64_t plane, T r,
-                          const Lanes<T>& out, Events<T>& events, bool& rest) noexcept {
+FDFAST_APART void ramped(const Node<T>& node, const Lanes<T>& in, const T* base, std::int64_t plane, T r, Lanes<T>& out,
+                         Events<T>& events) noexcept {
     const T slope = static_cast<T>(node.slope);
     const bool capped = !Plain && node.cap < std::numeric_limits<double>::infinity();
     const std::int64_t wide = std::int64_t{in.at.w()} * in.stored;
-    // Mirrored steps whose differences cancel exactly meet neither a tie nor a crossing: f(z + d) and f(z - d) would
-    // not. With a cap they may cross both kinks alike.
-    const bool mirrored = kLeavesEarly && !capped && r == T{-1} && !in.live[1];
-    Mask<T> left{};
+    const bool first = in.live[0], second = in.live[1];
+    const T *const from = in.lane[0], *const from_rest = in.lane[1];
+    T* const to = out.lane[0];
+    const bool mirrored = r == T{-1} && !second;
+    Rest<T> rest{out.lane[1]};
     for (std::int32_t y = in.at.y0; y < in.at.y1; ++y) {
-        const T* z0 = base + (std::int64_t{y} * node.shape.w + in.at.x0) * in.stored;
+        const T* const z0 = base + (std::int64_t{y} * node.shape.w + in.at.x0) * in.stored;
         const std::int64_t row = std::int64_t{y - in.at.y0} * wide;
         for (std::int64_t v = 0; v < wide; v += kLanes<T>) {
+            const std::int64_t at = row + v;
             const Vector<T> z = load<T>(z0 + v);
-            const Vector<T> a = in.live[0] ? load<T>(in.lane[0] + row + v) : Vector<T>{};
-            const Vector<T> s = in.live[1] ? load<T>(in.lane[1] + row + v) : Vector<T>{};
+            const Vector<T> a = first ? load<T>(from + at) : Vector<T>{};
+            const Vector<T> s = second ? load<T>(from_rest + at) : Vector<T>{};
             const Vector<T> b = s + a * r;
+            if (!capped && shorter<T>(a, z) && (mirrored || shorter<T>(b, z))) {  // neither a tie nor a crossing
+                const Mask<T> on = z > T{0};
+                store<T>(to + at, choose<T>(on, a, Plain ? Vector<T>{} : a * slope));
+                rest.put(at, choose<T>(on, s, Plain ? Vector<T>{} : s * slope));
+                continue;
+            }
             Vector<T> fa = above<T>(z, a), fb = above<T>(z, b);
             Vector<T> c{};
             if constexpr (!Plain) {
@@ -53,11 +61,8 @@ FDFAST_INLINE void ramped(const Node<T>& node, const Lanes<T>& in, const T* base
                 }
             }
             const Vector<T> fs = fb - fa * r;
-            const Mask<T> odd = fs != T{0};
-            left |= odd;
-            store<T>(out.lane[0] + row + v, fa);
-            store<T>(out.lane[1] + row + v, fs);
-            if (mirrored && !any<T>(odd)) continue;
+            store<T>(to + at, fa);
+            rest.put(at, fs);
             Vector<T> one = choose<T>(z > T{0}, splat<T>(T{1}), splat<T>(slope));
             Mask<T> tie = z == T{0};
             if (capped) {
@@ -69,19 +74,19 @@ FDFAST_INLINE void ramped(const Node<T>& node, const Lanes<T>& in, const T* base
             events.crossed |= ((fa != a * one) | (fb != b * one)) & ~tie;
         }
     }
-    rest = any<T>(left);
+    out.live[1] = rest.live;
 }
 
 // One output cell of a maximum, one register of channels: differences of its `taps` cells, and how far each lies below
 // the largest. from(side, tap) is where a lane of a cell is. N is the number of taps where that is known.
-template <int N, bool Rest, typename T, typename From>
+template <int N, bool Both, typename T, typename From>
 FDFAST_INLINE void largest_at(const From& from, int taps, const T* gap, std::int32_t stored, std::int32_t v, T r,
-                              bool quiet, T* out_a, T* out_s, Mask<T>& left, Events<T>& events) noexcept {
+                              bool quiet, T* out, std::int64_t at, Rest<T>& rest, Events<T>& events) noexcept {
     constexpr T kNone = -std::numeric_limits<T>::infinity();
     const auto both = [&](int t, Vector<T>& a, Vector<T>& b) __attribute__((always_inline)) {
         a = load<T>(from(0, t) + v);
         b = a * r;
-        if constexpr (Rest) b += load<T>(from(1, t) + v);
+        if constexpr (Both) b += load<T>(from(1, t) + v);
     };
     Vector<T> fa = splat<T>(kNone), fb = fa;
     const auto reach = [&](int t) __attribute__((always_inline)) {
@@ -97,11 +102,9 @@ FDFAST_INLINE void largest_at(const From& from, int taps, const T* gap, std::int
         for (int t = 0; t < taps; ++t) reach(t);
     }
     const Vector<T> fs = fb - fa * r;
-    const Mask<T> odd = fs != T{0};
-    left |= odd;
-    store<T>(out_a + v, fa);
-    store<T>(out_s + v, fs);
-    if (!Rest && quiet && !any<T>(odd)) return;
+    store<T>(out + at, fa);
+    rest.put(at, fs);
+    if (!Both && quiet && !any<T>(fs != T{0})) return;
     // Largest and smallest difference of the cells that are largest at the point.
     Vector<T> high_a = splat<T>(kNone), high_b = high_a, low_a = -high_a, low_b = -high_a;
     const auto sift = [&](int t) __attribute__((always_inline)) {
@@ -122,14 +125,15 @@ FDFAST_INLINE void largest_at(const From& from, int taps, const T* gap, std::int
     events.crossed |= (fa != high_a) | (fb != high_b);
 }
 
-template <int N, bool Rest, typename T>
-FDFAST_INLINE void largest_of(const Node<T>& node, const Lanes<T>& in, const T* gaps, const T* zeros, T r,
-                              const Lanes<T>& out, Events<T>& events, bool& rest) noexcept {
+template <int N, bool Both, typename T>
+FDFAST_APART void largest_of(const Node<T>& node, const Lanes<T>& in, const T* gaps, const T* zeros, T r, Lanes<T>& out,
+                             Events<T>& events) noexcept {
     const Window& w = node.window;
-    // Mirrored steps whose differences cancel exactly meet neither a tie nor a crossing, as in `ramped`.
+    // Mirrored steps whose differences cancel exactly meet neither a tie nor a crossing: f(z + d) and f(z - d) would
+    // not.
     const bool quiet = kLeavesEarly && r == T{-1};
     const int taps = w.kh * w.kw;
-    Mask<T> left{};
+    Rest<T> rest{out.lane[1]};
     for (std::int32_t y = out.at.y0; y < out.at.y1; ++y) {
         for (std::int32_t x = out.at.x0; x < out.at.x1; ++x) {
             const std::int32_t y0 = y * w.sh - w.top, x0 = x * w.sw - w.left;
@@ -138,35 +142,35 @@ FDFAST_INLINE void largest_of(const Node<T>& node, const Lanes<T>& in, const T* 
                 return in.live[side] && in.holds(iy, ix) ? in.cell(side, iy, ix) : zeros;
             };
             const T* gap = gaps + (std::int64_t{y} * node.shape.w + x) * taps * out.stored;
-            T *const a = out.cell(0, y, x), *const s = out.cell(1, y, x);
+            const std::int64_t at = out.cell(0, y, x) - out.lane[0];
             if constexpr (N > 0) {
                 const T* cell[2][N];
                 for (int t = 0; t < N; ++t) {
                     cell[0][t] = place(0, t);
-                    cell[1][t] = Rest ? place(1, t) : zeros;
+                    cell[1][t] = Both ? place(1, t) : zeros;
                 }
                 const auto known = [&](int side, int t) __attribute__((always_inline)) { return cell[side][t]; };
                 for (std::int32_t v = 0; v < out.stored; v += kLanes<T>)
-                    largest_at<N, Rest>(known, N, gap, out.stored, v, r, quiet, a, s, left, events);
+                    largest_at<N, Both>(known, N, gap, out.stored, v, r, quiet, out.lane[0], at + v, rest, events);
             } else {
                 for (std::int32_t v = 0; v < out.stored; v += kLanes<T>)
-                    largest_at<N, Rest>(place, taps, gap, out.stored, v, r, quiet, a, s, left, events);
+                    largest_at<N, Both>(place, taps, gap, out.stored, v, r, quiet, out.lane[0], at + v, rest, events);
             }
         }
     }
-    rest = any<T>(left);
+    out.live[1] = rest.live;
 }
 
 // gaps: [oh][ow][tap][stored]; infinite outside of the map. zeros: one cell. Cells outside of the window do not move.
 template <typename T>
-FDFAST_INLINE void largest(const Node<T>& node, const Lanes<T>& in, const T* gaps, const T* zeros, T r,
-                           const Lanes<T>& out, Events<T>& events, bool& rest) noexcept {
+FDFAST_INLINE void largest(const Node<T>& node, const Lanes<T>& in, const T* gaps, const T* zeros, T r, Lanes<T>& out,
+                           Events<T>& events) noexcept {
     if (node.window.kh * node.window.kw == 4) {
-        if (in.live[1]) return largest_of<4, true>(node, in, gaps, zeros, r, out, events, rest);
-        return largest_of<4, false>(node, in, gaps, zeros, r, out, events, rest);
+        if (in.live[1]) return largest_of<4, true>(node, in, gaps, zeros, r, out, events);
+        return largest_of<4, false>(node, in, gaps, zeros, r, out, events);
     }
-    if (in.live[1]) return largest_of<0, true>(node, in, gaps, zeros, r, out, events, rest);
-    largest_of<0, false>(node, in, gaps, zeros, r, out, events, rest);
+    if (in.live[1]) return largest_of<0, true>(node, in, gaps, zeros, r, out, events);
+    largest_of<0, false>(node, in, gaps, zeros, r, out, events);
 }
 
 }  // namespace

@@ -11,6 +11,8 @@
 #include "walk.hpp"
 
 #define FDFAST_INLINE __attribute__((always_inline)) inline
+// Functions with hot loops stand alone: inlined into the walk, their constants would not stay in registers.
+#define FDFAST_APART __attribute__((noinline))
 
 namespace fdfast {
 namespace {
@@ -61,13 +63,31 @@ template <typename T>
 FDFAST_INLINE Vector<T> choose(const Mask<T>& m, const Vector<T>& a, const Vector<T>& b) noexcept {
     return m ? a : b;
 }
+// a > b ? a : b, and a < b ? a : b. GCC compiles the conditional expression to a comparison and a blend, and warns of
+// the forms without a mask.
 template <typename T>
 FDFAST_INLINE Vector<T> larger(const Vector<T>& a, const Vector<T>& b) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 8) return _mm512_maskz_max_pd(0xff, a, b);
+    if constexpr (sizeof(T) == 4) return _mm512_maskz_max_ps(0xffff, a, b);
+#elif defined(__AVX__)
+    if constexpr (sizeof(T) == 8) return _mm256_max_pd(a, b);
+    if constexpr (sizeof(T) == 4) return _mm256_max_ps(a, b);
+#else
     return choose<T>(a > b, a, b);
+#endif
 }
 template <typename T>
 FDFAST_INLINE Vector<T> smaller(const Vector<T>& a, const Vector<T>& b) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 8) return _mm512_maskz_min_pd(0xff, a, b);
+    if constexpr (sizeof(T) == 4) return _mm512_maskz_min_ps(0xffff, a, b);
+#elif defined(__AVX__)
+    if constexpr (sizeof(T) == 8) return _mm256_min_pd(a, b);
+    if constexpr (sizeof(T) == 4) return _mm256_min_ps(a, b);
+#else
     return choose<T>(a < b, a, b);
+#endif
 }
 
 // Whether any lane of a comparison holds.
@@ -83,6 +103,20 @@ FDFAST_INLINE bool any(const Mask<T>& m) noexcept {
     std::int64_t all = 0;
     for (const std::int64_t word : words) all |= word;
     return all != 0;
+#endif
+}
+
+// Whether |a| < |b| in every lane.
+template <typename T>
+FDFAST_INLINE bool shorter(const Vector<T>& a, const Vector<T>& b) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 8) {
+        return _mm512_cmp_pd_mask(_mm512_abs_pd(a), _mm512_abs_pd(b), _CMP_LT_OQ) == 0xff;
+    } else {
+        return _mm512_cmp_ps_mask(_mm512_abs_ps(a), _mm512_abs_ps(b), _CMP_LT_OQ) == 0xffff;
+    }
+#else
+    return !any<T>(~(larger<T>(a, -a) < larger<T>(b, -b)));
 #endif
 }
 
@@ -166,6 +200,22 @@ template <typename T>
 FDFAST_INLINE void clear(const Lanes<T>& v, int side) noexcept {
     std::memset(v.lane[side], 0, static_cast<std::size_t>(v.size()) * sizeof(T));
 }
+
+// The second lane of a result, written from its first register on that is not zero.
+template <typename T>
+struct Rest {
+    T* lane;
+    bool live = false;
+
+    FDFAST_INLINE void put(std::int64_t at, const Vector<T>& value) noexcept {
+        if (!live) {
+            if (!any<T>(value != T{0})) return;
+            std::memset(lane, 0, static_cast<std::size_t>(at) * sizeof(T));
+            live = true;
+        }
+        store<T>(lane + at, value);
+    }
+};
 
 // Output window of a windowed operation: every cell that sees a cell of `in`, inside the map.
 FDFAST_INLINE Area reached(const Area& in, const Window& w, const Shape& out) noexcept {

@@ -55,7 +55,7 @@ FDFAST_INLINE const T* weight_at(const Correlation<T>& c, std::int32_t vector, s
 // for all of them. All outputs of that register are kept in registers, and only inputs that are not zero are
 // multiplied; behind rectifiers and pools that is a minority.
 template <int H, int W, int K, typename T>
-FDFAST_INLINE void scattered(const Correlation<T>* lane, int lanes) noexcept {
+FDFAST_APART void scattered(const Correlation<T>* lane, int lanes) noexcept {
     constexpr int kOutH = H + K - 1, kOutW = W + K - 1;
     const Correlation<T>& c = lane[0];
     std::int32_t begin[2 * kTogether][H * W + 1];
@@ -88,13 +88,19 @@ FDFAST_INLINE void scattered(const Correlation<T>* lane, int lanes) noexcept {
                 }
             });
             const Area &from = lane[side].from, &to = lane[side].to;
+            T* const out = lane[side].out + v * kLanes<T>;
+            if (to.cells() == kOutH * kOutW) {  // nothing of it is off the map
+                each<0, kOutH * kOutW>(
+                    [&](auto i) __attribute__((always_inline)) { store<T>(out + i * c.out_stored, sum[i]); });
+                continue;
+            }
             const std::int32_t top = from.y0 + c.node->window.top - (K - 1);
             const std::int32_t left = from.x0 + c.node->window.left - (K - 1);
             each<0, kOutH * kOutW>([&](auto i) __attribute__((always_inline)) {
                 const std::int32_t y = top + i / kOutW, x = left + i % kOutW;
                 if (y >= to.y0 && y < to.y1 && x >= to.x0 && x < to.x1) {
                     const std::int64_t cell = std::int64_t{y - to.y0} * to.w() + (x - to.x0);
-                    store<T>(lane[side].out + cell * c.out_stored + v * kLanes<T>, sum[i]);
+                    store<T>(out + cell * c.out_stored, sum[i]);
                 }
             });
         }
@@ -104,7 +110,7 @@ FDFAST_INLINE void scattered(const Correlation<T>* lane, int lanes) noexcept {
 // One output cell: each input that is not zero times its row of weights; several sums side by side, because one would
 // wait for itself.
 template <int N, int U, typename T>
-FDFAST_INLINE void gathered_into(const Correlation<T>& c, std::int32_t count, std::int32_t v) noexcept {
+FDFAST_APART void gathered_into(const Correlation<T>& c, std::int32_t count, std::int32_t v) noexcept {
     Vector<T> sum[N * U] = {};
     const T* w[N];
     each<0, N>([&](auto n) __attribute__((always_inline)) { w[n] = weight_at(c, v + n, 0); });
@@ -126,7 +132,7 @@ FDFAST_INLINE void gathered_into(const Correlation<T>& c, std::int32_t count, st
 }
 
 template <typename T>
-FDFAST_INLINE void gathered(const Correlation<T>& c) noexcept {
+FDFAST_APART void gathered(const Correlation<T>& c) noexcept {
     const Window& w = c.node->window;
     // Elements of a map of one cell are read tap by tap, those of larger maps channel by channel: see `pack_conv`.
     const std::int64_t taps = std::int64_t{w.kh} * w.kw;
@@ -168,7 +174,7 @@ struct Strip {
 };
 
 template <int R, int N, typename T>
-FDFAST_INLINE void strip(const Correlation<T>& c, const Strip<T>& s, std::int32_t v, T* out) noexcept {
+FDFAST_APART void strip(const Correlation<T>& c, const Strip<T>& s, std::int32_t v, T* out) noexcept {
     Vector<T> sum[R * N] = {};
     const auto each_sum = [&](const auto& f) __attribute__((always_inline)) {
         each<0, R>([&](auto r) __attribute__((always_inline)) {
@@ -203,7 +209,7 @@ FDFAST_INLINE void strip(const Correlation<T>& c, const Strip<T>& s, std::int32_
 // The same for 3 x 3 taps side by side, unrolled. Where the strip begins or ends with the cells that see the window's
 // first or last column only with their last or first tap, products with the zeros beyond it are left out.
 template <int R, int N, bool Begins, bool Ends, typename T>
-FDFAST_INLINE void strip_of_three(const Correlation<T>& c, const Strip<T>& s, std::int32_t v, T* out) noexcept {
+FDFAST_APART void strip_of_three(const Correlation<T>& c, const Strip<T>& s, std::int32_t v, T* out) noexcept {
     Vector<T> sum[R * N] = {};
     const auto each_sum = [&](const auto& f) __attribute__((always_inline)) {
         each<0, R>([&](auto r) __attribute__((always_inline)) {
@@ -256,7 +262,7 @@ FDFAST_INLINE void strips(const Correlation<T>& c, const Strip<T>& s, std::int32
 
 // Any window, stride and dilation: rows exactly, columns padded with zeros where taps reach out of the window.
 template <typename T>
-FDFAST_INLINE void swept(const Correlation<T>& c, std::int32_t count) noexcept {
+FDFAST_APART void swept(const Correlation<T>& c, std::int32_t count) noexcept {
     const Window& w = c.node->window;
     // A 1 x 1 window needs no neighbours: it reads where the input lies. Without strides the whole area is one row.
     const bool point = w.kh == 1 && w.kw == 1 && w.top == 0 && w.left == 0;
@@ -352,8 +358,8 @@ FDFAST_INLINE bool try_scattered(const Correlation<T>* lane, int lanes) noexcept
 
 // One output cell of R lanes, N registers of channels each; element k of lane r is packed[k * together + r].
 template <int R, int N, typename T>
-FDFAST_INLINE void shared_into(const Correlation<T>* lane, const T* packed, const std::int32_t* listed, int together,
-                               std::int32_t first, std::int32_t last, std::int32_t v) noexcept {
+FDFAST_APART void shared_into(const Correlation<T>* lane, const T* packed, const std::int32_t* listed, int together,
+                              std::int32_t first, std::int32_t last, std::int32_t v) noexcept {
     constexpr std::int32_t kAhead = 48;  // rows of weights asked for before they are needed: they come from memory
     const Correlation<T>& c = lane[0];
     Vector<T> sum[R * N] = {};
@@ -385,7 +391,7 @@ FDFAST_INLINE void shared_into(const Correlation<T>* lane, const T* packed, cons
 // Several maps times one matrix, which is read once for all of them: a convolution with one output cell that sees the
 // whole map. Elements that are zero in all lanes are left out.
 template <typename T>
-FDFAST_INLINE void shared(const Correlation<T>* lane, int lanes) noexcept {
+FDFAST_APART void shared(const Correlation<T>* lane, int lanes) noexcept {
     const Correlation<T>& c = lane[0];
     const Window& w = c.node->window;
     // The lanes' places for what they pack follow one another, and each has room for a whole map.
@@ -532,7 +538,7 @@ FDFAST_INLINE void convolve(const Node<T>& node, std::int32_t channels, const Se
 
 // depthwise, with weights; average, without.
 template <typename T>
-FDFAST_INLINE void channelwise(const Node<T>& node, const Lanes<T>& in, const Shape& map, Lanes<T>& out) noexcept {
+FDFAST_APART void channelwise(const Node<T>& node, const Lanes<T>& in, const Shape& map, Lanes<T>& out) noexcept {
     const Window& w = node.window;
     for (int side = 0; side < 2; ++side) {
         out.live[side] = in.live[side];

@@ -119,7 +119,7 @@ struct Walker {
                 if (out.at.empty()) return;
                 if (node.op == Op::maximum) {
                     out.live[0] = true;
-                    largest<T>(node, in, base_of(n), scratch.zeros.get(), r, out, events, out.live[1]);
+                    largest<T>(node, in, base_of(n), scratch.zeros.get(), r, out, events);
                 } else {
                     channelwise(node, in, map, out);
                 }
@@ -131,9 +131,9 @@ struct Walker {
                 const std::int64_t plane = std::int64_t{node.shape.h} * node.shape.w * node.stored;
                 const bool plain = node.slope == 0 && !(node.cap < std::numeric_limits<double>::infinity());
                 if (plain) {
-                    ramped<T, true>(node, in, base_of(n), plane, r, out, events, out.live[1]);
+                    ramped<T, true>(node, in, base_of(n), plane, r, out, events);
                 } else {
-                    ramped<T, false>(node, in, base_of(n), plane, r, out, events, out.live[1]);
+                    ramped<T, false>(node, in, base_of(n), plane, r, out, events);
                 }
                 break;
             }
