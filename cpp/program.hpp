@@ -145,7 +145,8 @@ struct Job {
     void* context;
 };
 
-// Returns false if it was interrupted. Throws std::bad_alloc before any work is done.
+// Returns false if it was interrupted. Throws before any work is done: std::bad_alloc, or std::invalid_argument if
+// FDFAST_ISA names an instruction set that is not there.
 template <typename T>
 bool run(const Job<T>& job);
 

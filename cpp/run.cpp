@@ -1,7 +1,11 @@
 // Planning of scratch memory, choice of the instruction set, and the threads.
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <cstring>
 #include <limits>
+#include <stdexcept>
+#include <string>
 
 #include "parallel.hpp"
 #include "walk.hpp"
@@ -9,7 +13,7 @@
 namespace fdfast {
 namespace {
 
-constexpr std::int64_t kCacheBytes = 160 << 10;  // share of the second cache that pairs side by side may fill
+constexpr std::int64_t kCacheBytes = 320 << 10;  // share of the second cache that pairs side by side may fill
 
 struct Extent {
     std::int64_t h, w;
@@ -78,6 +82,15 @@ std::vector<Extent> whole(const Program<T>& program, std::int32_t start) {
     return out;
 }
 
+// Whether a result may take the place of what it is made from: register by register, and nobody reads that again.
+template <typename T>
+bool in_place(const Program<T>& program, const std::vector<Extent>& size, std::int32_t n) {
+    const Node<T>& node = program.nodes[static_cast<std::size_t>(n)];
+    if (node.op != Op::ramp && node.op != Op::smooth && node.op != Op::scale) return false;
+    const auto source = static_cast<std::size_t>(node.sources[0]);
+    return program.nodes[source].last_use == n && size[source].cells() == size[static_cast<std::size_t>(n)].cells();
+}
+
 // First fit: a window's place is free again after the last node that reads it.
 template <typename T>
 void place_all(const Program<T>& program, const std::vector<Extent>& size, Plan& plan) {
@@ -90,15 +103,21 @@ void place_all(const Program<T>& program, const std::vector<Extent>& size, Plan&
     for (std::int32_t n = 0; n < count; ++n) {
         const Node<T>& node = program.nodes[static_cast<std::size_t>(n)];
         const std::int64_t room = size[static_cast<std::size_t>(n)].cells() * node.stored;
-        taken.erase(std::remove_if(taken.begin(), taken.end(), [n](const Taken& t) { return t.until < n; }),
-                    taken.end());
-        std::sort(taken.begin(), taken.end(), [](const Taken& a, const Taken& b) { return a.begin < b.begin; });
+        const std::int32_t until = n + 1 == count ? count : node.last_use;
         std::int64_t at = 0;
-        for (const Taken& t : taken) {
-            if (at + 2 * room <= t.begin) break;
-            at = std::max(at, t.end);
+        if (in_place(program, size, n)) {
+            at = plan.offset[static_cast<std::size_t>(node.sources[0])];
+            for (Taken& t : taken) t.until = t.begin == at ? until : t.until;
+        } else {
+            taken.erase(std::remove_if(taken.begin(), taken.end(), [n](const Taken& t) { return t.until < n; }),
+                        taken.end());
+            std::sort(taken.begin(), taken.end(), [](const Taken& a, const Taken& b) { return a.begin < b.begin; });
+            for (const Taken& t : taken) {
+                if (at + 2 * room <= t.begin) break;
+                at = std::max(at, t.end);
+            }
+            taken.push_back({at, at + 2 * room, until});
         }
-        taken.push_back({at, at + 2 * room, n + 1 == count ? count : node.last_use});
         plan.offset.push_back(at);
         plan.room.push_back(room);
         plan.arena = std::max(plan.arena, at + 2 * room);
@@ -159,16 +178,37 @@ Plan plan_for(const Job<T>& job) {
 }
 
 template <typename T>
-void walk(const Job<T>& job, const Plan& plan, const Scratch<T>& scratch, std::int64_t first,
-          std::int64_t last) noexcept {
+using Walk = void (*)(const Job<T>&, const Plan&, const Scratch<T>&, std::int64_t, std::int64_t) noexcept;
+
+// That of the best instruction set which this processor has, or of the one that FDFAST_ISA names, as tests do.
+template <typename T>
+Walk<T> choose_walk() {
+    struct Choice {
+        const char* name;
+        bool runs;
+        Walk<T> walk;
+    };
+    const Choice choices[] = {
 #ifdef FDFAST_X86_64
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd"))
-        return x86_64_v4::walk(job, plan, scratch, first, last);
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
-        return x86_64_v3::walk(job, plan, scratch, first, last);
+        {"x86_64_v4",
+         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512cd"),
+         x86_64_v4::walk},
+        {"x86_64_v3", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"),
+         x86_64_v3::walk},
 #endif
-    plain::walk(job, plan, scratch, first, last);
+        {"plain", true, plain::walk}};
+    const char* const asked = std::getenv("FDFAST_ISA");
+    std::string there;
+    for (const Choice& one : choices) {
+        if (!one.runs) continue;
+        if (asked == nullptr || std::strcmp(asked, one.name) == 0) return one.walk;
+        there += std::string(there.empty() ? "" : ", ") + one.name;
+    }
+    throw std::invalid_argument(
+        "FDFAST_ISA is '" + std::string(asked) +
+        "', which this processor or this build does not have; unset it, or choose from: " + there);
 }
 
 }  // namespace
@@ -176,6 +216,7 @@ void walk(const Job<T>& job, const Plan& plan, const Scratch<T>& scratch, std::i
 template <typename T>
 bool run(const Job<T>& job) {
     using Clock = std::chrono::steady_clock;
+    static const Walk<T> walk = choose_walk<T>();
     const Plan plan = plan_for(job);
     // Small pieces, so that threads end together; large enough for the counter not to show. Pairs whose windows leave
     // no room for another one take far longer than a thread needs to start.
