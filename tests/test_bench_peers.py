@@ -6,11 +6,12 @@ import ast
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from bench.peers import metrics, pictures, registry, render, text
+from bench.peers import child, metrics, pictures, registry, render, text
 from bench.peers.batched import Tiles, quotients, sensible
 from bench.peers.cells import Cell
 from bench.peers.install import REQUIREMENTS, names
@@ -142,6 +143,7 @@ def result(key: str, seconds: float, kind: str = "estimator", **more: object) ->
         "setting": "64 rows at a time",
         "seconds": [seconds, seconds, seconds],
         "beside": [0.01, 0.01, 0.01],
+        "visits": [2, 1],
         "peak_mb": 300.0,
         "evaluations": 1568,
         "work": 0.0,
@@ -176,6 +178,7 @@ def results() -> dict:
             result("jax-float64", 0.05),
             result("loop-float64", 20.0, said={"judged": "CS231n", "digit": {"": True}}, pixels=56),
             limit,
+            result("art-float64", 0.5, once="stopped after 9 s"),
             {"key": "gone", "name": "gone", "precision": "float32", "kind": "estimator", "missing": "not installed"},
         ],
         "sections": {
@@ -194,10 +197,39 @@ def test_against_is_relative_to_the_calls_beside():
     assert render.against(there)["jax-float64"] == pytest.approx(2.5)
 
 
+def test_against_weighs_both_visits_alike():
+    there = results()["w1"]
+    there[1] |= {"seconds": [0.04, 0.04, 0.04, 0.09], "beside": [0.01] * 4, "visits": [3, 1]}
+    assert render.against(there)["jax-float64"] == pytest.approx(6.0)
+
+
+def test_a_second_visit_adds_times_in_the_setting_of_the_first(monkeypatch):
+    choices = []
+
+    def make(problem, precision, effort):
+        choices.append(dict(effort.choice))
+        return registry.Ready(lambda x: x.ravel(), 1, "4 at a time", choice={"chunk": 4})
+
+    peer = registry.Peer("some-float64", "some", "x", "float64", "autodiff", "numpy", make)
+    problem = SimpleNamespace(
+        x=np.ones(SHAPE), truth=np.ones(784), smooth=np.ones(784, bool), generic=0, generic_truth=0
+    )
+    monkeypatch.setattr(child, "Beside", lambda call: SimpleNamespace(seconds=lambda: 0.01))
+    effort = registry.Effort(budget=0.0, least=2)
+    first = child.measure(peer, problem, effort, None)
+    second = child.measure(peer, problem, effort, first)
+    assert choices == [{}, {"chunk": 4}]
+    assert first["visits"] == [2]
+    assert second["visits"] == [2, 2]
+    assert second["seconds"][:2] == first["seconds"]
+    assert len(second["seconds"]) == len(second["beside"]) == 4
+    assert {**second, "seconds": 0, "beside": 0, "visits": 0} == {**first, "seconds": 0, "beside": 0, "visits": 0}
+
+
 def test_drift_names_the_worst():
     before, after = results(), results()
     after["w1"][1]["seconds"] = [0.065] * 3
-    assert render.drift(before, after).endswith("1 of 2 within 20 %, median change 15 %, largest 30 % (jax-float64)")
+    assert render.drift(before, after).endswith("2 of 3 within 20 %, median change 0 %, largest 30 % (jax-float64)")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +242,7 @@ def test_drift_names_the_worst():
         "| jax | float64 | 1.0e-09 | 1.0e-09 | 1.0e-07 | - |",
         "100 GFLOP/s in float32, hence",
         "- gone, float32: not installed",
+        "- art, float64, second visit: stopped after 9 s",
         "- small-jax: stopped after 9 s",
         "| W | >= 2 x | 3 x | yes | `make bench` |",
         "A quick run: the figures mean nothing.",

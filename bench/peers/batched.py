@@ -115,22 +115,29 @@ def hand_batched(build: Build, problem: Problem, precision: Precision, effort: E
     """Try chunks, then steps, and keep the best.
 
     The step is chosen by the truth, which a user does not have: by the median error times the 99 % quantile, because a
-    coarse step may have the better median while it leaps over kinks.
+    coarse step may have the better median while it leaps over kinks. What an earlier visit has found is kept.
     """
     tiles = Tiles(1)
     x, target = problem.x.astype(precision), problem.target.astype(precision)
-    chunks = sensible((64, 256) if effort.quick else CHUNKS, 2 * tiles.count)
+    known = effort.choice
+    chunks = [known["chunk"]] if known else sensible((64, 256) if effort.quick else CHUNKS, 2 * tiles.count)
     losses = best_chunk(build, tiles.moves(precision), chunks, x, target, STEP[precision])
 
     def missed(k: int) -> float:
         found = errors(quotients(losses(x, target, 2.0**k), 2.0**k)[problem.smooth], problem.truth[problem.smooth])
         return found.median * found.p99
 
-    usual = round(np.log2(STEP[precision]))
-    # Where the fastest way is slow, more of the same is not worth the wait.
-    best = usual if losses.seconds > _PATIENCE else min(STEPS[precision], key=missed)
+    def best_step() -> int:
+        if known:
+            return known["step"]
+        if losses.seconds > _PATIENCE:  # more of the same is not worth the wait
+            return round(np.log2(STEP[precision]))
+        return min(STEPS[precision], key=missed)
+
+    best = best_step()
 
     def run(point: Float64) -> Float64:
         return quotients(losses(point.astype(precision), target, 2.0**best), 2.0**best)
 
-    return Ready(run, 2 * tiles.count, f"{losses.chunk} rows at a time, h = 2^{best}")
+    setting, choice = f"{losses.chunk} rows at a time, h = 2^{best}", {"chunk": losses.chunk, "step": best}
+    return Ready(run, 2 * tiles.count, setting, choice=choice)

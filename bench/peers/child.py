@@ -1,4 +1,7 @@
-"""One peer in a process of its own: ``python -m bench.peers.child KEY PROBLEM RESULT [--quick]``."""
+"""One peer in a process of its own: ``python -m bench.peers.child KEY PROBLEM RESULT [--quick]``.
+
+A result that is there already is of an earlier visit: this one adds times to it, in the setting that was found then.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +82,23 @@ def alarms(one: Peer, ready: Ready, problem: Problem, found: Any, seconds: float
     return said
 
 
-def measure(one: Peer, problem: Problem, effort: Effort) -> dict[str, Any]:
-    """All that is said of a peer."""
-    ready = one.make(problem, one.precision, effort)
+def measure(one: Peer, problem: Problem, effort: Effort, before: dict[str, Any] | None) -> dict[str, Any]:
+    """All that is said of a peer; or what was said before, with the times of one more visit."""
+    ready = one.make(problem, one.precision, replace(effort, choice=before["choice"]) if before else effort)
     forget_peak()
     beside = Beside("gradcheck" if one.kind == "checker" else "gradient")
     found, seconds, lengths = timed(ready, problem.x, effort, beside)
     memory = peak()
     scale = 1.0 if ready.pixels is None else len(problem.truth) / len(ready.pixels)
+    if before:
+        new = {"seconds": [scale * s for s in seconds], "beside": lengths, "visits": [len(seconds)]}
+        return before | {key: before[key] + more for key, more in new.items()}
     result: dict[str, Any] = {
         "setting": ready.setting,
+        "choice": dict(ready.choice),
         "seconds": [scale * s for s in seconds],
         "beside": lengths,
+        "visits": [len(seconds)],
         "peak_mb": memory,
         "evaluations": ready.evaluations,
         "work": ready.work,
@@ -104,7 +113,9 @@ def measure(one: Peer, problem: Problem, effort: Effort) -> dict[str, Any]:
 def main(arguments: list[str]) -> None:
     key, source, target = arguments[:3]
     np.random.seed(0)  # noqa: NPY002  some peers draw from the global generator
-    result = measure(load()[key], Problem.load(Path(source)), QUICK if "--quick" in arguments else FULL)
+    before = json.loads(Path(target).read_text()) if Path(target).exists() else None
+    effort = QUICK if "--quick" in arguments else FULL
+    result = measure(load()[key], Problem.load(Path(source)), effort, before)
     Path(target).write_text(json.dumps(result))
 
 

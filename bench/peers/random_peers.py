@@ -70,6 +70,7 @@ def art(problem: Problem, precision: Precision, effort: Effort) -> Ready:
         Batched.chunk = chunk
         return run(problem.x)
 
-    Batched.chunk, _ = fastest({chunk: lambda chunk=chunk: with_chunk(chunk) for chunk in (32, 64, 128, 784)}, 1)
+    chunks = effort.choice.values() or (32, 64, 128, 784)
+    Batched.chunk, _ = fastest({chunk: lambda chunk=chunk: with_chunk(chunk) for chunk in chunks}, 1)
     setting = f"{_SAMPLES} samples, {Batched.chunk} at a time, sigma = 2^{round(np.log2(sigma))}, over 2 sigma"
-    return Ready(run, _SAMPLES, setting)
+    return Ready(run, _SAMPLES, setting, choice={"chunk": Batched.chunk})

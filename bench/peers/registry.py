@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -21,11 +21,12 @@ FAMILIES = ("limits", "ours", "tensorflow_peers", "jax_peers", "torch_peers", "l
 class Effort:
     """How much time may be spent on a peer."""
 
-    budget: float = 2.5  # seconds of timed calls, and of the calls beside them
-    least: int = 5  # rounds
+    budget: float = 1.5  # seconds of timed calls, and of the calls beside them, on each visit
+    least: int = 3  # rounds of a visit
     limit: float = 240.0  # seconds that its process may live
     pixels: int = 56  # that a slow loop walks through, in full rows; the time is extrapolated to all
     quick: bool = False
+    choice: Mapping[str, int] = field(default_factory=dict)  # what an earlier visit found best; not sought again
 
 
 FULL = Effort()
@@ -52,6 +53,8 @@ class Ready:
         The sample that was walked through; the time is extrapolated to all pixels.
     work : float
         Multiplications and additions of one call, for peers that measure the machine.
+    choice : dict of int
+        What was sought and found best, for the next visit.
     """
 
     run: Callable[[Float64], Any]
@@ -60,6 +63,7 @@ class Ready:
     check: Callable[[Float64, Fault | None], bool] | None = None
     pixels: Ints | None = None
     work: float = 0.0
+    choice: Mapping[str, int] = field(default_factory=dict)
 
 
 Make = Callable[[Problem, Precision, Effort], Ready]

@@ -22,7 +22,8 @@ def line(one: Result) -> str:
     if "missing" in one:
         return f"{head}: {one['missing']}"
     error = one.get("accuracy", {}).get("smooth", {}).get("median")
-    return f"{head}: {_time(one)}" + ("" if error is None else f", median error {error:.1e}")
+    once = f"; second visit: {one['once']}" if "once" in one else ""
+    return f"{head}: {_time(one)}" + ("" if error is None else f", median error {error:.1e}") + once
 
 
 def drift(before: Result, after: Result) -> str:
@@ -42,11 +43,14 @@ def drift(before: Result, after: Result) -> str:
 
 def against(w1: Iterable[Result]) -> dict[str, float]:
     """Times as long as fdfast beside it: checkers as `gradcheck`, all others as `gradient`, both in float64."""
-    return {
-        one["key"]: float(np.median(np.divide(one["seconds"], one["beside"])))
-        for one in w1
-        if "missing" not in one and one["kind"] != "limit"
-    }
+    return {one["key"]: _ratio(one) for one in w1 if "missing" not in one and one["kind"] != "limit"}
+
+
+def _ratio(one: Result) -> float:
+    """Median of each visit, and the geometric mean of these."""
+    ratios = np.divide(one["seconds"], one["beside"])
+    visits = np.split(ratios, np.cumsum(one["visits"])[:-1])
+    return float(np.exp(np.mean([np.log(np.median(visit)) for visit in visits])))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -137,6 +141,7 @@ def limit(w1: list[Result]) -> str:
 def absent(found: Result) -> list[str]:
     """One sentence for everything that is missing."""
     lines = [f"{one['name']}, {one['precision']}: {one['missing']}" for one in found["w1"] if "missing" in one]
+    lines += [f"{one['name']}, {one['precision']}, second visit: {one['once']}" for one in found["w1"] if "once" in one]
     return lines + [f"{name}: {one['missing']}" for name, one in found["sections"].items() if "missing" in one]
 
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,17 +47,19 @@ def run_module(module: str, arguments: Sequence[str], limit: float, **options: A
     return last_line(done.stderr, done.returncode)
 
 
-def measured(peer: Peer, source: Path, effort: Effort, nursery: Nursery) -> dict[str, Any]:
-    """What the peer found in a process of its own, or why there is nothing."""
+def measured(
+    peer: Peer, source: Path, effort: Effort, nursery: Nursery, before: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What the peer found in a process of its own, or why there is nothing; with the times of a visit before."""
     head = {"key": peer.key, "name": peer.name, "family": peer.family, "precision": peer.precision, "kind": peer.kind}
     if not peer.installed:
         return {**head, "missing": f"{peer.needs} is not installed"}
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "result.json"
-        start = time.perf_counter()
+        if before:
+            target.write_text(json.dumps(before))
         arguments = [peer.key, str(source), str(target), *(["--quick"] if effort.quick else [])]
         why = nursery.run("bench.peers.child", arguments, effort.limit)
-        whole = time.perf_counter() - start
-        if why is not None:
-            return {**head, "missing": why}
-        return {**head, "whole_process": whole, **json.loads(target.read_text())}
+        if why is None:
+            return {**head, **json.loads(target.read_text())}
+        return {**before, "once": why} if before else {**head, "missing": why}

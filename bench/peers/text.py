@@ -26,11 +26,12 @@ by the truth, which a user does not have. Ports of the network to PyTorch and JA
 ## One digit, every pixel (W1)
 
 The shipped CNN (34,826 weights) and the sample's MNIST test digit number 3, whose loss of 0.14 leaves float32 something
-to subtract; categorical cross-entropy, tile 1, 784 pixels. Each line has a process of its own, all with the same
-threads. "Times fdfast" compares with `fdfast.gradient` in float64, for checkers with `fdfast.gradcheck`: a second
-process makes that call before and after each of the peer's, because a machine's speed drifts; our own two lines tell
-what is left of that. Peak memory is of the whole process, framework included, trying of chunks not. Truth is a backward
-pass in extended precision, in NumPy.
+to subtract; categorical cross-entropy, tile 1, 784 pixels. Each line has processes of its own, all with the same
+threads: one, and minutes later another. "Times fdfast" compares with `fdfast.gradient` in float64, for checkers with
+`fdfast.gradcheck`: a standing process makes that call before and after each of the peer's, because a machine's speed
+drifts; it is the geometric mean of both visits' medians, and our own two lines tell what is left of the drift. Peak
+memory is of the whole process, framework included, trying of chunks not. Truth is a backward pass in extended
+precision, in NumPy.
 
 """
 

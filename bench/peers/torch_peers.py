@@ -82,7 +82,8 @@ def loss_of_image(problem: Problem, precision: Precision, fault: Fault | None = 
     return lambda x: cross_entropy(network(Spoiled.apply(x)), label)
 
 
-def _gradcheck(problem: Problem, precision: Precision, fast: bool) -> Ready:
+def _gradcheck(problem: Problem, precision: Precision, effort: Effort, fast: bool) -> Ready:
+    import torch
     from torch.autograd import gradcheck
 
     loss = functools.cache(functools.partial(loss_of_image, problem, precision))
@@ -93,7 +94,8 @@ def _gradcheck(problem: Problem, precision: Precision, fast: bool) -> Ready:
     def check(x: Float64, fault: Fault | None) -> bool:
         return not gradcheck(loss(fault), (point(x),), fast_mode=fast, raise_exception=False)
 
-    threads = _best_threads(lambda: loss(None)(point(problem.x)).backward())
+    some = set(effort.choice.values()) or {1, torch.get_num_threads()}
+    threads = _best_threads(lambda: loss(None)(point(problem.x)).backward(), some)
     # The differences that a slow check makes inside, which it does not return.
     numeric = None if fast else _numeric(loss(None), point(problem.x))
 
@@ -104,15 +106,15 @@ def _gradcheck(problem: Problem, precision: Precision, fast: bool) -> Ready:
     setting = f"default step and tolerances, {threads} threads"
     if fast:
         setting += "; where it fails, the slow check words the message"
-    return Ready(run, 3 if fast else 2 * 784 + 1, setting, check)
+    return Ready(run, 3 if fast else 2 * 784 + 1, setting, check, choice={"threads": threads})
 
 
-def _best_threads(call: Callable[[], Any], times: int = 30) -> int:
-    """Leave PyTorch with one thread or with all, whichever is faster: single images gain little from a second one."""
+def _best_threads(call: Callable[[], Any], some: set[int], times: int = 30) -> int:
+    """Leave PyTorch with the number of threads that is fastest: single images gain little from a second one."""
     import torch
 
     found = {}
-    for threads in {1, torch.get_num_threads()}:
+    for threads in some:
         torch.set_num_threads(threads)
         call()
         start = time.perf_counter()
@@ -132,12 +134,12 @@ def _numeric(f: Callable[[Any], Any], x: Any) -> Any:
 
 @peer("torch-slow", "torch.autograd.gradcheck", "PyTorch", "torch", kind="checker", precisions=("float64",))
 def gradcheck_slow(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    return _gradcheck(problem, precision, fast=False)
+    return _gradcheck(problem, precision, effort, fast=False)
 
 
 @peer("torch-fast", "torch.autograd.gradcheck, fast", "PyTorch", "torch", kind="checker", precisions=("float64",))
 def gradcheck_fast(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    return _gradcheck(problem, precision, fast=True)
+    return _gradcheck(problem, precision, effort, fast=True)
 
 
 @peer("torch-autodiff", "autodiff, PyTorch", "autodiff", "torch", kind="autodiff")
