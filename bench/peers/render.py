@@ -49,7 +49,7 @@ def against(w1: Iterable[Result]) -> dict[str, float]:
 def _ratio(one: Result) -> float:
     """Median of each visit, and the geometric mean of these."""
     ratios = np.divide(one["seconds"], one["beside"])
-    visits = np.split(ratios, np.cumsum(one["visits"])[:-1])
+    visits = np.split(ratios, np.cumsum(one.get("visits", [len(ratios)]))[:-1])  # older results are of one visit
     return float(np.exp(np.mean([np.log(np.median(visit)) for visit in visits])))
 
 
