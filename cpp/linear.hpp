@@ -51,6 +51,18 @@ FDFAST_INLINE const T* weight_at(const Correlation<T>& c, std::int32_t vector, s
     return c.weights + (block * c.channels * taps + row) * kBlock<T> + part * kLanes<T>;
 }
 
+// Sums of R cells, N registers of each, from and to the output, whose cells lie `stored` apart.
+template <int R, int N, typename T>
+FDFAST_INLINE void load_sums(Vector<T>* sum, const T* from, std::int64_t stored) noexcept {
+    each<0, R * N>([&](auto i)
+                       __attribute__((always_inline)) { sum[i] = load<T>(from + i / N * stored + i % N * kLanes<T>); });
+}
+template <int R, int N, typename T>
+FDFAST_INLINE void store_sums(const Vector<T>* sum, T* to, std::int64_t stored) noexcept {
+    each<0, R * N>([&](auto i)
+                       __attribute__((always_inline)) { store<T>(to + i / N * stored + i % N * kLanes<T>, sum[i]); });
+}
+
 // Small windows at stride 1, several at once: the weights of one register of output channels stay in the first cache
 // for all of them. All outputs of that register are kept in registers, and only inputs that are not zero are
 // multiplied; behind rectifiers and pools that is a minority.
@@ -90,8 +102,7 @@ FDFAST_APART void scattered(const Correlation<T>* lane, int lanes) noexcept {
             const Area &from = lane[side].from, &to = lane[side].to;
             T* const out = lane[side].out + v * kLanes<T>;
             if (to.cells() == kOutH * kOutW) {  // nothing of it is off the map
-                each<0, kOutH * kOutW>(
-                    [&](auto i) __attribute__((always_inline)) { store<T>(out + i * c.out_stored, sum[i]); });
+                store_sums<kOutH * kOutW, 1>(sum, out, c.out_stored);
                 continue;
             }
             const std::int32_t top = from.y0 + c.node->window.top - (K - 1);
@@ -176,14 +187,7 @@ struct Strip {
 template <int R, int N, typename T>
 FDFAST_APART void strip(const Correlation<T>& c, const Strip<T>& s, std::int32_t v, T* out) noexcept {
     Vector<T> sum[R * N] = {};
-    const auto each_sum = [&](const auto& f) __attribute__((always_inline)) {
-        each<0, R>([&](auto r) __attribute__((always_inline)) {
-            each<0, N>([&](auto n) __attribute__((always_inline)) {
-                f(sum[r * N + n], out + std::int64_t{r} * c.out_stored + (v + n) * kLanes<T>);
-            });
-        });
-    };
-    if (s.first > 0) each_sum([](Vector<T>& to, const T* at) __attribute__((always_inline)) { to = load<T>(at); });
+    if (s.first > 0) load_sums<R, N>(sum, out + v * kLanes<T>, c.out_stored);
     const std::int32_t width = c.node->window.kw;
     const std::int64_t taps = std::int64_t{c.node->window.kh} * width;
     const T* w[N];
@@ -203,7 +207,7 @@ FDFAST_APART void strip(const Correlation<T>& c, const Strip<T>& s, std::int32_t
             }
         }
     }
-    each_sum([](const Vector<T>& from, T* at) __attribute__((always_inline)) { store<T>(at, from); });
+    store_sums<R, N>(sum, out + v * kLanes<T>, c.out_stored);
 }
 
 // The same for 3 x 3 taps side by side, unrolled. Where the strip begins or ends with the cells that see the window's
@@ -211,14 +215,7 @@ FDFAST_APART void strip(const Correlation<T>& c, const Strip<T>& s, std::int32_t
 template <int R, int N, bool Begins, bool Ends, typename T>
 FDFAST_APART void strip_of_three(const Correlation<T>& c, const Strip<T>& s, std::int32_t v, T* out) noexcept {
     Vector<T> sum[R * N] = {};
-    const auto each_sum = [&](const auto& f) __attribute__((always_inline)) {
-        each<0, R>([&](auto r) __attribute__((always_inline)) {
-            each<0, N>([&](auto n) __attribute__((always_inline)) {
-                f(sum[r * N + n], out + std::int64_t{r} * c.out_stored + (v + n) * kLanes<T>);
-            });
-        });
-    };
-    if (s.first > 0) each_sum([](Vector<T>& to, const T* at) __attribute__((always_inline)) { to = load<T>(at); });
+    if (s.first > 0) load_sums<R, N>(sum, out + v * kLanes<T>, c.out_stored);
     const T* w[N];
     each<0, N>([&](auto n) __attribute__((always_inline)) { w[n] = weight_at(c, v + n, 0); });
     for (std::int32_t i = 0; i < s.rows; ++i) {
@@ -241,7 +238,7 @@ FDFAST_APART void strip_of_three(const Correlation<T>& c, const Strip<T>& s, std
             });
         }
     }
-    each_sum([](const Vector<T>& from, T* at) __attribute__((always_inline)) { store<T>(at, from); });
+    store_sums<R, N>(sum, out + v * kLanes<T>, c.out_stored);
 }
 
 template <int N, typename T>

@@ -52,18 +52,20 @@ void Looks::take(const std::int64_t* which, std::size_t count, const double* del
     }
 }
 
-std::vector<std::int64_t> Looks::unsettled() const {
+template <typename Wanted>
+std::vector<std::int64_t> Looks::those(const Wanted& wanted) const {
     std::vector<std::int64_t> found;
     for (std::size_t i = 0; i < tiles_.size(); ++i)
-        if (!tiles_[i].plain) found.push_back(static_cast<std::int64_t>(i));
+        if (wanted(tiles_[i])) found.push_back(static_cast<std::int64_t>(i));
     return found;
 }
 
+std::vector<std::int64_t> Looks::unsettled() const {
+    return those([](const Tile& tile) { return !tile.plain; });
+}
+
 std::vector<std::int64_t> Looks::crossed() const {
-    std::vector<std::int64_t> found;
-    for (std::size_t i = 0; i < tiles_.size(); ++i)
-        if (tiles_[i].crossed) found.push_back(static_cast<std::int64_t>(i));
-    return found;
+    return those([](const Tile& tile) { return tile.crossed; });
 }
 
 void Looks::settle(const std::int64_t* example, std::size_t examples, double eps, const Out& out) const {
@@ -111,17 +113,15 @@ void classify(std::size_t count, const double* value, const double* error, const
         out.detectable[i] = ad != 0 ? allowed / std::fabs(ad) : allowed == 0 ? kNan : allowed * kInfinity;
         // f does not move and the gradient says so: a dead unit, however noisy f may be elsewhere.
         const bool same = fd == ad && right[i] == left[i];
-        Class found = Class::unresolved;
         if (!std::isfinite(fd) || !std::isfinite(bar) || kind[i] == Kind::unresolved) {
-            found = Class::unresolved;
+            out.classes[i] = Class::unresolved;
         } else if (kind[i] == Kind::kink) {
-            found = Class::kink;
+            out.classes[i] = Class::kink;
         } else if (std::fabs(fd - ad) > allowed || !std::isfinite(ad)) {
-            found = Class::wrong;
-        } else if (same || bar + by.blur <= relative + by.width) {
-            found = Class::agree;
+            out.classes[i] = Class::wrong;
+        } else {
+            out.classes[i] = same || bar + by.blur <= relative + by.width ? Class::agree : Class::unresolved;
         }
-        out.classes[i] = found;
     }
 }
 

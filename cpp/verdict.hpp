@@ -42,6 +42,10 @@ class Looks {
         std::int32_t tie;
         bool crossed, plain;
     };
+    // Numbers of the tiles that are wanted, in order.
+    template <typename Wanted>
+    std::vector<std::int64_t> those(const Wanted& wanted) const;
+
     std::vector<Tile> tiles_;
     double other_;
 };
