@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bench.peers import __main__ as command
 from bench.peers import child, metrics, pictures, registry, render, text
 from bench.peers.batched import Tiles, quotients, sensible
 from bench.peers.cells import Cell
@@ -197,10 +199,51 @@ def test_against_is_relative_to_the_calls_beside():
     assert render.against(there)["jax-float64"] == pytest.approx(2.5)
 
 
-def test_against_weighs_both_visits_alike():
+@pytest.mark.parametrize(
+    ("seconds", "visits", "ratio"),
+    [
+        ([0.04, 0.04, 0.04, 0.09], [3, 1], 6.0),  # two visits weigh alike, however many rounds they had
+        ([0.04, 0.04, 0.04, 0.09, 0.05], [3, 1, 1], 5.0),  # of three the one in the middle
+    ],
+)
+def test_against_is_the_median_of_the_visits(seconds, visits, ratio):
     there = results()["w1"]
-    there[1] |= {"seconds": [0.04, 0.04, 0.04, 0.09], "beside": [0.01] * 4, "visits": [3, 1]}
-    assert render.against(there)["jax-float64"] == pytest.approx(6.0)
+    there[1] |= {"seconds": seconds, "beside": [0.01] * len(seconds), "visits": visits}
+    assert render.against(there)["jax-float64"] == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize(
+    ("second", "more", "visits"),
+    [
+        (1.1, {}, 2),
+        (1.2, {}, 3),  # the visits disagree
+        (0.8, {}, 3),
+        (1.2, {"kind": "limit"}, 2),  # its ratio is in no table
+        (1.2, {"once": "stopped after 9 s"}, 1),
+        (1.2, {"missing": "not installed"}, 1),
+    ],
+)
+def test_a_third_visit_is_for_those_whose_visits_disagree(monkeypatch, tmp_path, second, more, visits):
+    """Each case says what the first visit found; the second is `second` times as slow, a third like the first."""
+    pace = [1.0, second, 1.0]
+
+    def measured(peer, source, effort, forks, before):
+        done = len(before["visits"]) if before else 0
+        seconds = [*(before["seconds"] if before else []), 0.01 * pace[done]]
+        return result(peer.key, 0.0, **more) | {
+            "seconds": seconds,
+            "beside": [0.01] * (done + 1),
+            "visits": [1] * (done + 1),
+        }
+
+    key = "jax-float64"
+    monkeypatch.setattr(command, "measured", measured)
+    monkeypatch.setattr(command, "load", lambda: {key: SimpleNamespace(key=key, needs="jax")})
+    monkeypatch.setattr(command, "standing", lambda *_: contextlib.nullcontext({}))
+    monkeypatch.setattr(command, "nursery", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(command.render, "line", lambda one: "")
+    (one,) = command.peers([], tmp_path, registry.FULL)
+    assert len(one["visits"]) == visits
 
 
 def test_a_second_visit_adds_times_in_the_setting_of_the_first(monkeypatch):
@@ -242,7 +285,7 @@ def test_drift_names_the_worst():
         "| jax | float64 | 1.0e-09 | 1.0e-09 | 1.0e-07 | - |",
         "100 GFLOP/s in float32, hence",
         "- gone, float32: not installed",
-        "- art, float64, second visit: stopped after 9 s",
+        "- art, float64, another visit: stopped after 9 s",
         "- small-jax: stopped after 9 s",
         "| W | >= 2 x | 3 x | yes | `make bench` |",
         "A quick run: the figures mean nothing.",

@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.peers import machine, pictures, render
 from bench.peers.beside import standing
+from bench.peers.metrics import visits
 from bench.peers.nursery import AHEAD, USUAL, nursery
 from bench.peers.registry import FULL, QUICK, Effort, load
 from bench.peers.runner import ROOT, environment, measured, run_module
@@ -24,22 +25,33 @@ from bench.peers.section import PLAN
 
 _SECTION_LIMIT = 240.0  # seconds
 _VISITS = 2  # to each peer: a machine's speed changes within minutes, and not by the same factor for all
+_APART = 1.15  # factor between the ratios of these visits from which there is one more
 
 
 def peers(keys: list[str], folder: Path, effort: Effort) -> list[dict[str, Any]]:
-    """W1, one process after the other, and all once more, minutes later."""
+    """W1, one process after the other, all once more minutes later, and again those whose visits disagree."""
     source = folder / "problem.npz"
     some = [one for key, one in load().items() if not keys or key in keys]
     found: dict[str, dict[str, Any]] = {}
     with standing(source, environment(), ROOT) as options:
-        for visit in range(_VISITS):
-            there = [one for one in some if "missing" not in found.get(one.key, ())]
+        for visit in range(_VISITS + 1):
+            there = [one for one in some if one.key not in found or _due(found[one.key], visit)]
             for modules, group in itertools.groupby(there, lambda one: AHEAD.get(one.needs, USUAL)):
                 with nursery(modules, ROOT, options) as forks:
                     for one in group:
                         found[one.key] = measured(one, source, effort, forks, found.get(one.key))
                         print(f"{_clock()} visit {visit + 1}: {render.line(found[one.key])}", flush=True)
     return list(found.values())
+
+
+def _due(one: dict[str, Any], visit: int) -> bool:
+    """Whether a peer that was visited before is visited again."""
+    if "missing" in one or "once" in one:
+        return False
+    if visit < _VISITS:
+        return True
+    ratios = visits(one)
+    return one["kind"] != "limit" and bool(ratios.max() > _APART * ratios.min())
 
 
 def sections(names: list[str], folder: Path, effort: Effort) -> Iterator[tuple[str, Any]]:

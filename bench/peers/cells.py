@@ -56,10 +56,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a call, and the same over the yardstick's."""
+    """Seconds of a call, the same over the yardstick's, and what the call returned."""
 
     seconds: Spread
     ratio: float
+    found: Any
 
 
 class Stopwatch:
@@ -71,7 +72,7 @@ class Stopwatch:
     def __call__(self, call: Callable[[], Any], budget: float = 2.0, rounds: int = 9) -> Pace:
         """Warm up once, then time until the budget is spent, twice at least."""
         start = time.perf_counter()
-        call()
+        found = call()
         if self._effort.quick:
             budget, rounds = 0.2, 2
         seconds, ratios = [], []
@@ -85,7 +86,7 @@ class Stopwatch:
             after = self._yardstick.seconds()
             ratios.append(2 * seconds[-1] / (before + after))
             before = after
-        return Pace(spread(seconds), float(np.median(ratios)))
+        return Pace(spread(seconds), float(np.median(ratios)), found)
 
 
 def cell(section: str, case: str, engine: str, precision: str, n: float, pace: Pace, scale: float, **more: Any) -> Cell:

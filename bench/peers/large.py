@@ -61,14 +61,13 @@ def _ours(side: int, case: str, effort: Effort, watch: Stopwatch) -> Iterator[Ce
             def call(tile: int = tile, precision: str = precision) -> Any:
                 return fdfast.gradient(model, x[0], y=_target(), tile=tile, precision=precision, reduction="sum")
 
-            found = call()[..., 0].ravel()[first]
             pace = watch(call, budget=4.0, rounds=3)
-            error = middle(found, sides.sums(exact))
+            error = middle(pace.found[..., 0].ravel()[first], sides.sums(exact))
             yield cell("W4", f"{case}, tile {tile}", "fdfast", precision, side, pace, 1.0, error=error)
 
 
 def _sample(sides: Tiles, effort: Effort) -> Any:
-    count = 4 if effort.quick else 32
+    count = 4 if effort.quick else 16
     return np.sort(np.random.default_rng(0).choice(sides.count, count, replace=False))
 
 
@@ -120,15 +119,17 @@ def _sampled(
     engine: str, build: Any, x: Any, exact: Any, case: str, effort: Effort, watch: Stopwatch
 ) -> Iterator[Cell]:
     target, h = _target().astype("float32"), STEP["float32"]
-    best = None  # found for the first tile: the network, and so the cost of a row, is the same for all
+    chunk = 0  # found for the first tile: the network, and so the cost of a row, is the same for all
     for tile in TILES:
         sides = Tiles(tile, x.shape[1:])
         some = _sample(sides, effort)
-        chunks = sensible(CHUNKS, len(some))[: 1 if effort.quick else None]
-        losses = best_chunk(build, sides.moves("float32", some), [best] if best else chunks, x[0], target, h)
-        best = losses.chunk
-        error = middle(quotients(losses(x[0], target, h), h), sides.sums(exact)[some])
+        moves = sides.moves("float32", some)
+        if not chunk:
+            chunks = sensible(CHUNKS, len(moves))[: 1 if effort.quick else None]
+            chunk = best_chunk(build, moves, chunks, x[0], target, h).chunk
+        losses = build(moves, chunk)
         pace = watch(lambda losses=losses: losses(x[0], target, h), budget=2.0, rounds=5)
-        sample = f"{len(some)} of {sides.count} tiles, {losses.chunk} rows at a time"
+        error = middle(quotients(pace.found, h), sides.sums(exact)[some])
+        sample = f"{len(some)} of {sides.count} tiles, {chunk} rows at a time"
         scale = sides.count / len(some)
         yield cell("W4", f"{case}, tile {tile}", engine, "float32", x.shape[1], pace, scale, error=error, sample=sample)

@@ -71,6 +71,13 @@ def spread(values: npt.ArrayLike) -> Spread:
     return Spread(*(float(q) for q in np.percentile(np.asarray(values, np.float64), (50, 25, 75))))
 
 
+def visits(one: dict[str, Any]) -> Float64:
+    """Times as long as fdfast beside it, median of each visit to a peer."""
+    ratios = np.divide(one["seconds"], one["beside"])
+    ends = np.cumsum(one.get("visits", [len(ratios)]))  # older results are of one visit
+    return np.array([np.median(visit) for visit in np.split(ratios, ends[:-1])])
+
+
 def exponent(n: npt.ArrayLike, seconds: npt.ArrayLike) -> float:
     """Slope of a straight line through the points on log-log paper."""
     return float(np.polyfit(np.log(np.asarray(n, float)), np.log(np.asarray(seconds, float)), 1)[0])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.peers.limits import DENSE
-from bench.peers.metrics import spread
+from bench.peers.metrics import spread, visits
 from bench.timing import format_seconds
 
 Result = dict[str, Any]
@@ -22,7 +22,7 @@ def line(one: Result) -> str:
     if "missing" in one:
         return f"{head}: {one['missing']}"
     error = one.get("accuracy", {}).get("smooth", {}).get("median")
-    once = f"; second visit: {one['once']}" if "once" in one else ""
+    once = f"; another visit: {one['once']}" if "once" in one else ""
     return f"{head}: {_time(one)}" + ("" if error is None else f", median error {error:.1e}") + once
 
 
@@ -47,10 +47,8 @@ def against(w1: Iterable[Result]) -> dict[str, float]:
 
 
 def _ratio(one: Result) -> float:
-    """Median of each visit, and the geometric mean of these."""
-    ratios = np.divide(one["seconds"], one["beside"])
-    visits = np.split(ratios, np.cumsum(one.get("visits", [len(ratios)]))[:-1])  # older results are of one visit
-    return float(np.exp(np.mean([np.log(np.median(visit)) for visit in visits])))
+    """Median of the visits: of two their geometric mean, of three the middle one."""
+    return float(np.exp(np.median(np.log(visits(one)))))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -141,7 +139,9 @@ def limit(w1: list[Result]) -> str:
 def absent(found: Result) -> list[str]:
     """One sentence for everything that is missing."""
     lines = [f"{one['name']}, {one['precision']}: {one['missing']}" for one in found["w1"] if "missing" in one]
-    lines += [f"{one['name']}, {one['precision']}, second visit: {one['once']}" for one in found["w1"] if "once" in one]
+    lines += [
+        f"{one['name']}, {one['precision']}, another visit: {one['once']}" for one in found["w1"] if "once" in one
+    ]
     return lines + [f"{name}: {one['missing']}" for name, one in found["sections"].items() if "missing" in one]
 
 

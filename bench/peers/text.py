@@ -27,11 +27,12 @@ by the truth, which a user does not have. Ports of the network to PyTorch and JA
 
 The shipped CNN (34,826 weights) and the sample's MNIST test digit number 3, whose loss of 0.14 leaves float32 something
 to subtract; categorical cross-entropy, tile 1, 784 pixels. Each line has processes of its own, all with the same
-threads: one, and minutes later another. "Times fdfast" compares with `fdfast.gradient` in float64, for checkers with
-`fdfast.gradcheck`: a standing process makes that call before and after each of the peer's, because a machine's speed
-drifts; it is the geometric mean of both visits' medians, and our own two lines tell what is left of the drift. Peak
-memory is of the whole process, framework included, trying of chunks not. Truth is a backward pass in extended
-precision, in NumPy.
+threads: one, minutes later another, and a third where the ratios of these are more than 15 % apart. "Times fdfast"
+compares with `fdfast.gradient` in float64, for checkers with `fdfast.gradcheck`: a standing process makes that call
+before and after each of the peer's, because a machine's speed drifts. It is the median of each visit, then the
+geometric mean of two visits or the middle one of three; our own two lines tell what is left of the drift. Peak memory
+is of the whole process, framework included, trying of chunks not. Truth is a backward pass in extended precision, in
+NumPy.
 
 """
 
