@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from bench.steal import Mark, calm
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,27 @@ class Timing:
 
 
 def side_by_side(candidates: Mapping[str, Callable[[], object]], rounds: int = 7, warm: int = 1) -> dict[str, Timing]:
-    """Time every candidate once per round, after `warm` rounds that do not count."""
+    """Time every candidate once per round, after `warm` rounds that do not count.
+
+    Rounds in which the host of a virtual machine took CPU time away do not count either, if at least half are left.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    stolen = []
     for turn in range(warm + rounds):
+        mark = Mark()
         for name, run in candidates.items():
             start = time.perf_counter()
             run()
             if turn >= warm:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: Timing(*(float(q) for q in np.percentile(s, (50, 25, 75)))) for name, s in seconds.items()}
+        if turn >= warm:
+            stolen.append(mark.share())
+    some = calm(stolen, least=(rounds + 1) // 2)
+    return {name: _timing([s[i] for i in some]) for name, s in seconds.items()}
+
+
+def _timing(seconds: Sequence[float]) -> Timing:
+    return Timing(*(float(q) for q in np.percentile(seconds, (50, 25, 75))))
 
 
 def format_seconds(seconds: float) -> str:

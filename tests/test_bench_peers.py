@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import itertools
 import math
 import os
 from pathlib import Path
@@ -266,7 +267,21 @@ def test_a_second_visit_adds_times_in_the_setting_of_the_first(monkeypatch):
     assert second["visits"] == [2, 2]
     assert second["seconds"][:2] == first["seconds"]
     assert len(second["seconds"]) == len(second["beside"]) == 4
-    assert {**second, "seconds": 0, "beside": 0, "visits": 0} == {**first, "seconds": 0, "beside": 0, "visits": 0}
+    timed = ("seconds", "beside", "stolen", "visits")
+    assert {**second, **dict.fromkeys(timed)} == {**first, **dict.fromkeys(timed)}
+
+
+def test_only_calm_rounds_of_a_visit_count(monkeypatch):
+    """The host takes half of the time in every second round; calls and their neighbours are slow then."""
+    shares = itertools.cycle([0.5, 0.0])
+    monkeypatch.setattr(child, "Mark", lambda: SimpleNamespace(share=lambda: next(shares)))
+    ready = registry.Ready(lambda x: x, 1)
+    beside = SimpleNamespace(seconds=lambda: 0.01)
+    _, rounds = child.timed(ready, np.ones(SHAPE), registry.Effort(budget=0.0, least=6), beside)
+    assert sorted(rounds.stolen) == [0.0] * 3 + [0.5] * 3  # too few are calm
+    _, rounds = child.timed(ready, np.ones(SHAPE), registry.Effort(budget=0.2, least=2), beside)
+    assert set(rounds.stolen) == {0.0}
+    assert len(rounds.stolen) == len(rounds.seconds) == len(rounds.beside) >= 2
 
 
 def test_drift_names_the_worst():

@@ -22,6 +22,7 @@ from bench.peers.nursery import AHEAD, USUAL, nursery
 from bench.peers.registry import FULL, QUICK, Effort, load
 from bench.peers.runner import ROOT, environment, measured, run_module
 from bench.peers.section import PLAN
+from bench.steal import Mark
 
 _SECTION_LIMIT = 240.0  # seconds
 _VISITS = 2  # to each peer: a machine's speed changes within minutes, and not by the same factor for all
@@ -114,7 +115,7 @@ def _measure(keys: list[str], folder: Path, effort: Effort) -> dict[str, Any]:
     known = {*load(), *(name for name, _ in PLAN)}
     if unknown := [key for key in keys if key not in known]:
         raise SystemExit(f"unknown: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
-    start = time.monotonic()
+    start, mark = time.monotonic(), Mark()
     why = run_module("bench.peers.prepare", [str(folder / "problem.npz")], effort.limit)
     if why:
         raise SystemExit(f"the problem cannot be prepared: {why}")
@@ -127,6 +128,7 @@ def _measure(keys: list[str], folder: Path, effort: Effort) -> dict[str, Any]:
         "only": keys,
         "machine": machine.description(),
         "minutes": (time.monotonic() - start) / 60,
+        "stolen": mark.share(),
         "w1": w1,
         "sections": more,
     }

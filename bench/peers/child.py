@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from bench.peers.beside import Beside
 from bench.peers.memory import forget_peak, peak
 from bench.peers.problem import Float64, Problem
 from bench.peers.registry import FULL, QUICK, Effort, Peer, Ready, load
+from bench.steal import LIMIT, Mark, calm
 
 _SHORT = 0.03  # seconds; shorter calls are repeated until they last that long
 _SLOW, _ONCE = 1.0, 5.0  # seconds; longer calls are not warmed up twice, or made but once
@@ -29,8 +30,28 @@ _APART = 0.2  # quartiles of the ratios, relative to their median, that call for
 _PAUSE = 0.03  # seconds after a call, in which the peer's threads fall asleep
 
 
-def timed(ready: Ready, x: Float64, effort: Effort, beside: Beside) -> tuple[Any, list[float], list[float]]:
-    """What a call returns, seconds per call, and seconds of fdfast's before and after each of them."""
+@dataclass
+class Rounds:
+    """Seconds per call, seconds of fdfast's before and after it, and the share that the host took meanwhile."""
+
+    seconds: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
+    stolen: list[float] = field(default_factory=list)
+
+    def add(self, seconds: float, beside: float, stolen: float) -> None:
+        self.seconds.append(seconds)
+        self.beside.append(beside)
+        self.stolen.append(stolen)
+
+    def calm(self, least: int) -> Rounds:
+        """Without those in which the host took much."""
+        which = calm(self.stolen, least)
+        return Rounds(*([some[i] for i in which] for some in (self.seconds, self.beside, self.stolen)))
+
+
+def timed(ready: Ready, x: Float64, effort: Effort, beside: Beside) -> tuple[Any, Rounds]:
+    """What a call returns, and the rounds that count."""
+    mark = Mark()
     again, before = np.inf, beside.seconds()
     for _ in range(2):
         start = time.perf_counter()
@@ -39,29 +60,34 @@ def timed(ready: Ready, x: Float64, effort: Effort, beside: Beside) -> tuple[Any
         if again > _SLOW:
             break
     if again > _ONCE:  # warming up is nothing beside it
-        return found, [again], [(before + beside.seconds()) / 2]
+        return found, Rounds([again], [(before + beside.seconds()) / 2], [mark.share()])
     inner = max(1, round(_SHORT / again))
-    seconds, lengths = [], []
-    before = beside.seconds()
+    rounds = Rounds()
+    mark, before = Mark(), beside.seconds()
     begun = time.perf_counter()
-    while _goes_on(seconds, lengths, time.perf_counter() - begun, effort):
+    while _goes_on(rounds, time.perf_counter() - begun, effort):
         start = time.perf_counter()
         for _ in range(inner):
             found = ready.run(x)
-        seconds.append((time.perf_counter() - start) / inner)
+        seconds = (time.perf_counter() - start) / inner
         time.sleep(_PAUSE)
-        after = beside.seconds()
-        lengths.append((before + after) / 2)
-        before = after
-    return found, seconds, lengths
+        following, after = Mark(), beside.seconds()
+        rounds.add(seconds, (before + after) / 2, mark.share())
+        mark, before = following, after
+    return found, rounds.calm(effort.least)
 
 
-def _goes_on(seconds: list[float], lengths: list[float], spent: float, effort: Effort) -> bool:
-    """Whether another round is due: too few so far, time left, or ratios so far apart that three times as long is."""
-    if len(seconds) < effort.least:
+def _goes_on(rounds: Rounds, spent: float, effort: Effort) -> bool:
+    """Whether another round is due.
+
+    Too few so far, or time left: three times as much where ratios lie far apart, or few rounds are calm.
+    """
+    if len(rounds.seconds) < effort.least:
         return True
-    low, middle, high = np.percentile(np.divide(seconds, lengths), (25, 50, 75))
-    return spent < effort.budget * (3 if high - low > _APART * middle else 1)
+    some = rounds.calm(effort.least)
+    low, middle, high = np.percentile(np.divide(some.seconds, some.beside), (25, 50, 75))
+    unsure = high - low > _APART * middle or max(some.stolen) > LIMIT
+    return spent < effort.budget * (3 if unsure else 1)
 
 
 def alarms(one: Peer, ready: Ready, problem: Problem, found: Any, seconds: float, effort: Effort) -> dict[str, Any]:
@@ -87,18 +113,21 @@ def measure(one: Peer, problem: Problem, effort: Effort, before: dict[str, Any] 
     ready = one.make(problem, one.precision, replace(effort, choice=before["choice"]) if before else effort)
     forget_peak()
     beside = Beside("gradcheck" if one.kind == "checker" else "gradient")
-    found, seconds, lengths = timed(ready, problem.x, effort, beside)
+    found, rounds = timed(ready, problem.x, effort, beside)
     memory = peak()
     scale = 1.0 if ready.pixels is None else len(problem.truth) / len(ready.pixels)
+    new = {
+        "seconds": [scale * s for s in rounds.seconds],
+        "beside": rounds.beside,
+        "stolen": rounds.stolen,
+        "visits": [len(rounds.seconds)],
+    }
     if before:
-        new = {"seconds": [scale * s for s in seconds], "beside": lengths, "visits": [len(seconds)]}
         return before | {key: before[key] + more for key, more in new.items()}
     result: dict[str, Any] = {
         "setting": ready.setting,
         "choice": dict(ready.choice),
-        "seconds": [scale * s for s in seconds],
-        "beside": lengths,
-        "visits": [len(seconds)],
+        **new,
         "peak_mb": memory,
         "evaluations": ready.evaluations,
         "work": ready.work,
@@ -106,7 +135,7 @@ def measure(one: Peer, problem: Problem, effort: Effort, before: dict[str, Any] 
     }
     if found is not None:
         result["accuracy"] = metrics.accuracy(found, problem.truth, problem.smooth, ready.pixels)
-    result["said"] = alarms(one, ready, problem, found, seconds[0], effort)
+    result["said"] = alarms(one, ready, problem, found, rounds.seconds[0], effort)
     return result
 
 

@@ -36,6 +36,7 @@ def rows(effort: Effort) -> Iterator[dict[str, Any]]:
                 yield {**vars(row), "command": command}
     yield from _check_rows(effort)
     yield _memory_row(effort)
+    yield _verdict_row(effort)
 
 
 def _check_rows(effort: Effort) -> Iterator[dict[str, Any]]:
@@ -63,6 +64,26 @@ def _check_rows(effort: Effort) -> Iterator[dict[str, Any]]:
         "measured": str(failed),
         "holds": failed == 0,
         "command": command,
+    }
+
+
+def _verdict_row(effort: Effort) -> dict[str, Any]:
+    """A part of the verdict benchmark, which takes a quarter of an hour for its thousand models and inputs."""
+    from bench.verdict.__main__ import run
+    from bench.verdict.schedule import schedule
+    from bench.verdict.table import Outcome
+
+    pairs = 2 if effort.quick else 50
+    found = Outcome([record for plan, runs in schedule(pairs, 0) for record in run(plan, runs)])
+    pixels = [record for record in found.due if record.located is not None]
+    return {
+        "what": f"{len(found.correct)} correct gradients of random models called `fail`; wrong ones found; "
+        "faults of one pixel located",
+        "goal": "0; 100 %; 100 %",
+        "measured": f"{len(found.alarms)}; {len(found.due) - len(found.misses)} of {len(found.due)}; "
+        f"{sum(bool(record.located) for record in pixels)} of {len(pixels)}",
+        "holds": found.holds,
+        "command": "make bench-verdict",
     }
 
 

@@ -12,35 +12,47 @@ from bench.verdict.measure import Record
 from bench.verdict.rules import NAMES
 
 
+class Outcome:
+    """Records by what was right, and what was said of it."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.correct = [r for r in records if r.correct and r.route == "autodiff" and r.tiles]
+        self.control = [r for r in records if r.correct and r.route == "array" and r.tiles]
+        self.faulty = [r for r in records if not r.correct and r.tiles]
+        self.due = [r for r in self.faulty if r.to_be_found]
+        self.raised = [r for r in records if r.verdict == "error"]
+        self.alarms, self.of_arrays = ([r for r in some if r.found] for some in (self.correct, self.control))
+        self.misses = [r for r in self.due if not r.found]
+        self.unplaced = [r for r in self.due if r.found and r.located is False]
+
+    @property
+    def holds(self) -> bool:
+        """No correct gradient accused, every fault found, in its place, and nothing raised."""
+        return not (self.alarms or self.of_arrays or self.misses or self.unplaced or self.raised)
+
+
 def lines(records: Sequence[Record]) -> Iterator[str]:
     """The whole report."""
-    correct = [r for r in records if r.correct and r.route == "autodiff" and r.tiles]
-    control = [r for r in records if r.correct and r.route == "array" and r.tiles]
-    faulty = [r for r in records if not r.correct and r.tiles]
-    due = [r for r in faulty if r.to_be_found]
-    yield from _correct_side(correct, control)
-    yield from _wrong_side(faulty)
-    yield from _rivals(correct, due)
-    alarms, of_arrays = ([r for r in some if r.found] for some in (correct, control))
-    misses = [r for r in due if not r.found]
-    unplaced = [r for r in due if r.found and r.located is False]
-    errors = list({r.note: r for r in records if r.verdict == "error"}.values())
-    raised = sum(r.verdict == "error" for r in records)
+    all_of = Outcome(records)
+    yield from _correct_side(all_of.correct, all_of.control)
+    yield from _wrong_side(all_of.faulty)
+    yield from _rivals(all_of.correct, all_of.due)
+    raised = len(all_of.raised)
     for title, found in (
-        ("false alarms of fdfast", alarms),
-        ("the true gradient at x, given as an array, called wrong", of_arrays),
-        ("misses of fdfast", misses),
-        ("one-pixel faults found elsewhere, or with other tiles accused", unplaced),
-        (f"{raised} checks that raised; the last of each kind", errors),
+        ("false alarms of fdfast", all_of.alarms),
+        ("the true gradient at x, given as an array, called wrong", all_of.of_arrays),
+        ("misses of fdfast", all_of.misses),
+        ("one-pixel faults found elsewhere, or with other tiles accused", all_of.unplaced),
+        (f"{raised} checks that raised; the last of each kind", list({r.note: r for r in all_of.raised}.values())),
     ):
         if found:
             yield f"\n{title} (again: --case NAME with the same seed):"
             yield from (_one(r) for r in found)
     yield ""
-    yield f"goal: 0 false alarms: {_yes(not alarms)}"
-    yield f"goal: 0 false alarms on arrays: {_yes(not of_arrays)}"
-    yield f"goal: all found: {_yes(not misses)}"
-    yield f"goal: all one-pixel faults located: {_yes(not unplaced)}"
+    yield f"goal: 0 false alarms: {_yes(not all_of.alarms)}"
+    yield f"goal: 0 false alarms on arrays: {_yes(not all_of.of_arrays)}"
+    yield f"goal: all found: {_yes(not all_of.misses)}"
+    yield f"goal: all one-pixel faults located: {_yes(not all_of.unplaced)}"
     if raised:
         yield f"and {raised} checks raised"
 
