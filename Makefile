@@ -17,6 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*.cpp cpp/*.hpp src/*.cpp src/*.hpp)
 INSTALL := -m pip install --quiet
+BUILD_TOOLS := cmake ninja pybind11 scikit-build-core
 
 .DELETE_ON_ERROR:
 .PHONY: demo test test-lower lint format bench bench-verdict bench-peers build sanitize clean
@@ -39,11 +40,12 @@ bench-peers: .venv-peers/.installed
 
 .venv-peers/.installed: requirements/dev.txt bench/peers/requirements.txt $(SOURCES)
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python $(INSTALL) -r requirements/dev.txt
+	.venv-peers/bin/python $(INSTALL) --constraint requirements/dev.txt $(BUILD_TOOLS)
 	@# Downloads and compilation beside each other.
-	.venv-peers/bin/python -m bench.peers.install & \
-		CXX=$(CXX) .venv-peers/bin/python $(INSTALL) --no-build-isolation --no-deps --editable .; \
-		built=$$?; wait; exit $$built
+	CXX=$(CXX) .venv-peers/bin/python $(INSTALL) --no-build-isolation --no-deps --editable . & \
+		.venv-peers/bin/python $(INSTALL) --no-compile -r requirements/dev.txt && \
+		.venv-peers/bin/python -m bench.peers.install; \
+		installed=$$?; wait $$! && exit $$installed
 	@touch $@
 
 lint: build

@@ -219,7 +219,7 @@ def test_against_is_the_median_of_the_visits(seconds, visits, ratio):
         (1.1, {}, 2),
         (1.2, {}, 3),  # the visits disagree
         (0.8, {}, 3),
-        (1.2, {"kind": "limit"}, 2),  # its ratio is in no table
+        (1.2, {"kind": "limit"}, 1),  # its ratio is in no table
         (1.2, {"once": "stopped after 9 s"}, 1),
         (1.2, {"missing": "not installed"}, 1),
     ],

@@ -49,10 +49,10 @@ def _due(one: dict[str, Any], visit: int) -> bool:
     """Whether a peer that was visited before is visited again."""
     if "missing" in one or "once" in one:
         return False
-    if visit < _VISITS:
-        return True
+    if one["kind"] == "limit":  # not compared with fdfast
+        return False
     ratios = visits(one)
-    return one["kind"] != "limit" and bool(ratios.max() > _APART * ratios.min())
+    return visit < _VISITS or bool(ratios.max() > _APART * ratios.min())
 
 
 def sections(names: list[str], folder: Path, effort: Effort) -> Iterator[tuple[str, Any]]:

@@ -69,7 +69,7 @@ class Stopwatch:
     def __init__(self, effort: Effort) -> None:
         self._yardstick, self._effort = Yardstick(), effort
 
-    def __call__(self, call: Callable[[], Any], budget: float = 2.0, rounds: int = 9) -> Pace:
+    def __call__(self, call: Callable[[], Any], budget: float = 1.5, rounds: int = 9) -> Pace:
         """Warm up once, then time until the budget is spent, twice at least."""
         start = time.perf_counter()
         found = call()

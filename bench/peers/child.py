@@ -80,14 +80,14 @@ def timed(ready: Ready, x: Float64, effort: Effort, beside: Beside) -> tuple[Any
 def _goes_on(rounds: Rounds, spent: float, effort: Effort) -> bool:
     """Whether another round is due.
 
-    Too few so far, or time left: three times as much where ratios lie far apart, or few rounds are calm.
+    Too few so far, or time left: twice as much where ratios lie far apart, or few rounds are calm.
     """
     if len(rounds.seconds) < effort.least:
         return True
     some = rounds.calm(effort.least)
     low, middle, high = np.percentile(np.divide(some.seconds, some.beside), (25, 50, 75))
     unsure = high - low > _APART * middle or max(some.stolen) > LIMIT
-    return spent < effort.budget * (3 if unsure else 1)
+    return spent < effort.budget * (2 if unsure else 1)
 
 
 def alarms(one: Peer, ready: Ready, problem: Problem, found: Any, seconds: float, effort: Effort) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def _verdict_row(effort: Effort) -> dict[str, Any]:
     from bench.verdict.schedule import schedule
     from bench.verdict.table import Outcome
 
-    pairs = 2 if effort.quick else 50
+    pairs = 2 if effort.quick else 30
     found = Outcome([record for plan, runs in schedule(pairs, 0) for record in run(plan, runs)])
     pixels = [record for record in found.due if record.located is not None]
     return {

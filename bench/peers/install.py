@@ -16,15 +16,23 @@ def names(lines: Iterable[str]) -> list[str]:
     return [kept for line in lines if (kept := line.partition("#")[0].strip())]
 
 
+def install(*requirements: str) -> str | None:
+    """Install all of them; None if that went well, else pip's last word."""
+    # What fdfast is tested with stays as it is. Most of what comes is never imported, so nothing is compiled ahead.
+    options = ["--quiet", "--no-compile", "--constraint", str(ROOT / "requirements" / "dev.txt")]
+    command = [sys.executable, "-m", "pip", "install", *options, *requirements]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else None
+
+
 def main() -> None:
-    for requirement in names(REQUIREMENTS.read_text().splitlines()):
-        # What fdfast is tested with stays as it is.
-        constraint = ["--constraint", str(ROOT / "requirements" / "dev.txt")]
-        command = [sys.executable, "-m", "pip", "install", "--quiet", *constraint, requirement]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            print(f"{requirement} cannot be installed, and is left out: {last}", flush=True)
+    wanted = names(REQUIREMENTS.read_text().splitlines())
+    if install(*wanted) is None:
+        return
+    for requirement in wanted:  # one that cannot be installed must not keep the others out
+        why = install(requirement)
+        if why is not None:
+            print(f"{requirement} cannot be installed, and is left out: {why}", flush=True)
 
 
 if __name__ == "__main__":
