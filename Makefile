@@ -43,7 +43,7 @@ bench-peers: .venv-peers/.installed
 	.venv-peers/bin/python $(INSTALL) --constraint requirements/dev.txt $(BUILD_TOOLS)
 	@# Downloads and compilation beside each other.
 	CXX=$(CXX) .venv-peers/bin/python $(INSTALL) --no-build-isolation --no-deps --editable . & \
-		.venv-peers/bin/python $(INSTALL) --no-compile -r requirements/dev.txt && \
+		.venv-peers/bin/python $(INSTALL) -r requirements/dev.txt && \
 		.venv-peers/bin/python -m bench.peers.install; \
 		installed=$$?; wait $$! && exit $$installed
 	@touch $@

@@ -6,7 +6,8 @@ Needs the environment of `make bench-peers`; what is missing there is named in t
 from __future__ import annotations
 
 import argparse
-import itertools
+import contextlib
+import functools
 import json
 import sys
 import time
@@ -18,7 +19,7 @@ from typing import Any
 from bench.peers import machine, pictures, render
 from bench.peers.beside import standing
 from bench.peers.metrics import visits
-from bench.peers.nursery import AHEAD, USUAL, nursery
+from bench.peers.nursery import AHEAD, USUAL, Nursery, nursery
 from bench.peers.registry import FULL, QUICK, Effort, load
 from bench.peers.runner import ROOT, environment, measured, run_module
 from bench.peers.section import PLAN
@@ -34,14 +35,18 @@ def peers(keys: list[str], folder: Path, effort: Effort) -> list[dict[str, Any]]
     source = folder / "problem.npz"
     some = [one for key, one in load().items() if not keys or key in keys]
     found: dict[str, dict[str, Any]] = {}
-    with standing(source, environment(), ROOT) as options:
+    with standing(source, environment(), ROOT) as options, contextlib.ExitStack() as open_ones:
+
+        @functools.cache
+        def forks(modules: tuple[str, ...]) -> Nursery:
+            return open_ones.enter_context(nursery(modules, ROOT, options))
+
         for visit in range(_VISITS + 1):
-            there = [one for one in some if one.key not in found or _due(found[one.key], visit)]
-            for modules, group in itertools.groupby(there, lambda one: AHEAD.get(one.needs, USUAL)):
-                with nursery(modules, ROOT, options) as forks:
-                    for one in group:
-                        found[one.key] = measured(one, source, effort, forks, found.get(one.key))
-                        print(f"{_clock()} visit {visit + 1}: {render.line(found[one.key])}", flush=True)
+            for one in some:
+                if one.key not in found or _due(found[one.key], visit):
+                    modules = AHEAD.get(one.needs, USUAL)
+                    found[one.key] = measured(one, source, effort, forks(modules), found.get(one.key))
+                    print(f"{_clock()} visit {visit + 1}: {render.line(found[one.key])}", flush=True)
     return list(found.values())
 
 

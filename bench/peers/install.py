@@ -18,9 +18,9 @@ def names(lines: Iterable[str]) -> list[str]:
 
 def install(*requirements: str) -> str | None:
     """Install all of them; None if that went well, else pip's last word."""
-    # What fdfast is tested with stays as it is. Most of what comes is never imported, so nothing is compiled ahead.
-    options = ["--quiet", "--no-compile", "--constraint", str(ROOT / "requirements" / "dev.txt")]
-    command = [sys.executable, "-m", "pip", "install", *options, *requirements]
+    # What fdfast is tested with stays as it is.
+    constraint = ["--constraint", str(ROOT / "requirements" / "dev.txt")]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", *constraint, *requirements]
     done = subprocess.run(command, capture_output=True, text=True)
     return (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else None
 
