@@ -13,18 +13,23 @@ from bench.steal import Mark, calm
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one candidate: median and quartiles over the rounds."""
+    """Seconds of one candidate: in every round that counts, median and quartiles."""
 
+    seconds: tuple[float, ...]
     median: float
     low: float
     high: float
+
+    def over(self, other: Timing) -> float:
+        """Median ratio to another candidate of the same rounds: steadier than that of the medians where both drift."""
+        return float(np.median(np.divide(self.seconds, other.seconds)))
 
     def __str__(self) -> str:
         return f"{format_seconds(self.median)} [{format_seconds(self.low)} .. {format_seconds(self.high)}]"
 
 
 def side_by_side(candidates: Mapping[str, Callable[[], object]], rounds: int = 7, warm: int = 1) -> dict[str, Timing]:
-    """Time every candidate once per round, after `warm` rounds that do not count.
+    """Time every candidate once per round, forwards and backwards, after `warm` rounds that do not count.
 
     Rounds in which the host of a virtual machine took CPU time away do not count either, if at least half are left.
     """
@@ -32,9 +37,9 @@ def side_by_side(candidates: Mapping[str, Callable[[], object]], rounds: int = 7
     stolen = []
     for turn in range(warm + rounds):
         mark = Mark()
-        for name, run in candidates.items():
+        for name in reversed(candidates) if turn % 2 else candidates:
             start = time.perf_counter()
-            run()
+            candidates[name]()
             if turn >= warm:
                 seconds[name].append(time.perf_counter() - start)
         if turn >= warm:
@@ -44,7 +49,7 @@ def side_by_side(candidates: Mapping[str, Callable[[], object]], rounds: int = 7
 
 
 def _timing(seconds: Sequence[float]) -> Timing:
-    return Timing(*(float(q) for q in np.percentile(seconds, (50, 25, 75))))
+    return Timing(tuple(seconds), *(float(q) for q in np.percentile(seconds, (50, 25, 75))))
 
 
 def format_seconds(seconds: float) -> str:

@@ -49,7 +49,7 @@ def _engine_row(model: keras.Model, x: Any, y: Any, precision: Any) -> Row:
         },
         rounds=50 if precision == "float32" else 20,  # what is left of the noise is some 2 %
     )
-    ratio = found["engine"].median / found["bare"].median
+    ratio = found["engine"].over(found["bare"])
     return Row(
         f"batch engine / bare forward over existing rows, {precision}, {len(rows)} rows, chunk {chunk}",
         "<= 1.05",

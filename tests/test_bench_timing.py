@@ -56,6 +56,19 @@ def test_side_by_side_leaves_out_what_the_host_disturbed(monkeypatch):
     assert found["call"].median == 1.5
 
 
+def test_ratio_is_of_neighbours():
+    """Both drift; one is always twice as slow."""
+    slow, fast = (timing.Timing(tuple(k * s for s in (1.0, 5.0, 2.0)), 0, 0, 0) for k in (2, 1))
+    assert slow.over(fast) == 2.0
+
+
+def test_side_by_side_runs_forwards_and_backwards():
+    order: list[str] = []
+    found = timing.side_by_side({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2, warm=1)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert set(found) == {"a", "b"}
+
+
 def test_side_by_side_keeps_half_of_the_rounds(monkeypatch):
     clock = itertools.chain.from_iterable((10.0 * i, 10.0 * i + i) for i in range(1, 5))
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
