@@ -12,6 +12,7 @@ import numpy as np
 from bench.peers.metrics import Spread, spread
 from bench.peers.registry import Effort
 from bench.peers.yardstick import Yardstick
+from bench.steal import Mark, calm
 
 ENGINES = {"fdfast": "fdfast", "tensorflow": "TensorFlow by hand", "jax": "JAX by hand"}
 
@@ -70,23 +71,25 @@ class Stopwatch:
         self._yardstick, self._effort = Yardstick(), effort
 
     def __call__(self, call: Callable[[], Any], budget: float = 1.5, rounds: int = 9) -> Pace:
-        """Warm up once, then time until the budget is spent, twice at least."""
+        """Warm up once, then time until the budget is spent, twice at least; calm rounds count, or the calmer half."""
         start = time.perf_counter()
         found = call()
         if self._effort.quick:
             budget, rounds = 0.2, 2
-        seconds, ratios = [], []
-        before = self._yardstick.seconds()
+        seconds, ratios, stolen = [], [], []
+        mark, before = Mark(), self._yardstick.seconds()
         begun = time.perf_counter()
         slow = begun - start > 2 * budget
         while len(seconds) < rounds and (len(seconds) < (1 if slow else 2) or time.perf_counter() - begun < budget):
             start = time.perf_counter()
             call()
             seconds.append(time.perf_counter() - start)
-            after = self._yardstick.seconds()
+            following, after = Mark(), self._yardstick.seconds()
             ratios.append(2 * seconds[-1] / (before + after))
-            before = after
-        return Pace(spread(seconds), float(np.median(ratios)), found)
+            stolen.append(mark.share())
+            mark, before = following, after
+        some = calm(stolen, least=(len(stolen) + 1) // 2)
+        return Pace(spread([seconds[i] for i in some]), float(np.median([ratios[i] for i in some])), found)
 
 
 def cell(section: str, case: str, engine: str, precision: str, n: float, pace: Pace, scale: float, **more: Any) -> Cell:

@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.peers.problem import Problem
 from bench.peers.registry import Effort
+from bench.steal import Mark, calm
 
 #: Parts in the order in which they are drawn; what is in none of them is Python and NumPy between them.
 PARTS = ("set-up", "base pass", "kernels", "autodiff", "metrics", "Python and NumPy")
@@ -32,12 +33,17 @@ def rows(problem: Problem, effort: Effort) -> Iterator[dict[str, Any]]:
         for _ in range(8):
             call()
     spent: dict[str, list[dict[str, float]]] = {name: [] for name in calls}
-    for _ in range(5 if effort.quick else 40):
+    stolen = []
+    rounds = 5 if effort.quick else 60
+    for _ in range(rounds):
+        mark = Mark()
         for name, call in calls.items():
             spent[name].append(_parts(call))
+        stolen.append(mark.share())
+    some = calm(stolen, least=rounds // 2)
     for name, found in spent.items():
         for part in PARTS:
-            yield {"split": name, "part": part, "seconds": float(np.mean([one[part] for one in found]))}
+            yield {"split": name, "part": part, "seconds": float(np.mean([found[i][part] for i in some]))}
 
 
 def _parts(call: Callable[[], Any]) -> dict[str, float]:
