@@ -43,11 +43,22 @@ FDFAST_APART void ramped(const Node<T>& node, const Lanes<T>& in, const T* base,
             const Vector<T> a = first ? load<T>(from + at) : Vector<T>{};
             const Vector<T> s = second ? load<T>(from_rest + at) : Vector<T>{};
             const Vector<T> b = s + a * r;
-            if (!capped && shorter<T>(a, z) && (mirrored || shorter<T>(b, z))) {  // neither a tie nor a crossing
+            if (shorter<T>(a, z) && (mirrored || shorter<T>(b, z))) {  // neither a tie nor a crossing at 0
                 const Mask<T> on = z > T{0};
-                store<T>(to + at, choose<T>(on, a, Plain ? Vector<T>{} : a * slope));
-                rest.put(at, choose<T>(on, s, Plain ? Vector<T>{} : s * slope));
-                continue;
+                const Vector<T> fa = choose<T>(on, a, Plain ? Vector<T>{} : a * slope);
+                const Vector<T> fs = choose<T>(on, s, Plain ? Vector<T>{} : s * slope);
+                if (!capped) {
+                    store<T>(to + at, fa);
+                    rest.put(at, fs);
+                    continue;
+                }
+                const Vector<T> c = load<T>(z0 + v + plane);
+                if (shorter<T>(a, c) && (mirrored || shorter<T>(b, c))) {  // nor at the cap
+                    const Mask<T> flat = c > T{0};
+                    store<T>(to + at, choose<T>(flat, Vector<T>{}, fa));
+                    rest.put(at, choose<T>(flat, Vector<T>{}, fs));
+                    continue;
+                }
             }
             Vector<T> fa = above<T>(z, a), fb = above<T>(z, b);
             Vector<T> c{};
