@@ -533,13 +533,63 @@ FDFAST_INLINE void convolve(const Node<T>& node, std::int32_t channels, const Se
     }
 }
 
-// depthwise, with weights; average, without.
+// R output cells of one row of a depthwise 3 x 3 convolution with stride S; cell[ky][column] is where an input cell is,
+// or a cell of zeros.
+template <int R, int S, typename T>
+FDFAST_APART void three_by_three(const T* const (*cell)[9], const T* weights, std::int32_t stored, T* to) noexcept {
+    constexpr int kColumns = (R - 1) * S + 3;
+    for (std::int32_t v = 0; v < stored; v += kLanes<T>) {
+        Vector<T> sum[R] = {};
+        each<0, 3>([&](auto ky) __attribute__((always_inline)) {
+            Vector<T> in[kColumns];
+            each<0, kColumns>([&](auto x) __attribute__((always_inline)) { in[x] = load<T>(cell[ky][x] + v); });
+            each<0, 3>([&](auto kx) __attribute__((always_inline)) {
+                const Vector<T> weight = load<T>(weights + (ky * 3 + kx) * stored + v);
+                each<0, R>([&](auto r) __attribute__((always_inline)) { sum[r] += in[r * S + kx] * weight; });
+            });
+        });
+        each<0, R>([&](auto r) __attribute__((always_inline)) { store<T>(to + r * stored + v, sum[r]); });
+    }
+}
+
+// Four cells of a row at a time, which share what they read. False: not a case for it.
 template <typename T>
-FDFAST_APART void channelwise(const Node<T>& node, const Lanes<T>& in, const Shape& map, Lanes<T>& out) noexcept {
+FDFAST_INLINE bool try_three_by_three(const Node<T>& node, const Lanes<T>& in, const T* zeros, int side,
+                                      const Lanes<T>& out) noexcept {
+    const Window& w = node.window;
+    const bool same = w.sh == 1 && w.sw == 1;
+    if (node.op != Op::depthwise || w.kh != 3 || w.kw != 3 || w.dh != 1 || w.dw != 1) return false;
+    if (!same && (w.sh != 2 || w.sw != 2)) return false;
+    const T* cell[3][9];
+    for (std::int32_t y = out.at.y0; y < out.at.y1; ++y) {
+        for (std::int32_t x = out.at.x0; x < out.at.x1; x += 4) {
+            const std::int32_t some = least(4, out.at.x1 - x), columns = (some - 1) * w.sw + 3;
+            for (std::int32_t ky = 0; ky < 3; ++ky) {
+                for (std::int32_t i = 0; i < columns; ++i) {
+                    const std::int32_t iy = y * w.sh - w.top + ky, ix = x * w.sw - w.left + i;
+                    cell[ky][i] = in.holds(iy, ix) ? in.cell(side, iy, ix) : zeros;
+                }
+            }
+            each<1, 5>([&](auto r) __attribute__((always_inline)) {
+                constexpr int kCells = decltype(r){};
+                if (some != kCells) return;
+                T* const to = out.cell(side, y, x);
+                if (same) return three_by_three<kCells, 1>(cell, node.weights.get(), out.stored, to);
+                three_by_three<kCells, 2>(cell, node.weights.get(), out.stored, to);
+            });
+        }
+    }
+    return true;
+}
+
+// depthwise, with weights; average, without. zeros: one cell.
+template <typename T>
+FDFAST_APART void channelwise(const Node<T>& node, const Lanes<T>& in, const Shape& map, const T* zeros,
+                              Lanes<T>& out) noexcept {
     const Window& w = node.window;
     for (int side = 0; side < 2; ++side) {
         out.live[side] = in.live[side];
-        if (!in.live[side]) continue;
+        if (!in.live[side] || try_three_by_three(node, in, zeros, side, out)) continue;
         for (std::int32_t y = out.at.y0; y < out.at.y1; ++y) {
             for (std::int32_t x = out.at.x0; x < out.at.x1; ++x) {
                 std::int32_t inside = 0;

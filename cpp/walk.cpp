@@ -121,7 +121,7 @@ struct Walker {
                     out.live[0] = true;
                     largest<T>(node, in, base_of(n), scratch.zeros.get(), r, out, events);
                 } else {
-                    channelwise(node, in, map, out);
+                    channelwise(node, in, map, scratch.zeros.get(), out);
                 }
                 break;
             case Op::ramp: {
