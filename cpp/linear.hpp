@@ -259,15 +259,28 @@ FDFAST_INLINE void strips(const Correlation<T>& c, const Strip<T>& s, std::int32
 
 // Any window, stride and dilation: rows exactly, columns padded with zeros where taps reach out of the window.
 template <typename T>
-FDFAST_APART void swept(const Correlation<T>& c, std::int32_t count) noexcept {
+struct Sweep {
+    const Correlation<T>* c;
+    Strip<T> strip;
+    std::int32_t count;        // of the listed channels
+    bool point, whole;         // see `prepare_sweep`
+    std::int32_t rows, cells;  // of the output; cells of one row
+    std::int32_t wide, left;   // packed columns, and the input column that the first one is
+};
+
+template <typename T>
+FDFAST_APART void prepare_sweep(const Correlation<T>& c, Sweep<T>& sweep) noexcept {
     const Window& w = c.node->window;
+    const std::int32_t count = live_channels(c);
+    sweep.c = &c;
+    sweep.count = count;
     // A 1 x 1 window needs no neighbours: it reads where the input lies. Without strides the whole area is one row.
-    const bool point = w.kh == 1 && w.kw == 1 && w.top == 0 && w.left == 0;
-    const bool whole = point && c.to.h() == c.from.h() && c.to.w() == c.from.w();
-    const std::int32_t rows = whole ? 1 : c.to.h();
-    const std::int32_t cells = whole ? c.to.h() * c.to.w() : c.to.w();
-    const std::int32_t wide = (cells - 1) * w.sw + (w.kw - 1) * w.dw + 1;
-    const std::int32_t left = c.to.x0 * w.sw - w.left;  // input column that packed column 0 is
+    const bool point = sweep.point = w.kh == 1 && w.kw == 1 && w.top == 0 && w.left == 0;
+    const bool whole = sweep.whole = point && c.to.h() == c.from.h() && c.to.w() == c.from.w();
+    sweep.rows = whole ? 1 : c.to.h();
+    sweep.cells = whole ? c.to.h() * c.to.w() : c.to.w();
+    const std::int32_t wide = sweep.wide = (sweep.cells - 1) * w.sw + (w.kw - 1) * w.dw + 1;
+    const std::int32_t left = sweep.left = c.to.x0 * w.sw - w.left;
     std::int32_t* where = c.listed + c.channels;
     if (point) {
         for (std::int32_t k = 0; k < count; ++k) where[k] = c.in_first + c.listed[k];
@@ -284,54 +297,73 @@ FDFAST_APART void swept(const Correlation<T>& c, std::int32_t count) noexcept {
             }
         }
     }
-    Strip<T> s;
+    Strip<T>& s = sweep.strip;
     s.where = where;
     s.along = point ? std::int64_t{whole ? 1 : w.sw} * c.in_stored : w.sw;
     s.across = w.dw;
     s.three = w.kh == 3 && w.kw == 3 && w.sw == 1 && w.dw == 1;
-    const std::int32_t pieces = (cells + kTall - 1) / kTall;  // of a row, of about equal length
-    const std::int32_t vectors = c.blocks * kPerBlock<T>;
-    // Weights of so many channels stay in the first cache, for all cells.
-    const std::int32_t panel = most(8, kPanelBytes / (kWide * kVectorBytes * w.kh * w.kw));
-    const auto all_cells = [&](auto n, std::int32_t v) __attribute__((always_inline)) {
-        for (std::int32_t y = 0; y < rows; ++y) {
-            for (std::int32_t i = 0; i < pieces; ++i) {
-                const std::int32_t x = i * cells / pieces, some = (i + 1) * cells / pieces - x;
-                s.rows = 0;
-                s.kx0 = 0;
-                s.kx1 = w.kw;
-                s.begins = s.ends = false;
-                if (point) {
-                    const std::int32_t iy = whole ? 0 : (c.to.y0 + y) * w.sh - c.from.y0;
-                    const std::int32_t ix = whole ? x : (c.to.x0 + x) * w.sw - c.from.x0;
-                    s.row[0] = c.in + (std::int64_t{iy} * c.from.w() + ix) * c.in_stored;
-                    s.ky[0] = 0;
-                    s.rows = 1;
-                } else {
-                    const std::int32_t reach = left + x * w.sw;  // input column that tap 0 of the first cell sees
-                    const std::int32_t end = reach + (some - 1) * w.sw;
-                    s.begins = reach == c.from.x0 - 2;
-                    s.ends = end == c.from.x1 - 1;
-                    while (s.kx0 < s.kx1 && end + s.kx0 * w.dw < c.from.x0) ++s.kx0;
-                    while (s.kx1 > s.kx0 && reach + (s.kx1 - 1) * w.dw >= c.from.x1) --s.kx1;
-                    for (std::int32_t ky = 0; ky < w.kh; ++ky) {
-                        const std::int32_t iy = (c.to.y0 + y) * w.sh - w.top + ky * w.dh - c.from.y0;
-                        if (iy < 0 || iy >= c.from.h()) continue;
-                        s.row[s.rows] = c.packed + std::int64_t{iy} * count * wide + x * w.sw;
-                        s.ky[s.rows++] = ky;
-                    }
+}
+
+// All cells, N registers of output channels from v on, listed channels [strip.first, strip.last).
+template <int N, typename T>
+FDFAST_INLINE void sweep_cells(Sweep<T>& sweep, std::int32_t v) noexcept {
+    const Correlation<T>& c = *sweep.c;
+    const Window& w = c.node->window;
+    Strip<T>& s = sweep.strip;
+    const std::int32_t cells = sweep.cells, pieces = (cells + kTall - 1) / kTall;  // of a row, of about equal length
+    for (std::int32_t y = 0; y < sweep.rows; ++y) {
+        for (std::int32_t i = 0; i < pieces; ++i) {
+            const std::int32_t x = i * cells / pieces, some = (i + 1) * cells / pieces - x;
+            s.rows = 0;
+            s.kx0 = 0;
+            s.kx1 = w.kw;
+            s.begins = s.ends = false;
+            if (sweep.point) {
+                const std::int32_t iy = sweep.whole ? 0 : (c.to.y0 + y) * w.sh - c.from.y0;
+                const std::int32_t ix = sweep.whole ? x : (c.to.x0 + x) * w.sw - c.from.x0;
+                s.row[0] = c.in + (std::int64_t{iy} * c.from.w() + ix) * c.in_stored;
+                s.ky[0] = 0;
+                s.rows = 1;
+            } else {
+                const std::int32_t reach = sweep.left + x * w.sw;  // input column that tap 0 of the first cell sees
+                const std::int32_t end = reach + (some - 1) * w.sw;
+                s.begins = reach == c.from.x0 - 2;
+                s.ends = end == c.from.x1 - 1;
+                while (s.kx0 < s.kx1 && end + s.kx0 * w.dw < c.from.x0) ++s.kx0;
+                while (s.kx1 > s.kx0 && reach + (s.kx1 - 1) * w.dw >= c.from.x1) --s.kx1;
+                for (std::int32_t ky = 0; ky < w.kh; ++ky) {
+                    const std::int32_t iy = (c.to.y0 + y) * w.sh - w.top + ky * w.dh - c.from.y0;
+                    if (iy < 0 || iy >= c.from.h()) continue;
+                    s.row[s.rows] = c.packed + std::int64_t{iy} * sweep.count * sweep.wide + x * w.sw;
+                    s.ky[s.rows++] = ky;
                 }
-                strips<decltype(n){}>(c, s, some, v, c.out + (std::int64_t{y} * cells + x) * c.out_stored);
+            }
+            strips<N>(c, s, some, v, c.out + (std::int64_t{y} * cells + x) * c.out_stored);
+        }
+    }
+}
+
+// Several lanes: weights of so many channels as fit into the first cache stay there for all cells of all of them.
+template <typename T>
+FDFAST_APART void swept(const Correlation<T>* lane, int lanes) noexcept {
+    Sweep<T> sweep[2 * kTogether];
+    std::int32_t most_listed = 0;
+    for (int i = 0; i < lanes; ++i) {
+        prepare_sweep(lane[i], sweep[i]);
+        most_listed = most(most_listed, sweep[i].count);
+    }
+    const Window& w = lane->node->window;
+    const std::int32_t vectors = lane->blocks * kPerBlock<T>;
+    const std::int32_t panel = most(8, kPanelBytes / (kWide * kVectorBytes * w.kh * w.kw));
+    const auto all_panels = [&](auto n, std::int32_t v) __attribute__((always_inline)) {
+        for (std::int32_t first = 0; first == 0 || first < most_listed; first += panel) {
+            for (int i = 0; i < lanes; ++i) {
+                if (first > 0 && first >= sweep[i].count) continue;
+                sweep[i].strip.first = first;
+                sweep[i].strip.last = least(sweep[i].count, first + panel);
+                sweep_cells<decltype(n){}>(sweep[i], v);
             }
         }
-    };
-    const auto all_panels = [&](auto n, std::int32_t v) __attribute__((always_inline)) {
-        s.first = 0;
-        do {
-            s.last = least(count, s.first + panel);
-            all_cells(n, v);
-            s.first = s.last;
-        } while (s.first < count);
     };
     std::int32_t v = 0;
     for (; v + kWide <= vectors; v += kWide) all_panels(Constant<kWide>{}, v);
@@ -441,27 +473,29 @@ template <typename T>
 FDFAST_INLINE void correlate(const Correlation<T>* lane, int lanes) noexcept {
     const Window& w = lane->node->window;
     const bool dense = w.sh == 1 && w.sw == 1 && w.dh == 1 && w.dw == 1;
-    if (lanes > 1 && lane->node->whole && lane->node->size > kShared) return shared(lane, lanes);
+    // For a single lane, too: what comes of a tile must not depend on which others are beside it.
+    if (lane->node->whole && lane->node->size > kShared) return shared(lane, lanes);
     for (int i = 0, next = 1; i < lanes; i = next++) {
         const Correlation<T>& c = lane[i];
         if (c.to.cells() == 1) {
             gathered(c);
             continue;
         }
-        if (dense) {
-            const auto alike = [&c](const Correlation<T>& d) __attribute__((always_inline)) {
-                return d.from.h() == c.from.h() && d.from.w() == c.from.w() && d.to.cells() > 1;
-            };
-            while (next < lanes && alike(lane[next])) ++next;
-            const int some = next - i;
-            if (try_scattered<1, 1, 3>(&c, some) || try_scattered<2, 2, 3>(&c, some) ||
-                try_scattered<1, 2, 3>(&c, some) || try_scattered<2, 1, 3>(&c, some) ||
-                try_scattered<3, 3, 3>(&c, some) || try_scattered<2, 3, 3>(&c, some) ||
-                try_scattered<3, 2, 3>(&c, some) || try_scattered<1, 1, 5>(&c, some))
-                continue;
-            next = i + 1;
-        }
-        swept(c, live_channels(c));
+        const auto small = [&](const Correlation<T>& d) __attribute__((always_inline)) {
+            return dense && w.kh > 1 && d.from.h() <= 3 && d.from.w() <= 3;
+        };
+        const auto like_this = [&](const Correlation<T>& d) __attribute__((always_inline)) {
+            return d.to.cells() > 1 && small(d) == small(c) &&
+                   (!small(c) || (d.from.h() == c.from.h() && d.from.w() == c.from.w()));
+        };
+        while (next < lanes && like_this(lane[next])) ++next;
+        const int some = next - i;
+        if (small(c) &&
+            (try_scattered<1, 1, 3>(&c, some) || try_scattered<2, 2, 3>(&c, some) || try_scattered<1, 2, 3>(&c, some) ||
+             try_scattered<2, 1, 3>(&c, some) || try_scattered<3, 3, 3>(&c, some) || try_scattered<2, 3, 3>(&c, some) ||
+             try_scattered<3, 2, 3>(&c, some) || try_scattered<1, 1, 5>(&c, some)))
+            continue;
+        swept(&c, some);
     }
 }
 

@@ -20,9 +20,8 @@ namespace fdfast {
 // Every map in memory has its channels padded with zeros to a whole number of such blocks.
 inline constexpr std::int64_t kBlockBytes = 64;
 
-// Weights of a dense layer: tiles that are walked side by side share them if there are more than `kShared`; beyond
-// `kHeavy` tiles are walked side by side even if their windows do not fit into the cache together.
-inline constexpr std::int64_t kShared = std::int64_t{1} << 18, kHeavy = std::int64_t{1} << 22;
+// Weights of a dense layer from which on tiles that are walked side by side read them together.
+inline constexpr std::int64_t kShared = std::int64_t{1} << 18;
 
 template <typename T>
 inline constexpr std::int32_t kBlock = static_cast<std::int32_t>(kBlockBytes / static_cast<std::int64_t>(sizeof(T)));

@@ -14,6 +14,8 @@ namespace fdfast {
 namespace {
 
 constexpr std::int64_t kCacheBytes = 320 << 10;  // share of the second cache that pairs side by side may fill
+// Cells that a weight should serve once it has been fetched: below that, large layers wait for memory.
+constexpr std::int64_t kServed = 64;
 
 struct Extent {
     std::int64_t h, w;
@@ -91,37 +93,130 @@ bool in_place(const Program<T>& program, const std::vector<Extent>& size, std::i
     return program.nodes[source].last_use == n && size[source].cells() == size[static_cast<std::size_t>(n)].cells();
 }
 
-// First fit: a window's place is free again after the last node that reads it.
-template <typename T>
-void place_all(const Program<T>& program, const std::vector<Extent>& size, Plan& plan) {
+// Regions of scratch that are free again after the last node that reads them.
+class Places {
+  public:
+    // Places `room` elements at node n, until after node `until`: first fit.
+    std::int64_t place(std::int64_t room, std::int32_t n, std::int32_t until) {
+        taken_.erase(std::remove_if(taken_.begin(), taken_.end(), [n](const Taken& t) { return t.until < n; }),
+                     taken_.end());
+        std::sort(taken_.begin(), taken_.end(), [](const Taken& a, const Taken& b) { return a.begin < b.begin; });
+        std::int64_t at = 0;
+        for (const Taken& t : taken_) {
+            if (at + room <= t.begin) break;
+            at = std::max(at, t.end);
+        }
+        taken_.push_back({at, at + room, until});
+        most_ = std::max(most_, at + room);
+        return at;
+    }
+
+    // What begins at `at` is read until after node `until`.
+    void extend(std::int64_t at, std::int32_t until) {
+        for (Taken& t : taken_) t.until = t.begin == at ? until : t.until;
+    }
+
+    std::int64_t most() const { return most_; }
+
+  private:
     struct Taken {
         std::int64_t begin, end;
         std::int32_t until;
     };
-    std::vector<Taken> taken;
+    std::vector<Taken> taken_;
+    std::int64_t most_ = 0;
+};
+
+// What a convolution packs and lists of one lane.
+template <typename T>
+void pack_for(const Program<T>& program, const std::vector<Extent>& size, std::size_t n, std::int64_t& packed,
+              std::int64_t& listed) {
+    const Node<T>& node = program.nodes[n];
+    const auto source = static_cast<std::size_t>(node.sources[0]);
+    const Window& w = node.window;
+    const std::int64_t channels = program.nodes[source].stored;
+    const std::int64_t swept = size[source].h * channels * ((size[n].w - 1) * w.sw + std::int64_t{w.kw - 1} * w.dw + 1);
+    const std::int64_t gathered = size[source].cells() * channels;
+    const std::int64_t grouped = node.groups > 1 ? size[n].cells() * node.stored + size[n].cells() * kBlock<T> : 0;
+    const std::int64_t shared = node.whole ? program.nodes[source].shape.size() : 0;
+    packed = (std::max({swept, gathered, shared}) + grouped + 64 + kBlock<T> - 1) / kBlock<T> * kBlock<T>;
+    listed = std::max({2 * channels, gathered, shared}) + 64;
+}
+
+// Pairs side by side, by node: as many as fit into the cache with all that is alive then, or as it takes for every
+// weight to serve `kServed` cells; never fewer than in a node before.
+template <typename T>
+std::vector<int> abreast(const Program<T>& program, const std::vector<Extent>& size) {
     const auto count = static_cast<std::int32_t>(program.nodes.size());
+    std::vector<int> found;
+    std::int64_t alive = 0;
+    std::vector<std::int64_t> ends(program.nodes.size(), 0);  // elements that are free after a node
     for (std::int32_t n = 0; n < count; ++n) {
-        const Node<T>& node = program.nodes[static_cast<std::size_t>(n)];
-        const std::int64_t room = size[static_cast<std::size_t>(n)].cells() * node.stored;
-        const std::int32_t until = n + 1 == count ? count : node.last_use;
-        std::int64_t at = 0;
+        const auto at = static_cast<std::size_t>(n);
+        const Node<T>& node = program.nodes[at];
+        const std::int64_t room = size[at].cells() * node.stored;
+        std::int64_t packed = 0, listed = 0;
+        if (node.op == Op::conv) pack_for(program, size, at, packed, listed);
+        ends[static_cast<std::size_t>(node.last_use)] += room;
         if (in_place(program, size, n)) {
-            at = plan.offset[static_cast<std::size_t>(node.sources[0])];
-            for (Taken& t : taken) t.until = t.begin == at ? until : t.until;
+            ends[at] -= room;  // of the source, which lives on in the result
         } else {
-            taken.erase(std::remove_if(taken.begin(), taken.end(), [n](const Taken& t) { return t.until < n; }),
-                        taken.end());
-            std::sort(taken.begin(), taken.end(), [](const Taken& a, const Taken& b) { return a.begin < b.begin; });
-            for (const Taken& t : taken) {
-                if (at + 2 * room <= t.begin) break;
-                at = std::max(at, t.end);
-            }
-            taken.push_back({at, at + 2 * room, until});
+            alive += room;
         }
-        plan.offset.push_back(at);
-        plan.room.push_back(room);
-        plan.arena = std::max(plan.arena, at + 2 * room);
+        const std::int64_t bytes = (alive + packed) * static_cast<std::int64_t>(sizeof(T));
+        const std::int64_t cells = std::max<std::int64_t>(1, size[at].cells());
+        const std::int64_t some =
+            std::max(kCacheBytes / std::max<std::int64_t>(1, bytes), (kServed + cells - 1) / cells);
+        found.push_back(static_cast<int>(std::clamp<std::int64_t>(some, 1, kTogether)));
+        alive -= ends[at];
     }
+    for (std::size_t n = found.size(); n-- > 1;) found[n - 1] = std::min(found[n - 1], found[n]);
+    return found;
+}
+
+// Stages, and in each a place for every node's window. A stage ends where twice as many pairs may go side by side.
+template <typename T>
+void lay_out(const Program<T>& program, const std::vector<Extent>& size, int pairs, Plan& plan) {
+    const auto count = static_cast<std::int32_t>(program.nodes.size());
+    const std::vector<int> side_by_side = abreast(program, size);
+    Places kept, here;
+    std::vector<std::int32_t> stage_of;
+    for (std::int32_t n = 0; n < count; ++n) {
+        const int some = std::min(pairs, side_by_side[static_cast<std::size_t>(n)]);
+        if (plan.stages.empty() || some >= 2 * plan.stages.back().together) {
+            plan.stages.push_back({n, n, some, 0, 0, 0});
+        }
+        plan.stages.back().last = n + 1;
+        stage_of.push_back(static_cast<std::int32_t>(plan.stages.size()) - 1);
+    }
+    for (std::int32_t n = 0; n < count; ++n) {
+        const auto at = static_cast<std::size_t>(n);
+        const Node<T>& node = program.nodes[at];
+        Stage& stage = plan.stages[static_cast<std::size_t>(stage_of[at])];
+        if (n == stage.first) here = Places{};
+        const std::int64_t room = size[at].cells() * node.stored;
+        // The last node's window is read after all.
+        const bool later = n + 1 == count || stage_of[static_cast<std::size_t>(node.last_use)] != stage_of[at];
+        const std::int32_t until = n + 1 == count ? count : node.last_use;
+        const auto source = static_cast<std::size_t>(node.sources.empty() ? 0 : node.sources[0]);
+        if (in_place(program, size, n) && (plan.kept[source] || !later)) {
+            plan.kept.push_back(plan.kept[source]);
+            plan.offset.push_back(plan.offset[source]);
+            (plan.kept[source] ? kept : here).extend(plan.offset[source], until);
+        } else {
+            plan.kept.push_back(later);
+            plan.offset.push_back((later ? kept : here).place(2 * room, n, until));
+        }
+        plan.room.push_back(room);
+        stage.arena = std::max(stage.arena, here.most());
+        if (node.op == Op::conv) {
+            std::int64_t packed = 0, listed = 0;
+            pack_for(program, size, at, packed, listed);
+            stage.packed = std::max(stage.packed, packed);
+            stage.listed = std::max(stage.listed, listed);
+        }
+    }
+    plan.keeps = kept.most();
 }
 
 template <typename T>
@@ -148,32 +243,19 @@ Plan plan_for(const Job<T>& job) {
     }
     const std::vector<Extent> size = job.rows_in != nullptr ? whole(program, job.start) : extents(program, widest);
     Plan plan;
-    place_all(program, size, plan);
+    // Small pieces, so that threads end together; large enough for the counter not to show.
+    const std::int64_t each = (job.pairs + job.threads - 1) / std::max(1, job.threads);
+    const std::int64_t pieces = (each + kTogether - 1) / kTogether;
+    plan.pairs = static_cast<int>(std::max<std::int64_t>(1, pieces == 0 ? 1 : (each + pieces - 1) / pieces));
+    lay_out(program, size, plan.pairs, plan);
+    plan.pairs = std::max(1, plan.stages.back().together);
     std::int64_t vector = 8;
-    for (std::size_t n = 0; n < program.nodes.size(); ++n) {
-        const Node<T>& node = program.nodes[n];
+    for (const Node<T>& node : program.nodes) {
         vector = std::max<std::int64_t>(vector, node.shape.c);
         plan.widest = std::max<std::int64_t>(plan.widest, node.stored);
-        if (node.op != Op::conv) continue;
-        const auto source = static_cast<std::size_t>(node.sources[0]);
-        const Window& w = node.window;
-        const std::int64_t channels = program.nodes[source].stored;
-        const std::int64_t swept =
-            size[source].h * channels * ((size[n].w - 1) * w.sw + std::int64_t{w.kw - 1} * w.dw + 1);
-        const std::int64_t gathered = size[source].cells() * channels;
-        const std::int64_t grouped = node.groups > 1 ? size[n].cells() * node.stored + size[n].cells() * kBlock<T> : 0;
-        const std::int64_t shared = node.whole ? program.nodes[source].shape.size() : 0;
-        plan.packed = std::max(plan.packed, std::max({swept, gathered, shared}) + grouped + 64);
-        plan.listed = std::max(plan.listed, std::max({2 * channels, gathered, shared}) + 64);
     }
-    plan.packed = (plan.packed + kBlock<T> - 1) / kBlock<T> * kBlock<T>;
     plan.tail = 4 * ((vector + 7) / 8 * 8);
     plan.lanes = static_cast<std::int64_t>(program.nodes.size()) * kLaneDoubles;
-    const std::int64_t bytes = (plan.arena + 2 * plan.packed) * static_cast<std::int64_t>(sizeof(T));
-    const bool heavy = std::any_of(program.nodes.begin(), program.nodes.end(),
-                                   [](const Node<T>& n) { return n.whole && n.size > kHeavy; });
-    const std::int64_t fit = heavy ? kTogether : std::max<std::int64_t>(1, kCacheBytes / bytes);
-    plan.together = static_cast<int>(std::min<std::int64_t>(fit, kTogether));
     return plan;
 }
 
@@ -218,17 +300,22 @@ bool run(const Job<T>& job) {
     using Clock = std::chrono::steady_clock;
     static const Walk<T> walk = choose_walk<T>();
     const Plan plan = plan_for(job);
-    // Small pieces, so that threads end together; large enough for the counter not to show. Pairs whose windows leave
-    // no room for another one take far longer than a thread needs to start.
-    const bool large = plan.together == 1;
-    const std::int64_t grain = large ? 1 : std::max(4, plan.together);
+    // Pairs whose windows leave no room for another one take far longer than a thread needs to start.
+    const bool large = plan.stages.front().together == 1;
+    const std::int64_t grain = large ? plan.pairs : std::max(4, plan.pairs);
     const std::int64_t worth = large ? job.pairs : job.pairs / (4 * grain);
     const int threads = static_cast<int>(std::max<std::int64_t>(1, std::min<std::int64_t>(job.threads, worth)));
+    std::int64_t arena = 0, packed = 0, listed = 0;
+    for (const Stage& stage : plan.stages) {
+        arena = std::max(arena, stage.together * stage.arena);
+        packed = std::max(packed, stage.together * 2 * stage.packed);
+        listed = std::max(listed, stage.together * 2 * stage.listed);
+    }
     std::vector<Scratch<T>> scratch;
     for (int i = 0; i < threads; ++i) {
-        scratch.push_back({make_buffer<T>(plan.together * plan.arena), make_buffer<T>(plan.together * 2 * plan.packed),
-                           make_buffer<std::int32_t>(plan.together * 2 * plan.listed), make_buffer<double>(plan.tail),
-                           make_buffer<double>(plan.together * plan.lanes), make_buffer<T>(plan.widest)});
+        scratch.push_back({make_buffer<T>(arena), make_buffer<T>(plan.pairs * plan.keeps), make_buffer<T>(packed),
+                           make_buffer<std::int32_t>(listed), make_buffer<double>(plan.tail),
+                           make_buffer<double>(plan.pairs * plan.lanes), make_buffer<T>(plan.widest)});
     }
     auto asked = Clock::now();
     return parallel_for(job.pairs, grain, threads, [&](int worker, std::int64_t first, std::int64_t last) {

@@ -35,8 +35,9 @@ template <typename T>
 struct Walker {
     const Job<T>& job;
     const Plan& plan;
+    const Stage& stage;
     const Scratch<T>& scratch;
-    T* arena;
+    T *arena, *keeps;
     Lanes<T>* lanes;
     std::int64_t pair, image;
     Asked ask;
@@ -52,7 +53,7 @@ struct Walker {
 
     FDFAST_INLINE void place(std::size_t n, Lanes<T>& out) const noexcept {
         out.stored = job.program->nodes[n].stored;
-        out.lane[0] = arena + plan.offset[n];
+        out.lane[0] = (plan.kept[n] ? keeps : arena) + plan.offset[n];
         out.lane[1] = out.lane[0] + plan.room[n];
         out.live[0] = out.live[1] = false;
     }
@@ -402,17 +403,18 @@ struct Walker {
         seat.in = &in;
         seat.out = &out;
         for (int side = 0; side < 2; ++side) {
-            seat.packed[side] = scratch.packed.get() + (2 * place + side) * plan.packed;
-            seat.listed[side] = scratch.listed.get() + (2 * place + side) * plan.listed;
+            seat.packed[side] = scratch.packed.get() + (2 * place + side) * stage.packed;
+            seat.listed[side] = scratch.listed.get() + (2 * place + side) * stage.listed;
         }
         return true;
     }
 };
 
-// Pairs first, first + 1, ..., side by side: node after node, so that they share the weights in the cache.
+// Pairs first + begin, ..., first + end - 1 through one stage, side by side: node after node, so that they share the
+// weights in the cache.
 template <typename T>
-FDFAST_INLINE void walk_some(const Job<T>& job, const Plan& plan, const Scratch<T>& scratch, std::int64_t first,
-                             int pairs) noexcept {
+FDFAST_INLINE void walk_stage(const Job<T>& job, const Plan& plan, const Stage& stage, const Scratch<T>& scratch,
+                              std::int64_t first, int begin, int end) noexcept {
     const Program<T>& program = *job.program;
     const std::size_t count = program.nodes.size();
     Lanes<T>* const lanes = reinterpret_cast<Lanes<T>*>(scratch.lanes.get());
@@ -421,33 +423,35 @@ FDFAST_INLINE void walk_some(const Job<T>& job, const Plan& plan, const Scratch<
         const Asked q = asked(job.step + 2 * pair);
         return Walker<T>{job,
                          plan,
+                         stage,
                          scratch,
-                         scratch.arena.get() + i * plan.arena,
+                         scratch.arena.get() + (i - begin) * stage.arena,
+                         scratch.keeps.get() + i * plan.keeps,
                          lanes + i * static_cast<std::int64_t>(count),
                          pair,
                          job.image[pair],
                          q,
                          static_cast<T>(q.r)};
     };
-    for (int i = 0; i < pairs; ++i) job.tie[first + i] = job.crossed[first + i] = -1;
-    for (auto n = static_cast<std::size_t>(job.start); n < count; ++n) {
+    for (std::int32_t at = most(stage.first, job.start); at < stage.last; ++at) {
+        const auto n = static_cast<std::size_t>(at);
         const Node<T>& node = program.nodes[n];
         Seat<T> seat[kTogether];
         int seats = 0;
-        for (int i = 0; i < pairs; ++i) {
+        for (int i = begin; i < end; ++i) {
             const Walker<T> w = walker(i);
             w.place(n, w.lanes[n]);
-            if (n == static_cast<std::size_t>(job.start)) {
+            if (at == job.start) {
                 w.start(node, w.lanes[n]);
             } else if (node.op == Op::conv) {
-                seats += w.seated(node, w.lanes[n], i, seat[seats]);
+                seats += w.seated(node, w.lanes[n], i - begin, seat[seats]);
             } else {
                 w.step(n);
             }
         }
         if (seats > 0) convolve(node, program.nodes[static_cast<std::size_t>(node.sources[0])].shape.c, seat, seats);
     }
-    for (int i = 0; job.rows_out != nullptr && i < pairs; ++i) {
+    for (int i = begin; job.rows_out != nullptr && stage.last == static_cast<std::int32_t>(count) && i < end; ++i) {
         const Walker<T> w = walker(i);
         w.give_rows(w.lanes[count - 1], program.nodes[count - 1].shape);
     }
@@ -457,8 +461,13 @@ template <typename T>
 FDFAST_INLINE void walk_all(const Job<T>& job, const Plan& plan, const Scratch<T>& scratch, std::int64_t first,
                             std::int64_t last) noexcept {
     static_assert(sizeof(Lanes<T>) <= kLaneDoubles * sizeof(double));
-    for (std::int64_t at = first; at < last; at += plan.together) {
-        walk_some(job, plan, scratch, at, static_cast<int>(last - at < plan.together ? last - at : plan.together));
+    for (std::int64_t at = first; at < last; at += plan.pairs) {
+        const int pairs = static_cast<int>(last - at < plan.pairs ? last - at : plan.pairs);
+        for (std::int64_t i = at; i < at + pairs; ++i) job.tie[i] = job.crossed[i] = -1;
+        for (const Stage& stage : plan.stages) {
+            for (int i = 0; i < pairs; i += stage.together)
+                walk_stage(job, plan, stage, scratch, at, i, least(pairs, i + stage.together));
+        }
     }
 }
 

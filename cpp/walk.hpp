@@ -5,24 +5,34 @@
 
 namespace fdfast {
 
+// Nodes [first, last), which as many pairs walk side by side as their windows leave room for in the cache. Sizes are
+// in elements.
+struct Stage {
+    std::int32_t first = 0, last = 0;
+    int together = 1;
+    std::int64_t arena = 0;   // windows of one pair that only this stage reads
+    std::int64_t packed = 0;  // what a convolution packs of one lane
+    std::int64_t listed = 0;  // channels, or cells times channels, that it lists of one lane
+};
+
 // Where each node's window lies in a worker's scratch, sized for the largest tile.
 struct Plan {
     std::vector<std::int64_t> offset;  // by node, in elements; two lanes of `room` each
     std::vector<std::int64_t> room;    // by node, elements per lane
-    std::int64_t arena = 0;            // all nodes together
-    std::int64_t packed = 0;           // what a convolution packs of one lane
-    std::int64_t listed = 0;           // channels, or cells times channels, that it lists of one lane
-    std::int64_t tail = 0;             // doubles of the loss
-    std::int64_t lanes = 0;            // doubles that the nodes' windows take
-    std::int64_t widest = 0;           // elements of the widest cell
-    int together = 1;                  // pairs walked side by side; arena, packed, listed and lanes are of one
+    std::vector<char> kept;            // by node, whether it lies among what a pair keeps from stage to stage
+    std::vector<Stage> stages;
+    std::int64_t keeps = 0;   // elements that one pair keeps
+    std::int64_t tail = 0;    // doubles of the loss
+    std::int64_t lanes = 0;   // doubles that the nodes' windows take, for one pair
+    std::int64_t widest = 0;  // elements of the widest cell
+    int pairs = 1;            // that go through all stages before the next ones
 };
 
-inline constexpr int kTogether = 8;  // at most so many
+inline constexpr int kTogether = 8;  // pairs side by side, at most
 
 template <typename T>
 struct Scratch {
-    Buffer<T> arena, packed;
+    Buffer<T> arena, keeps, packed;
     Buffer<std::int32_t> listed;
     Buffer<double> tail;
     Buffer<double> lanes;  // one `Lanes` per node, see lanes.hpp

@@ -288,8 +288,8 @@ def bits(problem: Problem) -> float:
     return max(math.log2(8 * max(b.max(), 1)) + f for b, f in zip(bound, fraction, strict=True))
 
 
-def exact_mismatches(problem: Problem, dtype: str, judge: Sequence[Node] | None = None) -> list[str]:
-    out, tie, crossed = problem.push(dtype)
+def exact_mismatches(problem: Problem, dtype: str, judge: Sequence[Node] | None = None, threads: int = 1) -> list[str]:
+    out, tie, crossed = problem.push(dtype, threads)
     judged = problem if judge is None else replace(problem, nodes=list(judge))
     wrong = []
     for i in range(len(problem.pairs)):
@@ -411,6 +411,63 @@ def test_large_windows(dtype: str, channels: int, units: int, kernel: int, strid
     pairs = [(0, t, *RATIOS[t % 5]) for t in range(len(tiles))]
     points = rng.integers(-2, 3, (1, h, w, channels)).astype(np.float64)
     assert exact_mismatches(Problem(nodes, points, tiles, pairs), dtype) == []
+
+
+# Four cells of a row at a time: rows of all lengths, at the map's ends and inside, several registers of channels.
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("pad", [0, 1])
+def test_depthwise_windows(dtype: str, stride: int, pad: int) -> None:
+    rng = np.random.default_rng(5)
+    h, w, channels = 7, 19, 37
+    out = ((h + 2 * pad - 3) // stride + 1, (w + 2 * pad - 3) // stride + 1, channels)
+    weights = rng.integers(-2, 3, (3, 3, channels)).astype(np.float64)
+    nodes = [
+        Node("input", (), (h, w, channels)),
+        Node("depthwise", (0,), out, weights, (3, 3, stride, stride, 1, 1, pad, pad)),
+    ]
+    every = np.arange(h * w * channels).reshape(h, w, channels)
+    boxes = [(3, 4, 1, n) for n in range(1, 11)] + [(0, 0, 2, 5), (h - 2, w - 6, 2, 6), (0, 0, h, w), (2, w - 1, 3, 1)]
+    tiles = [every[y : y + rows, x : x + columns].ravel().tolist() for y, x, rows, columns in boxes]
+    pairs = [(0, t, *RATIOS[t % len(RATIOS)]) for t in range(len(tiles))]
+    points = rng.integers(-2, 3, (1, h, w, channels)).astype(np.float64)
+    assert exact_mismatches(Problem(nodes, points, tiles, pairs), dtype) == []
+
+
+# Maps of 300 kB in float64, of 36, and of 2 kB: pairs go through the first layers one by one, through the next ones
+# two or four at a time, and through the last ones eight at a time. Early maps are read late, as they are and in place.
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("count", [1, 3, 8, 21])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_more_pairs_side_by_side_where_windows_are_small(dtype: str, count: int, threads: int) -> None:
+    rng = np.random.default_rng(6)
+
+    def weights(*shape: int) -> Array:  # few that are not zero, so that sums stay whole numbers that float32 holds
+        return np.where(rng.random(shape) < 0.1, rng.integers(-1, 2, shape), 0).astype(np.float64)
+
+    down = (2, 2, 2, 2, 1, 1, 0, 0)
+    nodes = [
+        Node("input", (), (24, 24, 3)),
+        Node("conv", (0,), (24, 24, 64), weights(3, 3, 3, 64), (3, 3, 1, 1, 1, 1, 1, 1)),
+        Node("ramp", (1,), (24, 24, 64), cap=6.0),
+        Node("maximum", (2,), (12, 12, 64), window=down),
+        Node("conv", (3,), (12, 12, 32), weights(1, 1, 64, 32)),
+        Node("ramp", (4,), (12, 12, 32)),
+        Node("depthwise", (5,), (6, 6, 32), weights(3, 3, 32), (3, 3, 2, 2, 1, 1, 0, 0)),
+        Node("conv", (6,), (6, 6, 32), weights(1, 1, 32, 32)),
+        Node("maximum", (5,), (6, 6, 32), window=down),
+        Node("add", (7, 8), (6, 6, 32), coefficients=(1.0, 2.0)),
+        Node("maximum", (9,), (3, 3, 32), window=down),
+        Node("maximum", (3,), (3, 3, 64), window=(4, 4, 4, 4, 1, 1, 0, 0)),
+        Node("ramp", (10,), (3, 3, 32), cap=2.0),
+        Node("concat", (12, 11), (3, 3, 96)),
+        Node("conv", (13,), (1, 1, 40), weights(3, 3, 96, 40), (3, 3, 1, 1, 1, 1, 0, 0)),
+    ]
+    every = np.arange(24 * 24 * 3).reshape(24, 24, 3)
+    tiles = [every[y : y + 9, y : y + n + 8].ravel().tolist() for n, y in enumerate(rng.integers(0, 16, count))]
+    pairs = [(t % 2, t, *RATIOS[t % len(RATIOS)]) for t in range(count)]
+    points = rng.integers(-2, 3, (2, 24, 24, 3)).astype(np.float64)
+    assert exact_mismatches(Problem(nodes, points, tiles, pairs), dtype, threads=threads) == []
 
 
 # A dense layer on a map, or on a vector, with weights that tiles share: in pairs that fill no register, with windows
