@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bench import rounds
 from bench.peers import __main__ as command
 from bench.peers import child, metrics, pictures, registry, render, text
 from bench.peers.batched import Tiles, quotients, sensible
@@ -274,14 +275,36 @@ def test_a_second_visit_adds_times_in_the_setting_of_the_first(monkeypatch):
 def test_only_calm_rounds_of_a_visit_count(monkeypatch):
     """The host takes half of the time in every second round; calls and their neighbours are slow then."""
     shares = itertools.cycle([0.5, 0.0])
-    monkeypatch.setattr(child, "Mark", lambda: SimpleNamespace(share=lambda: next(shares)))
+    monkeypatch.setattr(rounds, "Mark", lambda: SimpleNamespace(share=lambda: next(shares)))
     ready = registry.Ready(lambda x: x, 1)
-    beside = SimpleNamespace(seconds=lambda: 0.01)
-    _, rounds = child.timed(ready, np.ones(SHAPE), registry.Effort(budget=0.0, least=6), beside)
-    assert sorted(rounds.stolen) == [0.0] * 3 + [0.5] * 3  # too few are calm
-    _, rounds = child.timed(ready, np.ones(SHAPE), registry.Effort(budget=0.2, least=2), beside)
-    assert set(rounds.stolen) == {0.0}
-    assert len(rounds.stolen) == len(rounds.seconds) == len(rounds.beside) >= 2
+    found = rounds.Rounds(lambda: 0.01)
+    child.timed(ready, np.ones(SHAPE), registry.Effort(budget=0.0, least=6), found)
+    assert sorted(found.stolen) == [0.0] * 3 + [0.5] * 3  # too few are calm
+    found = rounds.Rounds(lambda: 0.01)
+    child.timed(ready, np.ones(SHAPE), registry.Effort(budget=0.2, least=2), found)
+    assert set(found.stolen) == {0.0}
+    assert len(found.stolen) == len(found.seconds) == len(found.beside) >= 2
+
+
+def test_a_peer_rests_between_its_evaluations(monkeypatch):
+    """The clock stops in the middle of a call where the peer allows it, and only while it runs."""
+    monkeypatch.setattr(rounds, "_PIECE", 0.0)
+    neighbours = []
+    monkeypatch.setattr(child, "Beside", lambda call: SimpleNamespace(seconds=lambda: neighbours.append(call) or 0.01))
+
+    def make(problem, precision, effort):
+        f = effort.resting(lambda x: x)
+        f(problem.x)  # while it is made ready no clock is on
+        assert not neighbours
+        return registry.Ready(lambda x: [f(x), f(x)][0].ravel(), 2)
+
+    peer = registry.Peer("some-float64", "some", "x", "float64", "autodiff", "numpy", make)
+    ones = np.ones(784, bool)
+    problem = SimpleNamespace(x=np.ones(SHAPE), truth=np.ones(784), smooth=ones, generic=0, generic_truth=0)
+    monkeypatch.setattr(child, "_SHORT", 0.0)
+    found = child.measure(peer, problem, registry.Effort(budget=0.0, least=2), None)
+    assert len(found["seconds"]) == 2
+    assert len(neighbours) == 1 + 4 * 3  # before all, at both evaluations and at the end; two rounds to warm up
 
 
 def test_drift_names_the_worst():

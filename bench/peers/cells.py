@@ -12,7 +12,7 @@ import numpy as np
 from bench.peers.metrics import Spread, spread
 from bench.peers.registry import Effort
 from bench.peers.yardstick import Yardstick
-from bench.steal import Mark, calm
+from bench.rounds import Rounds
 
 ENGINES = {"fdfast": "fdfast", "tensorflow": "TensorFlow by hand", "jax": "JAX by hand"}
 
@@ -76,20 +76,13 @@ class Stopwatch:
         found = call()
         if self._effort.quick:
             budget, rounds = 0.2, 2
-        seconds, ratios, stolen = [], [], []
-        mark, before = Mark(), self._yardstick.seconds()
+        done = Rounds(self._yardstick.seconds)
         begun = time.perf_counter()
-        slow = begun - start > 2 * budget
-        while len(seconds) < rounds and (len(seconds) < (1 if slow else 2) or time.perf_counter() - begun < budget):
-            start = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - start)
-            following, after = Mark(), self._yardstick.seconds()
-            ratios.append(2 * seconds[-1] / (before + after))
-            stolen.append(mark.share())
-            mark, before = following, after
-        some = calm(stolen, least=(len(stolen) + 1) // 2)
-        return Pace(spread([seconds[i] for i in some]), float(np.median([ratios[i] for i in some])), found)
+        least = 1 if begun - start > 2 * budget else 2
+        while len(done.seconds) < rounds and (len(done.seconds) < least or time.perf_counter() - begun < budget):
+            done.add(call)
+        done.keep_calm((len(done.stolen) + 1) // 2)
+        return Pace(spread(done.seconds), float(np.median(done.ratios)), found)
 
 
 def cell(section: str, case: str, engine: str, precision: str, n: float, pace: Pace, scale: float, **more: Any) -> Cell:

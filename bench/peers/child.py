@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from bench.peers.beside import Beside
 from bench.peers.memory import forget_peak, peak
 from bench.peers.problem import Float64, Problem
 from bench.peers.registry import FULL, QUICK, Effort, Peer, Ready, load
-from bench.steal import LIMIT, Mark, calm
+from bench.rounds import Rounds
+from bench.steal import LIMIT, calm
 
 _SHORT = 0.03  # seconds; shorter calls are repeated until they last that long
 _SLOW, _ONCE = 1.0, 5.0  # seconds; longer calls are not warmed up twice, or made but once
@@ -30,51 +31,27 @@ _APART = 0.2  # quartiles of the ratios, relative to their median, that call for
 _PAUSE = 0.03  # seconds after a call, in which the peer's threads fall asleep
 
 
-@dataclass
-class Rounds:
-    """Seconds per call, seconds of fdfast's before and after it, and the share that the host took meanwhile."""
+def timed(ready: Ready, x: Float64, effort: Effort, rounds: Rounds) -> Any:
+    """What a call returns; its times are added to `rounds`, only those that count."""
+    found: Any = None
 
-    seconds: list[float] = field(default_factory=list)
-    beside: list[float] = field(default_factory=list)
-    stolen: list[float] = field(default_factory=list)
-
-    def add(self, seconds: float, beside: float, stolen: float) -> None:
-        self.seconds.append(seconds)
-        self.beside.append(beside)
-        self.stolen.append(stolen)
-
-    def calm(self, least: int) -> Rounds:
-        """Without those in which the host took much."""
-        which = calm(self.stolen, least)
-        return Rounds(*([some[i] for i in which] for some in (self.seconds, self.beside, self.stolen)))
-
-
-def timed(ready: Ready, x: Float64, effort: Effort, beside: Beside) -> tuple[Any, Rounds]:
-    """What a call returns, and the rounds that count."""
-    mark = Mark()
-    again, before = np.inf, beside.seconds()
-    for _ in range(2):
-        start = time.perf_counter()
+    def call() -> None:
+        nonlocal found
         found = ready.run(x)
-        again = min(again, time.perf_counter() - start)
-        if again > _SLOW:
+
+    for _ in range(2):  # to warm up; what is so long that this is nothing beside it is timed at once
+        rounds.add(call)
+        if rounds.seconds[-1] > _SLOW:
             break
-    if again > _ONCE:  # warming up is nothing beside it
-        return found, Rounds([again], [(before + beside.seconds()) / 2], [mark.share()])
-    inner = max(1, round(_SHORT / again))
-    rounds = Rounds()
-    mark, before = Mark(), beside.seconds()
+    if rounds.seconds[-1] > _ONCE:
+        return found
+    times = max(1, round(_SHORT / min(rounds.seconds)))
+    rounds.forget()
     begun = time.perf_counter()
     while _goes_on(rounds, time.perf_counter() - begun, effort):
-        start = time.perf_counter()
-        for _ in range(inner):
-            found = ready.run(x)
-        seconds = (time.perf_counter() - start) / inner
-        time.sleep(_PAUSE)
-        following, after = Mark(), beside.seconds()
-        rounds.add(seconds, (before + after) / 2, mark.share())
-        mark, before = following, after
-    return found, rounds.calm(effort.least)
+        rounds.add(call, times)
+    rounds.keep_calm(effort.least)
+    return found
 
 
 def _goes_on(rounds: Rounds, spent: float, effort: Effort) -> bool:
@@ -84,9 +61,9 @@ def _goes_on(rounds: Rounds, spent: float, effort: Effort) -> bool:
     """
     if len(rounds.seconds) < effort.least:
         return True
-    some = rounds.calm(effort.least)
-    low, middle, high = np.percentile(np.divide(some.seconds, some.beside), (25, 50, 75))
-    unsure = high - low > _APART * middle or max(some.stolen) > LIMIT
+    some = calm(rounds.stolen, effort.least)
+    low, middle, high = np.percentile([rounds.ratios[i] for i in some], (25, 50, 75))
+    unsure = high - low > _APART * middle or max(rounds.stolen[i] for i in some) > LIMIT
     return spent < effort.budget * (2 if unsure else 1)
 
 
@@ -110,10 +87,11 @@ def alarms(one: Peer, ready: Ready, problem: Problem, found: Any, seconds: float
 
 def measure(one: Peer, problem: Problem, effort: Effort, before: dict[str, Any] | None) -> dict[str, Any]:
     """All that is said of a peer; or what was said before, with the times of one more visit."""
-    ready = one.make(problem, one.precision, replace(effort, choice=before["choice"]) if before else effort)
+    rounds = Rounds(Beside("gradcheck" if one.kind == "checker" else "gradient").seconds, _PAUSE)
+    known = {"choice": before["choice"]} if before else {}
+    ready = one.make(problem, one.precision, replace(effort, rest=rounds.rest, **known))
     forget_peak()
-    beside = Beside("gradcheck" if one.kind == "checker" else "gradient")
-    found, rounds = timed(ready, problem.x, effort, beside)
+    found = timed(ready, problem.x, effort, rounds)
     memory = peak()
     scale = 1.0 if ready.pixels is None else len(problem.truth) / len(ready.pixels)
     new = {

@@ -35,7 +35,7 @@ def seed_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready:
             return model(full)
 
         rows = x[None, low:high].astype(precision)
-        return loop(embedded, rows, target, h, loss="categorical_crossentropy").ravel()
+        return loop(effort.resting(embedded), rows, target, h, loss="categorical_crossentropy").ravel()
 
     return Ready(run, 2 * 784, _setting(h), pixels=np.arange(low * 28, high * 28))
 
@@ -56,7 +56,7 @@ def answer_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready
             full[low:high] = z
             return cross_entropy(model, full[None], target)[0]
 
-        return seed_gradient(f, x[low:high].astype(precision), h).ravel()
+        return seed_gradient(effort.resting(f), x[low:high].astype(precision), h).ravel()
 
     return Ready(run, 2 * 784, _setting(h), pixels=np.arange(low * 28, high * 28))
 
@@ -65,7 +65,7 @@ def answer_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready
 def traced_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready:
     from fdfast.seed import seed_gradient
 
-    f, h = traced_loss(problem, precision), STEP[precision]
+    f, h = effort.resting(traced_loss(problem, precision)), STEP[precision]
     return Ready(lambda x: seed_gradient(f, x.astype(precision), h).ravel(), 2 * 784, _setting(h))
 
 

@@ -29,7 +29,7 @@ def foolbox(problem: Problem, precision: Precision, effort: Effort) -> Ready:
         LinfFastGradientAttack, samples=samples, sigma=STEP[precision], bounds=(0, 1), clip=False
     )
     attack = estimator()
-    loss = attack.get_loss_fn(network, ep.astensor(torch.tensor([problem.label])))
+    loss = effort.resting(attack.get_loss_fn(network, ep.astensor(torch.tensor([problem.label]))))
     torch.manual_seed(0)
 
     def run(point: Float64) -> Any:
@@ -49,7 +49,7 @@ def art(problem: Problem, precision: Precision, effort: Effort) -> Ready:
 
     from bench.peers.tensorflow_peers import keras_model
 
-    model = tf.function(keras_model(problem, precision))
+    model = effort.resting(tf.function(keras_model(problem, precision)))
 
     class Batched(QueryEfficientGradientEstimationClassifier):  # type: ignore[misc]
         chunk = 128

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -17,6 +18,10 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
 FAMILIES = ("limits", "ours", "tensorflow_peers", "jax_peers", "torch_peers", "loops", "scipy_peers", "random_peers")
 
 
+def _go_on() -> None:
+    """Nobody looks at the clock."""
+
+
 @dataclass(frozen=True)
 class Effort:
     """How much time may be spent on a peer."""
@@ -27,6 +32,17 @@ class Effort:
     pixels: int = 56  # that a slow loop walks through, in full rows; the time is extrapolated to all
     quick: bool = False
     choice: Mapping[str, int] = field(default_factory=dict)  # what an earlier visit found best; not sought again
+    rest: Callable[[], None] = _go_on  # called between evaluations of a long call: the clock may stop there
+
+    def resting(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, before whose evaluation the clock may stop."""
+
+        @functools.wraps(f)
+        def after_rest(*arguments: Any, **named: Any) -> Any:
+            self.rest()
+            return f(*arguments, **named)
+
+        return after_rest
 
 
 FULL = Effort()

@@ -12,9 +12,11 @@ from bench.peers.problem import SHAPE, SIZE, Float64, Ints, Problem
 from bench.peers.registry import Effort, Precision, Ready, peer
 
 
-def _ready(problem: Problem, gradient: Callable[[Any, Any], Any], setting: str, count: int | None = None) -> Ready:
+def _ready(
+    problem: Problem, effort: Effort, gradient: Callable[[Any, Any], Any], setting: str, count: int | None = None
+) -> Ready:
     """`gradient(f, x)` of all pixels, or of a seeded sample."""
-    f = traced_loss(problem, "float64")
+    f = effort.resting(traced_loss(problem, "float64"))
     pixels: Ints | None = None
     if count is not None and count < SIZE:
         pixels = np.sort(np.random.default_rng(0).choice(SIZE, count, replace=False))
@@ -40,14 +42,14 @@ def _ready(problem: Problem, gradient: Callable[[Any, Any], Any], setting: str, 
 def approx_fprime(problem: Problem, precision: Precision, effort: Effort) -> Ready:
     from scipy.optimize import approx_fprime as given
 
-    return _ready(problem, lambda f, x: given(x, f), "f traced, default step 1.5e-8")
+    return _ready(problem, effort, lambda f, x: given(x, f), "f traced, default step 1.5e-8")
 
 
 @peer("scipy-3point", "SciPy _numdiff, 3-point", "SciPy", "scipy", precisions=("float64",))
 def numdiff(problem: Problem, precision: Precision, effort: Effort) -> Ready:
     from scipy.optimize._numdiff import approx_derivative
 
-    return _ready(problem, lambda f, x: approx_derivative(f, x, method="3-point"), "f traced, default steps")
+    return _ready(problem, effort, lambda f, x: approx_derivative(f, x, method="3-point"), "f traced, default steps")
 
 
 @peer("scipy-jacobian", "scipy.differentiate.jacobian", "SciPy", "scipy", precisions=("float64",))
@@ -82,7 +84,9 @@ def jacobian(problem: Problem, precision: Precision, effort: Effort) -> Ready:
 
     def run(x: Float64) -> Any:
         seen[0] = 0
-        return np.asarray(given(f, x.ravel(), initial_step=2.0**-17, order=2, maxiter=1).df, np.float64).ravel()
+        return np.asarray(
+            given(effort.resting(f), x.ravel(), initial_step=2.0**-17, order=2, maxiter=1).df, np.float64
+        ).ravel()
 
     run(problem.x)
     return Ready(run, seen[0], f"f traced, {chunk} rows at a time, initial_step = 2^-17, order 2, maxiter 1")
@@ -96,4 +100,4 @@ def numdifftools(problem: Problem, precision: Precision, effort: Effort) -> Read
         return numdifftools.Gradient(f, step=numdifftools.MinStepGenerator(base_step=2.0**-17, num_steps=3))(x)
 
     count = effort.pixels
-    return _ready(problem, gradient, f"f traced, 3 steps from 2^-17, Richardson; {count} random pixels", count)
+    return _ready(problem, effort, gradient, f"f traced, 3 steps from 2^-17, Richardson; {count} random pixels", count)

@@ -115,7 +115,7 @@ def spoiled(x: Any, fault: Fault | None) -> Any:
     return same(x)
 
 
-def _compute_gradient(problem: Problem, precision: Precision, compiled: bool) -> Ready:
+def _compute_gradient(problem: Problem, precision: Precision, effort: Effort, compiled: bool) -> Ready:
     import tensorflow as tf
 
     model, target = keras_model(problem, precision), tf.constant(problem.target[None].astype(precision))
@@ -127,7 +127,7 @@ def _compute_gradient(problem: Problem, precision: Precision, compiled: bool) ->
         def f(x: Any) -> Any:
             return cross_entropy(model, spoiled(x, fault), target)[0]
 
-        return tf.function(f) if compiled else f
+        return effort.resting(tf.function(f) if compiled else f)
 
     def both(x: Float64, fault: Fault | None) -> Any:
         point = tf.constant(x[None].astype(precision))
@@ -147,7 +147,7 @@ def _compute_gradient(problem: Problem, precision: Precision, compiled: bool) ->
 
 @peer("tf-test", "tf.test.compute_gradient", "TensorFlow", "tensorflow", kind="checker")
 def compute_gradient(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    return _compute_gradient(problem, precision, compiled=True)
+    return _compute_gradient(problem, precision, effort, compiled=True)
 
 
 @peer("tf-autodiff", "autodiff, TensorFlow, traced", "autodiff", "tensorflow", kind="autodiff")

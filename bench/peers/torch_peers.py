@@ -86,7 +86,9 @@ def _gradcheck(problem: Problem, precision: Precision, effort: Effort, fast: boo
     import torch
     from torch.autograd import gradcheck
 
-    loss = functools.cache(functools.partial(loss_of_image, problem, precision))
+    @functools.cache
+    def loss(fault: Fault | None) -> Callable[[Any], Any]:
+        return effort.resting(loss_of_image(problem, precision, fault))
 
     def point(x: Float64) -> Any:
         return _first(x.astype(precision)).requires_grad_()

@@ -1,0 +1,83 @@
+"""Rounds of a call beside a neighbour: a machine's speed drifts, and the ratio of two neighbouring moments does not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bench.steal import Mark, calm
+
+_PIECE = 0.25  # seconds from which a call that can rest does so
+
+
+class Rounds:
+    """Seconds of a call, seconds of its neighbour, and the share of CPU time that the host took meanwhile.
+
+    The neighbour is timed before the first round and after each. A long call may be a loop that says, by calling
+    `rest`, that it is between two evaluations: then the clock stops every quarter of a second, and the neighbour is
+    timed in the middle of the call, too. The seconds of such a round are those of its pieces together, and so is the
+    ratio to the neighbour.
+
+    Parameters
+    ----------
+    neighbour : callable
+        Gives the seconds that it takes now.
+    pause : float
+        Seconds between the call and its neighbour, in which the threads of the call fall asleep.
+    """
+
+    def __init__(self, neighbour: Callable[[], float], pause: float = 0.0) -> None:
+        self.seconds: list[float] = []
+        self.beside: list[float] = []
+        self.stolen: list[float] = []
+        self._neighbour, self._pause = neighbour, pause
+        self._mark, self._before = Mark(), 0.0  # of the neighbour's last time; 0: not timed yet
+        self._pieces: list[tuple[float, float, float]] = []
+        self._since: float | None = None  # None: no round is on
+
+    def add(self, call: Callable[[], object], times: int = 1) -> None:
+        """One more round, of so many calls."""
+        if not self._before:
+            self._mark, self._before = Mark(), self._neighbour()
+        self._pieces = []
+        self._since = time.perf_counter()
+        try:
+            for _ in range(times):
+                call()
+            self._close()
+        finally:
+            self._since = None
+        whole = sum(seconds for seconds, _, _ in self._pieces)
+        self.seconds.append(whole / times)
+        self.beside.append(whole / sum(seconds / beside for seconds, beside, _ in self._pieces))
+        self.stolen.append(sum(seconds * stolen for seconds, _, stolen in self._pieces) / whole)
+
+    def rest(self) -> None:
+        """To be called between two evaluations of a call that is timed here; elsewhere it does nothing."""
+        if self._since is not None and time.perf_counter() - self._since > _PIECE:
+            self._close()
+            self._since = time.perf_counter()
+
+    def _close(self) -> None:
+        assert self._since is not None
+        seconds = time.perf_counter() - self._since
+        time.sleep(self._pause)
+        following, after = Mark(), self._neighbour()
+        self._pieces.append((seconds, (self._before + after) / 2, self._mark.share()))
+        self._mark, self._before = following, after
+
+    @property
+    def ratios(self) -> list[float]:
+        """Times as long as the neighbour."""
+        return [seconds / beside for seconds, beside in zip(self.seconds, self.beside, strict=True)]
+
+    def forget(self) -> None:
+        """Drop all rounds so far: they have warmed up what comes."""
+        for some in (self.seconds, self.beside, self.stolen):
+            some.clear()
+
+    def keep_calm(self, least: int) -> None:
+        """Drop the rounds in which the host took much, as far as `least` are left."""
+        which = calm(self.stolen, least)
+        for some in (self.seconds, self.beside, self.stolen):
+            some[:] = [some[i] for i in which]
