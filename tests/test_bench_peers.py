@@ -15,7 +15,7 @@ import pytest
 
 from bench import rounds
 from bench.peers import __main__ as command
-from bench.peers import child, metrics, pictures, registry, render, text
+from bench.peers import beside, child, metrics, pictures, registry, render, small, text
 from bench.peers.batched import Tiles, quotients, sensible
 from bench.peers.cells import Cell
 from bench.peers.install import REQUIREMENTS, names
@@ -163,8 +163,11 @@ def result(key: str, seconds: float, kind: str = "estimator", **more: object) ->
 
 
 def results() -> dict:
+    def ratio(section: str, engine: str) -> float:
+        return 3.0 if section.startswith("W") and engine != "fdfast" else math.nan
+
     cells = [
-        Cell(section, case, engine, "float64", n, n / 100, n / 100, n / 100, float(n), 1e-9)
+        Cell(section, case, engine, "float64", n, n / 100, n / 100, n / 100, ratio(section, engine), 1e-9)
         for engine in ("fdfast", "tensorflow")
         for section, cases in (("W2", (784,)), ("W3", (16, 49)), ("images", (1, 10)), ("depth", (1, 2, 4)))
         for n in cases
@@ -186,7 +189,10 @@ def results() -> dict:
             {"key": "gone", "name": "gone", "precision": "float32", "kind": "estimator", "missing": "not installed"},
         ],
         "sections": {
-            "small-fdfast": {"rows": [cell.as_dict() for cell in cells]},
+            **{
+                f"small-{engine}": {"rows": [cell.as_dict() for cell in cells if cell.engine == engine]}
+                for engine in ("fdfast", "tensorflow")
+            },
             "small-jax": {"missing": "stopped after 9 s"},
             "goals-fdfast": {
                 "rows": [{"what": "W", "goal": ">= 2 x", "measured": "3 x", "holds": True, "command": "make bench"}]
@@ -259,7 +265,7 @@ def test_a_second_visit_adds_times_in_the_setting_of_the_first(monkeypatch):
     problem = SimpleNamespace(
         x=np.ones(SHAPE), truth=np.ones(784), smooth=np.ones(784, bool), generic=0, generic_truth=0
     )
-    monkeypatch.setattr(child, "Beside", lambda call: SimpleNamespace(seconds=lambda: 0.01))
+    monkeypatch.setattr(child, "Beside", lambda: SimpleNamespace(seconds=lambda call: 0.01))
     effort = registry.Effort(budget=0.0, least=2)
     first = child.measure(peer, problem, effort, None)
     second = child.measure(peer, problem, effort, first)
@@ -290,7 +296,8 @@ def test_a_peer_rests_between_its_evaluations(monkeypatch):
     """The clock stops in the middle of a call where the peer allows it, and only while it runs."""
     monkeypatch.setattr(rounds, "_PIECE", 0.0)
     neighbours = []
-    monkeypatch.setattr(child, "Beside", lambda call: SimpleNamespace(seconds=lambda: neighbours.append(call) or 0.01))
+    near = SimpleNamespace(seconds=lambda call: neighbours.append(call) or 0.01)
+    monkeypatch.setattr(child, "Beside", lambda: near)
 
     def make(problem, precision, effort):
         f = effort.resting(lambda x: x)
@@ -307,10 +314,35 @@ def test_a_peer_rests_between_its_evaluations(monkeypatch):
     assert len(neighbours) == 1 + 4 * 3  # before all, at both evaluations and at the end; two rounds to warm up
 
 
+def test_a_standing_process_makes_each_call_once_and_warms_it_up(monkeypatch):
+    asked, made = [], []
+
+    def our_call(problem, model, count, tile, precision):
+        made.append((count, tile, precision))
+        return lambda: asked.append(tile)
+
+    monkeypatch.setattr(small, "our_call", our_call)
+    calls = beside.Calls(SimpleNamespace())
+    monkeypatch.setattr(beside.Calls, "_model", None)
+    for _ in range(2):
+        call, images = calls("digits", "10", "4", "float32")
+        assert images == 10
+    assert made == [(10, 4, "float32")]
+    assert asked == [4] * 3
+    call()
+    assert asked == [4] * 4
+
+
 def test_drift_names_the_worst():
     before, after = results(), results()
     after["w1"][1]["seconds"] = [0.065] * 3
-    assert render.drift(before, after).endswith("2 of 3 within 20 %, median change 0 %, largest 30 % (jax-float64)")
+    after["sections"]["small-tensorflow"]["rows"][0]["ratio"] = 3.3
+    assert render.drift(before, after) == (
+        "ratios against the run before: W1: 2 of 3 within 20 %, median change 0 %, largest 30 % "
+        "(jax-float64: 5, then 6.5); W2 to W4: 3 of 3 within 20 %, median change 0 %, largest 10 % "
+        "(784, tensorflow float64: 3, then 3.3)"
+    )
+    assert render.drift({"w1": [], "sections": {}}, after).endswith("none in common")
 
 
 @pytest.mark.parametrize(
@@ -328,6 +360,8 @@ def test_drift_names_the_worst():
         "| W | >= 2 x | 3 x | yes | `make bench` |",
         "A quick run: the figures mean nothing.",
         "| number of images | TensorFlow by hand | float64 | 1.00 |",
+        "| 784 | fdfast | float64 | 7.84 s [7.84 s .. 7.84 s] | 1 | 1.0e-09 | all |",
+        "| 784 | TensorFlow by hand | float64 | 7.84 s [7.84 s .. 7.84 s] | 3 | 1.0e-09 | all |",
     ],
 )
 def test_page_says(said):

@@ -62,7 +62,7 @@ def _due(one: dict[str, Any], visit: int) -> bool:
 
 def sections(names: list[str], folder: Path, effort: Effort) -> Iterator[tuple[str, Any]]:
     """W2 to W4, growth and goals: what was found, or why not."""
-    with nursery(USUAL, ROOT, {"env": environment()}) as forks:
+    with standing(folder / "problem.npz", environment(), ROOT) as options, nursery(USUAL, ROOT, options) as forks:
         for name, engine in PLAN:
             if names and name not in names:
                 continue
@@ -70,8 +70,8 @@ def sections(names: list[str], folder: Path, effort: Effort) -> Iterator[tuple[s
             target.unlink(missing_ok=True)
             arguments = [name, engine, str(folder), *(["--quick"] if effort.quick else [])]
             if (name, engine) == ("large", "jax"):  # another backend, which is chosen when Keras is imported
-                env = environment() | {"KERAS_BACKEND": "jax"}
-                why = run_module("bench.peers.section", arguments, _SECTION_LIMIT, env=env)
+                env = options["env"] | {"KERAS_BACKEND": "jax"}
+                why = run_module("bench.peers.section", arguments, _SECTION_LIMIT, **{**options, "env": env})
             else:
                 why = forks.run("bench.peers.section", arguments, _SECTION_LIMIT)
             print(f"{_clock()} {name}, {engine}: {why or 'done'}", flush=True)

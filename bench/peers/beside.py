@@ -1,45 +1,45 @@
-"""A standing process that makes the call everybody is compared with: ``python -m bench.peers.beside PROBLEM``.
+"""A standing process that makes the calls everybody is compared with: ``python -m bench.peers.beside PROBLEM``.
 
 Every peer has a process of its own, minutes apart from the others, and this machine's speed changes within minutes. So
 the peer's process asks this one before and after each of its own calls: a ratio then is of neighbouring moments.
+
+Calls are ``gradient`` and ``gradcheck`` of W1; ``digits COUNT TILE PRECISION`` of W2 and W3, and ``network SIDE TILE
+PRECISION`` of W4, per image.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from bench.peers.problem import Problem
+
 #: How often each call is made for one answer, which is the median.
-TIMES = {"gradient": 7, "gradcheck": 5}
+TIMES = {"gradient": 7, "gradcheck": 5, "digits": 3, "network": 1}
 _PIPES = "FDFAST_BENCH_BESIDE"  # in the environment of a peer: descriptors to read from and to write to
 
 
 class Beside:
-    """The standing process, as a peer sees it.
+    """The standing process, as a peer sees it."""
 
-    Parameters
-    ----------
-    call : str
-        Of `TIMES`.
-    """
-
-    def __init__(self, call: str) -> None:
-        self._call = call
+    def __init__(self) -> None:
         read, write = (int(number) for number in os.environ[_PIPES].split(","))
-        self._read, self._write = os.fdopen(read), os.fdopen(write, "w")
+        # Open until the end of the process, whoever asks next.
+        self._read, self._write = open(read, closefd=False), open(write, "w", closefd=False)  # noqa: SIM115
 
-    def seconds(self) -> float:
-        """Seconds that one call takes now."""
-        print(self._call, file=self._write, flush=True)
+    def seconds(self, call: str) -> float:
+        """Seconds that the call takes now."""
+        print(call, file=self._write, flush=True)
         answer = self._read.readline()
         if not answer:
             raise RuntimeError("the standing process that peers are compared with has ended")
@@ -47,7 +47,7 @@ class Beside:
 
 
 @contextlib.contextmanager
-def standing(source: Path, environment: dict[str, str], root: Path) -> Iterator[dict[str, object]]:
+def standing(source: Path, environment: dict[str, str], root: Path) -> Iterator[dict[str, Any]]:
     """Run the process; gives what `subprocess.run` needs so that a peer's process can ask it."""
     to_us, from_process = os.pipe()
     to_process, from_us = os.pipe()
@@ -69,26 +69,64 @@ def standing(source: Path, environment: dict[str, str], root: Path) -> Iterator[
 
 def serve(source: Path, asked: TextIO, answers: TextIO) -> None:
     """Answer until nobody asks any more."""
-    import fdfast
-    from bench.peers.problem import Problem
-    from bench.peers.tensorflow_peers import keras_model
-
-    problem = Problem.load(source)
-    model, x, target = keras_model(problem, "float32"), problem.x, problem.target
-    calls = {
-        "gradient": lambda: fdfast.gradient(model, x, y=target),
-        "gradcheck": lambda: fdfast.gradcheck(model, x, target).metrics,
-    }
-    for call in calls.values():
-        for _ in range(12):
-            call()
+    made = Calls(Problem.load(source))
     for line in asked:
-        call, found = calls[line.strip()], []
-        for _ in range(TIMES[line.strip()]):
+        words, found = line.split(), []
+        call, images = made(*words)
+        for _ in range(TIMES[words[0]]):
             start = time.perf_counter()
             call()
             found.append(time.perf_counter() - start)
-        print(statistics.median(found), file=answers, flush=True)
+        print(statistics.median(found) / images, file=answers, flush=True)
+
+
+class Calls:
+    """The calls by their words, each made and warmed up when it is first asked for."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._made: dict[tuple[str, ...], tuple[Callable[[], object], int]] = {}
+
+    def __call__(self, *words: str) -> tuple[Callable[[], object], int]:
+        """A call, and how many images it is about."""
+        if words not in self._made:
+            call, images = getattr(self, words[0])(*words[1:])
+            for _ in range({"digits": 3, "network": 1}.get(words[0], 12)):
+                call()
+            self._made[words] = call, images
+        return self._made[words]
+
+    @functools.cached_property
+    def _model(self) -> Any:
+        from bench.peers.tensorflow_peers import keras_model
+
+        return keras_model(self._problem, "float32")
+
+    def gradient(self) -> tuple[Callable[[], object], int]:
+        """W1."""
+        import fdfast
+
+        x, target = self._problem.x, self._problem.target
+        return lambda: fdfast.gradient(self._model, x, y=target), 1
+
+    def gradcheck(self) -> tuple[Callable[[], object], int]:
+        """W1, both sides."""
+        import fdfast
+
+        x, target = self._problem.x, self._problem.target
+        return lambda: fdfast.gradcheck(self._model, x, target).metrics, 1
+
+    def digits(self, count: str, tile: str, precision: str) -> tuple[Callable[[], object], int]:
+        """W2 and W3."""
+        from bench.peers.small import our_call
+
+        return our_call(self._problem, self._model, int(count), int(tile), precision), int(count)
+
+    def network(self, side: str, tile: str, precision: str) -> tuple[Callable[[], object], int]:
+        """W4."""
+        from bench.peers.large import our_call
+
+        return our_call(int(side), int(tile), precision), 1
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import numpy as np
 
 from bench.peers.metrics import Spread, spread
 from bench.peers.registry import Effort
-from bench.peers.yardstick import Yardstick
 from bench.rounds import Rounds
 
 ENGINES = {"fdfast": "fdfast", "tensorflow": "TensorFlow by hand", "jax": "JAX by hand"}
@@ -31,7 +30,7 @@ class Cell:
     seconds, low, high : float
         Median and quartiles, per image, extrapolated from the sample if there is one.
     ratio : float
-        Median of time over that of the yardstick beside it.
+        Median of time over that of fdfast beside it; NaN where that was not asked.
     error : float
         Median relative error; NaN where it was not looked at.
     sample : str
@@ -52,12 +51,12 @@ class Cell:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, in which there is no NaN."""
-        return {**asdict(self), "error": None if np.isnan(self.error) else self.error}
+        return {**asdict(self), **{name: None for name in ("error", "ratio") if np.isnan(getattr(self, name))}}
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a call, the same over the yardstick's, and what the call returned."""
+    """Seconds of a call, the same over its neighbour's, and what the call returned."""
 
     seconds: Spread
     ratio: float
@@ -65,18 +64,24 @@ class Pace:
 
 
 class Stopwatch:
-    """Times calls beside the yardstick."""
+    """Times calls, beside those of fdfast where these are given."""
 
     def __init__(self, effort: Effort) -> None:
-        self._yardstick, self._effort = Yardstick(), effort
+        self._effort = effort
 
-    def __call__(self, call: Callable[[], Any], budget: float = 1.5, rounds: int = 9) -> Pace:
+    def __call__(
+        self,
+        call: Callable[[], Any],
+        budget: float = 1.5,
+        rounds: int = 9,
+        beside: Callable[[], float] = lambda: float("nan"),
+    ) -> Pace:
         """Warm up once, then time until the budget is spent, twice at least; calm rounds count, or the calmer half."""
         start = time.perf_counter()
         found = call()
         if self._effort.quick:
             budget, rounds = 0.2, 2
-        done = Rounds(self._yardstick.seconds)
+        done = Rounds(beside)
         begun = time.perf_counter()
         least = 1 if begun - start > 2 * budget else 2
         while len(done.seconds) < rounds and (len(done.seconds) < least or time.perf_counter() - begun < budget):

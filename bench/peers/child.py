@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ def alarms(one: Peer, ready: Ready, problem: Problem, found: Any, seconds: float
 
 def measure(one: Peer, problem: Problem, effort: Effort, before: dict[str, Any] | None) -> dict[str, Any]:
     """All that is said of a peer; or what was said before, with the times of one more visit."""
-    rounds = Rounds(Beside("gradcheck" if one.kind == "checker" else "gradient").seconds, _PAUSE)
+    call = "gradcheck" if one.kind == "checker" else "gradient"
+    rounds = Rounds(partial(Beside().seconds, call), _PAUSE)
     known = {"choice": before["choice"]} if before else {}
     ready = one.make(problem, one.precision, replace(effort, rest=rounds.rest, **known))
     forget_peak()

@@ -6,13 +6,16 @@ file, which Keras reads again on top of JAX.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.peers.batched import Tiles, best_chunk, quotients, sensible
+from bench.peers.beside import Beside
 from bench.peers.cells import Cell, Stopwatch, cell, middle
 from bench.peers.problem import STEP
 from bench.peers.registry import PRECISIONS, Effort
@@ -47,21 +50,32 @@ def _truth(model: Any, x: Any) -> Any:
     return objective.gradient(x.reshape(1, -1).astype("float64")).reshape(x.shape[1:])
 
 
-def _ours(side: int, case: str, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
-    import fdfast
-    from bench.difference_networks import image, network
+@functools.lru_cache(1)
+def _network(side: int) -> Any:
+    from bench.difference_networks import network
 
-    model, x = network("MobileNetV2", side), image(side, 1)
+    return network("MobileNetV2", side)
+
+
+def our_call(side: int, tile: int, precision: str) -> Callable[[], Any]:
+    """All tiles of one image, on the network as it is; sums over each tile."""
+    import fdfast
+    from bench.difference_networks import image
+
+    model, x = _network(side), image(side, 1)
+    return lambda: fdfast.gradient(model, x[0], y=_target(), tile=tile, precision=precision, reduction="sum")
+
+
+def _ours(side: int, case: str, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
+    from bench.difference_networks import image
+
+    model, x = _network(side), image(side, 1)
     exact = _truth(model, x)
     for tile in TILES:
         sides = Tiles(tile, x.shape[1:])
         first = np.unique(sides.owner, return_index=True)[1]
         for precision in PRECISIONS:
-
-            def call(tile: int = tile, precision: str = precision) -> Any:
-                return fdfast.gradient(model, x[0], y=_target(), tile=tile, precision=precision, reduction="sum")
-
-            pace = watch(call, budget=4.0, rounds=3)
+            pace = watch(our_call(side, tile, precision), budget=4.0, rounds=3)
             error = middle(pace.found[..., 0].ravel()[first], sides.sums(exact))
             yield cell("W4", f"{case}, tile {tile}", "fdfast", precision, side, pace, 1.0, error=error)
 
@@ -72,10 +86,10 @@ def _sample(sides: Tiles, effort: Effort) -> Any:
 
 
 def _by_tensorflow(side: int, case: str, folder: Path, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
-    from bench.difference_networks import folded, image, network
+    from bench.difference_networks import folded, image
     from bench.peers.tensorflow_peers import cross_entropy, traced
 
-    model, x = network("MobileNetV2", side), image(side, 1)
+    model, x = _network(side), image(side, 1)
     exact, twin = _truth(model, x), folded(model)
     twin.save(folder / f"folded-{side}.keras")
     np.savez(folder / f"folded-{side}.npz", x=x, exact=exact)
@@ -119,6 +133,7 @@ def _sampled(
     engine: str, build: Any, x: Any, exact: Any, case: str, effort: Effort, watch: Stopwatch
 ) -> Iterator[Cell]:
     target, h = _target().astype("float32"), STEP["float32"]
+    beside = Beside()
     chunk = 0  # found for the first tile: the network, and so the cost of a row, is the same for all
     for tile in TILES:
         sides = Tiles(tile, x.shape[1:])
@@ -128,7 +143,8 @@ def _sampled(
             chunks = sensible(CHUNKS, len(moves))[: 1 if effort.quick else None]
             chunk = best_chunk(build, moves, chunks, x[0], target, h).chunk
         losses = build(moves, chunk)
-        pace = watch(lambda losses=losses: losses(x[0], target, h), budget=2.0, rounds=5)
+        near = partial(beside.seconds, f"network {x.shape[1]} {tile} float32")
+        pace = watch(lambda losses=losses: losses(x[0], target, h), budget=2.0, rounds=5, beside=near)
         error = middle(quotients(pace.found, h), sides.sums(exact)[some])
         sample = f"{len(some)} of {sides.count} tiles, {chunk} rows at a time"
         scale = sides.count / len(some)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.peers.machine import cores
 from bench.peers.problem import Float64, Problem
 from bench.peers.registry import Effort, Precision, Ready, peer
-from bench.peers.yardstick import cores
 
 #: Multiplications and additions of one forward pass of one image, in its two convolutions and the dense layer.
 DENSE = 2 * (26 * 26 * 9 * 32 + 11 * 11 * 9 * 32 * 64 + 1600 * 10)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-from bench.peers.yardstick import cores
 
 PACKAGES = (
     "tensorflow", "keras", "torch", "jax", "jaxlib", "numpy", "scipy", "numdifftools", "foolbox",
     "adversarial-robustness-toolbox",
 )  # fmt: skip
 _SIMD = ("avx512f", "avx2", "avx", "asimd", "neon")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def description() -> dict[str, Any]:

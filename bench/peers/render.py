@@ -27,18 +27,28 @@ def line(one: Result) -> str:
 
 
 def drift(before: Result, after: Result) -> str:
-    """How far the ratios to fdfast are from those of another run."""
-    old, new = (against(found["w1"]) for found in (before, after))
-    changes = {key: abs(new[key] / old[key] - 1) for key in new if key in old and key not in (ESTIMATE, CHECK)}
-    if not changes:
-        return "no peer in common with the run before"
-    worst = max(changes, key=lambda key: changes[key])
-    inside = sum(change <= 0.2 for change in changes.values())
-    middle = float(np.median(list(changes.values())))
-    return (
-        f"ratios against the run before: {inside} of {len(changes)} within 20 %, median change {100 * middle:.0f} %, "
-        f"largest {100 * changes[worst]:.0f} % ({worst})"
-    )
+    """How far the ratios to fdfast are from those of another run: of W1, and of W2 to W4."""
+    own = (ESTIMATE, CHECK)
+    found = []
+    for what, of in (("W1", lambda run: against(run["w1"])), ("W2 to W4", per_image)):
+        old, new = of(before), of(after)
+        changes = {key: abs(new[key] / old[key] - 1) for key in new if key in old and key not in own}
+        if not changes:
+            continue
+        worst = max(changes, key=lambda key: changes[key])
+        inside = sum(change <= 0.2 for change in changes.values())
+        middle = float(np.median(list(changes.values())))
+        found.append(
+            f"{what}: {inside} of {len(changes)} within 20 %, median change {100 * middle:.0f} %, "
+            f"largest {100 * changes[worst]:.0f} % ({worst}: {old[worst]:.3g}, then {new[worst]:.3g})"
+        )
+    return "ratios against the run before: " + ("; ".join(found) or "none in common")
+
+
+def per_image(run: Result) -> dict[str, float]:
+    """Times as long as fdfast beside it, in the sections."""
+    rows = [row for one in run["sections"].values() for row in one.get("rows", ()) if row.get("ratio")]
+    return {f"{row['case']}, {row['engine']} {row['precision']}": row["ratio"] for row in rows}
 
 
 def against(w1: Iterable[Result]) -> dict[str, float]:
@@ -70,7 +80,8 @@ def figure(value: float | None) -> str:
     return "-" if value is None or np.isnan(value) else f"{value:.1e}"
 
 
-def _times(value: float | None) -> str:
+def times(value: float | None) -> str:
+    """Two digits, three from a hundred on; or a dash."""
     return "-" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
@@ -84,7 +95,7 @@ def w1_tables(w1: list[Result]) -> str:
             one["name"],
             one["precision"],
             _time(one),
-            _times(than.get(one["key"])),
+            times(than.get(one["key"])),
             f"{one['evaluations'] / spread(one['seconds']).median:,.0f}",
             f"{one['peak_mb']:.0f}",
             one["setting"],

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.peers.machine import cores
 from bench.peers.nursery import Nursery, last_line
 from bench.peers.registry import Effort, Peer
-from bench.peers.yardstick import cores
 
 ROOT = Path(__file__).parents[2]
 
 
 def environment() -> dict[str, str]:
-    """The same threads for all. NumPy's BLAS has one, because only the yardstick uses it, on all cores by itself."""
+    """The same threads for all. NumPy's BLAS has one, because only the limit uses it, on all cores by itself."""
     threads = str(cores())
     return {
         **os.environ,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from bench.peers.batched import CHUNKS, Build, Tiles, best_chunk, quotients, sensible
+from bench.peers.beside import Beside
 from bench.peers.cells import Cell, Stopwatch, cell, middle
 from bench.peers.problem import STEP, Problem
 from bench.peers.registry import PRECISIONS, Effort, Precision
@@ -27,32 +30,38 @@ def rows(engine: str, problem: Problem, effort: Effort) -> Iterator[Cell]:
         )
 
 
+def images(effort: Effort) -> int:
+    """How many digits fdfast takes in one call."""
+    return 10 if effort.quick else IMAGES
+
+
+def our_call(problem: Problem, model: Any, count: int, tile: int, precision: str) -> Callable[[], object]:
+    """The first so many digits in one call."""
+    import fdfast
+
+    x, y = problem.digits[:count].astype("float32"), np.eye(10)[problem.labels[:count]]
+    return lambda: fdfast.gradient(model, x, y=y, tile=tile, precision=precision)
+
+
 def _ours(problem: Problem, precision: Precision, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
     import fdfast
     from bench.peers.tensorflow_peers import keras_model
 
-    model, count = keras_model(problem, "float32"), 10 if effort.quick else IMAGES
-    x, y = problem.digits[:count].astype("float32"), np.eye(10)[problem.labels[:count]]
+    model, count = keras_model(problem, "float32"), images(effort)
     for tile in (1, *TILES):
-
-        def call(tile: int = tile) -> object:
-            return fdfast.gradient(model, x, y=y, tile=tile, precision=precision)
-
         found = fdfast.gradient(
             model, problem.generic, y=problem.target, tile=tile, precision=precision, reduction="sum"
         )
         sides = Tiles(tile)
         first = np.unique(sides.owner, return_index=True)[1]
         error = middle(found.ravel()[first], sides.sums(problem.generic_truth))
-        pace = watch(call)
+        pace = watch(our_call(problem, model, count, tile, precision))
         section, case = ("W2", f"{count} digits") if tile == 1 else ("W3", f"tile {tile}")
         yield cell(section, case, "fdfast", precision, sides.count, pace, 1 / count, error=error)
     for n in (1, 10) if effort.quick else (1, 10, 100, 1000):
-        images, labels = fdfast.datasets.mnist_sample(n)
-        targets = np.eye(10)[labels]
-        pace = watch(
-            lambda images=images, targets=targets: fdfast.gradient(model, images, y=targets, precision=precision)
-        )
+        x, labels = fdfast.datasets.mnist_sample(n)
+        y = np.eye(10)[labels]
+        pace = watch(lambda x=x, y=y: fdfast.gradient(model, x, y=y, precision=precision))
         yield cell("images", str(n), "fdfast", precision, n, pace, 1.0)
 
 
@@ -69,7 +78,7 @@ def builder(engine: str, problem: Problem, precision: Precision) -> Build:
 
 def _theirs(engine: str, problem: Problem, precision: Precision, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
     build, h = builder(engine, problem, precision), STEP[precision]
-    x = problem.digits.astype(precision)
+    x, beside = problem.digits.astype(precision), Beside()
     targets = np.eye(10, dtype=precision)[problem.labels]
     for tile in (1, *TILES):
         sides = Tiles(tile)
@@ -78,7 +87,8 @@ def _theirs(engine: str, problem: Problem, precision: Precision, effort: Effort,
         at = problem.generic.astype(precision), problem.target.astype(precision)
         error = middle(quotients(losses(*at, h), h), sides.sums(problem.generic_truth))
         some = range(2 if tile == 1 else 10)
-        pace = watch(lambda some=some, losses=losses: [losses(x[i], targets[i], h) for i in some])
+        near = partial(beside.seconds, f"digits {images(effort)} {tile} {precision}")
+        pace = watch(lambda some=some, losses=losses: [losses(x[i], targets[i], h) for i in some], beside=near)
         section, case = ("W2", f"{IMAGES} digits") if tile == 1 else ("W3", f"tile {tile}")
         sample = f"{len(some)} of the digits, {losses.chunk} rows at a time"
         yield cell(section, case, engine, precision, sides.count, pace, 1 / len(some), error=error, sample=sample)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.peers.cells import ENGINES
 from bench.peers.metrics import exponent
-from bench.peers.render import absent, figure, limit, table, w1_tables
+from bench.peers.render import absent, figure, limit, table, times, w1_tables
 from bench.timing import format_seconds
 
 _HEAD = """\
@@ -29,7 +29,8 @@ The shipped CNN (34,826 weights) and the sample's MNIST test digit number 3, who
 to subtract; categorical cross-entropy, tile 1, 784 pixels. Each line has processes of its own, all with the same
 threads: one, minutes later another, and a third where the ratios of these are more than 15 % apart. "Times fdfast"
 compares with `fdfast.gradient` in float64, for checkers with `fdfast.gradcheck`: a standing process makes that call
-before and after each of the peer's, because a machine's speed drifts. It is the median of each visit, then the
+before and after each of the peer's, because a machine's speed drifts, and every quarter of a second in the middle of
+those that loop over evaluations, which rest meanwhile. It is the median of each visit, then the
 geometric mean of two visits or the middle one of three; our own two lines tell what is left of the drift. Rounds in
 which the host took more than 5 % of the CPU time (steal in /proc/stat) count only where there are no three calmer
 ones. Peak memory is of the whole process, framework included, trying of chunks not. Truth is a backward pass in
@@ -74,8 +75,9 @@ def whole(found: dict[str, Any]) -> str:
 
 
 _W2 = (
-    "Time per image. fdfast takes all digits in one call. Error: median over all pixels of digit number 3 with noise, "
-    "where nothing ties."
+    "Time per image. fdfast takes all digits in one call, with which peers are compared: a standing process makes it "
+    "before and after each of their calls. Error: median over all pixels of digit number 3 with noise, where nothing "
+    "ties."
 )
 _W3 = "Time per image, all tiles; tile 5 is ragged. Error as above, against the sum of the gradient over each tile."
 _W4 = (
@@ -105,11 +107,9 @@ def _per_image(rows: Iterable[dict[str, Any]], section: str, title: str, words: 
     some = [row for row in rows if row["section"] == section]
     if not some:
         return ""
-    ours = {(row["case"].split(" digits")[0], row["precision"]): row for row in some if row["engine"] == "fdfast"}
     lines = []
     for row in sorted(some, key=lambda row: [r["case"] for r in some].index(row["case"])):
-        mate = ours.get((row["case"].split(" digits")[0], row["precision"]))
-        than = "-" if mate is None else f"{row['ratio'] / mate['ratio']:.2g}"
+        than = "1" if row["engine"] == "fdfast" else times(row["ratio"])
         time = f"{format_seconds(row['seconds'])} [{format_seconds(row['low'])} .. {format_seconds(row['high'])}]"
         lines.append(
             (
