@@ -45,18 +45,19 @@ FDFAST_APART void ramped(const Node<T>& node, const Lanes<T>& in, const T* base,
             const Vector<T> b = s + a * r;
             if (shorter<T>(a, z) && (mirrored || shorter<T>(b, z))) {  // neither a tie nor a crossing at 0
                 const Mask<T> on = z > T{0};
-                const Vector<T> fa = choose<T>(on, a, Plain ? Vector<T>{} : a * slope);
-                const Vector<T> fs = choose<T>(on, s, Plain ? Vector<T>{} : s * slope);
-                if (!capped) {
-                    store<T>(to + at, fa);
-                    rest.put(at, fs);
-                    continue;
-                }
-                const Vector<T> c = load<T>(z0 + v + plane);
-                if (shorter<T>(a, c) && (mirrored || shorter<T>(b, c))) {  // nor at the cap
+                Vector<T> fa = choose<T>(on, a, Plain ? Vector<T>{} : a * slope);
+                Vector<T> fs = second ? choose<T>(on, s, Plain ? Vector<T>{} : s * slope) : Vector<T>{};
+                bool far = true;
+                if (capped) {
+                    const Vector<T> c = load<T>(z0 + v + plane);
+                    far = shorter<T>(a, c) && (mirrored || shorter<T>(b, c));
                     const Mask<T> flat = c > T{0};
-                    store<T>(to + at, choose<T>(flat, Vector<T>{}, fa));
-                    rest.put(at, choose<T>(flat, Vector<T>{}, fs));
+                    fa = choose<T>(flat, Vector<T>{}, fa);
+                    fs = choose<T>(flat, Vector<T>{}, fs);
+                }
+                if (far) {  // nor at the cap
+                    store<T>(to + at, fa);
+                    if (second || rest.live) rest.put(at, fs);
                     continue;
                 }
             }
