@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from fdfast.differences import Step, Unrolled, call_step
 from fdfast.lowering import Where
+from fdfast.meanwhile import meanwhile
 from fdfast.rules.linear import before_activation
 from fdfast.traced import Traced
 from fdfast.variables import as_array
@@ -33,7 +35,7 @@ _OPERATIONS = {
 
 @dataclass(frozen=True, eq=False)
 class Foreseen:
-    """What one call tells of points, shape (points, size), and of as many others near them.
+    """What is known of points, shape (points, size), and of as many others near them, before differences are pushed.
 
     Attributes
     ----------
@@ -43,14 +45,22 @@ class Foreseen:
         Losses, layer by layer.
     gradients : ndarray of float64, shape (2 points, *shape)
         By autodiff.
-    deployed : (ndarray of float64, shape (points, *shape), numpy.dtype) or None
-        The gradient as the model itself computes it, and its own dtype; None where that is the one above.
     """
 
     values: list[Float64]
     base: Float64
     gradients: Float64
-    deployed: tuple[Float64, np.dtype[Any]] | None
+    _own: tuple[Future[list[Any]], np.dtype[Any]] | None
+
+    def deployed(self) -> tuple[Float64, np.dtype[Any]] | None:
+        """Gradient as the model itself computes it, shape (points, *shape), and its own dtype.
+
+        None where that is the one in `gradients`. It is computed while the caller goes on, and waited for here.
+        """
+        if self._own is None:
+            return None
+        found, dtype = self._own
+        return as_array(found.result()[0]), dtype
 
 
 class BasePass:
@@ -92,20 +102,22 @@ class BasePass:
                 found, prediction = forward(both)
                 # The loss whose gradient is under test is the caller's, not the sharp one.
                 each = loss_of(prediction, twice, of_rows)
-            gradients = [tape.gradient(each, both, unconnected_gradients=tf.UnconnectedGradients.ZERO)]
-            if deployed is not None:
-                # TensorFlow runs this beside the other, each of which keeps one core busy.
-                rows = tf.cast(points, deployed.dtype)
-                gradients.append(deployed.gradient_at_once(rows, tf.range(tf.shape(points)[0]), targets))
-            return [*found, loss_of(prediction, twice), *gradients]
+            gradients = tape.gradient(each, both, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            return [*found, loss_of(prediction, twice), gradients]
+
+        def own_gradient(points: Any, targets: Any) -> list[Any]:
+            rows = tf.cast(points, deployed.dtype)
+            return [deployed.gradient_at_once(rows, tf.range(tf.shape(points)[0]), targets)]
 
         spec = tf.TensorSpec([None, *objective.shape], tf.float64)
         context = tf.TensorSpec([None, *objective.context.shape[1:]], objective.context.dtype)
         self._values = tf.function(values, input_signature=[spec, context])
         self._foresee = tf.function(foresee, input_signature=[spec, spec, context])
+        self._own: tuple[Any, np.dtype[Any]] | None = None
+        if deployed is not None:
+            self._own = tf.function(own_gradient, input_signature=[spec, context]), deployed.dtype
         self._traced: dict[Any, Traced] = {}
         self._shape, self._losses = objective.shape, len(keys)
-        self._deployed = None if deployed is None else deployed.dtype
 
     def __call__(self, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
         """Return the values in the order asked for; the losses, layer by layer and by the model; each (points,).
@@ -117,16 +129,26 @@ class BasePass:
 
     def foresee(self, points: Float64, near: Float64, targets: Any) -> Foreseen:
         """Values and gradients at points and at as many others, which have the same targets."""
+        own = None
+        if self._own is not None:
+            # What this needs of a second core, the calls below and the Python between them leave idle.
+            function, dtype = self._own
+            own = meanwhile(self._known(function), self._rows(points), targets), dtype
         found = self._call(self._foresee, targets, points, near)
         base, gradients = found[self._losses : self._losses + 2]
-        deployed = None if self._deployed is None else (found[-1], self._deployed)
-        return Foreseen([found[i] for i in self._order], base, gradients, deployed)
+        return Foreseen([found[i] for i in self._order], base, gradients, own)
 
     def _call(self, function: Any, targets: Any, *points: Float64) -> list[npt.NDArray[Any]]:
+        rows = [self._rows(some) for some in points]
+        return [as_array(found) for found in self._known(function)(*rows, targets)]
+
+    def _known(self, function: Any) -> Traced:
         if function not in self._traced:
             self._traced[function] = Traced(function)
-        rows = [tf.constant(some.reshape(-1, *self._shape), tf.float64) for some in points]
-        return [as_array(found) for found in self._traced[function](*rows, targets)]
+        return self._traced[function]
+
+    def _rows(self, points: Float64) -> tf.Tensor:
+        return tf.constant(points.reshape(-1, *self._shape), tf.float64)
 
 
 def _before_last(value: Any, step: Step, values: dict[int, Any]) -> Any:

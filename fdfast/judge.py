@@ -132,7 +132,7 @@ class Judge:
             deployed = objective.deployed_gradient(points) if analytic is None else None
         else:
             maps, ahead = np.split(foreseen.gradients, 2)
-            eps, deployed = float(np.finfo(objective.dtype).eps), foreseen.deployed
+            eps, deployed = float(np.finfo(objective.dtype).eps), None
         autodiff += time.perf_counter() - start
         here = self._compare(objective, found, self._tiling.sums(maps), eps)
         start = time.perf_counter()
@@ -142,6 +142,8 @@ class Judge:
         jittered = time.perf_counter() - start
         low, high = np.fmin(found.left, found.right), np.fmax(found.left, found.right)
         slack = found.error * (found.kind != KINK) + here.tolerance
+        if foreseen is not None:
+            deployed = foreseen.deployed()
         return Judgement(
             numeric=found.value,
             analytic=here.analytic,
