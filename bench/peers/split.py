@@ -68,6 +68,7 @@ def _timed(clock: dict[str, float]) -> Iterator[None]:
         ("kernels", compiled.Compiled, "prepare"),
         ("kernels", _core, "push"),
         ("autodiff", base_pass.BasePass, "foresee"),
+        ("autodiff", base_pass.Foreseen, "deployed"),
         ("autodiff", objective.RowFunction, "gradient"),
         ("metrics", report, "error_summary"),
     )

@@ -180,7 +180,8 @@ def _split(found: dict[str, Any]) -> str:
     words = (
         "Where the time of one call goes, the digit of W1, warm, means. Base pass: Keras in float64, once per point. "
         "Kernels: C++. Autodiff: TensorFlow, what is under test; in a check the values of the network come with it, "
-        "and so does the gradient in float32. Python and NumPy: steps, bars, classes, report."
+        "and the gradient in float32 is waited for if another thread has not got it yet. Python and NumPy: steps, "
+        "bars, classes, report."
     )
     body = f"{words}\n\n![Time split](img/benchmarks-split.png)\n\n{table(('call', *parts, 'whole'), lines)}"
     return f"\n## Where the time goes\n\n{body}\n"
