@@ -117,15 +117,15 @@ def _limits(ax: Axes, w1: list[dict[str, Any]]) -> None:
             at = 1e3 * 2 * 784 * DENSE / max(rates)
             ax.axvline(at, color="k", ls=style, lw=1, alpha=0.5)
             ax.text(
-                at, 0.27, f" all rows at matmul peak, {precision}", rotation=90, fontsize=8, alpha=0.7,
-                transform=ax.get_xaxis_transform(), va="center", ha="right",
+                at, 0.02, f" all rows at matmul peak, {precision}", rotation=90, fontsize=8, alpha=0.7,
+                transform=ax.get_xaxis_transform(), va="bottom", ha="right",
             )  # fmt: skip
 
 
 def _labels(ax: Axes, points: list[tuple[float, float, str, str, bool]]) -> None:
     """Each label at the first place around its point where it covers nothing; a thin line leads back."""
     centres = np.array([ax.transData.transform((x, y)) for x, y, *_ in points])
-    taken = []
+    taken = [tuple(text.get_window_extent().extents) for text in ax.texts]  # of the limits
     for (cx, cy), (*_, ours) in zip(centres, points, strict=True):
         half = 12 if ours else 7
         taken.append((cx - half, cy - half, cx + half, cy + half))
