@@ -20,7 +20,7 @@ CHUNKS = (32, 128, 1568)
 #: Exponents of the steps that are tried.
 STEPS = {"float32": (-6, -7, -8, -9, -10, -11), "float64": (-14, -15, -16, -17, -18, -19)}
 _PATIENCE = 2.0  # seconds of a call, beyond which no other steps are tried
-_ONCE = 0.5  # seconds of a call, beyond which one tells enough
+_ONCE = 1.0  # seconds of a call, beyond which one tells enough
 #: (x, target, h) -> losses of x + h times every move
 Losses = Callable[[Array, Array, float], Any]
 #: (moves, chunk) -> Losses
@@ -85,7 +85,7 @@ def best_chunk(build: Build, moves: Array, chunks: Sequence[int], x: Array, targ
     return Chunked(built[chunk], chunk, seconds)
 
 
-def fastest(calls: dict[int, Callable[[], Any]], rounds: int = 3) -> tuple[int, float]:
+def fastest(calls: dict[int, Callable[[], Any]], rounds: int = 5) -> tuple[int, float]:
     """Which of them, and its seconds, the least of some rounds.
 
     Each is warmed up; from small to large, until they are clearly slower than the best. Of long calls one is enough if

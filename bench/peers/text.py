@@ -30,11 +30,11 @@ to subtract; categorical cross-entropy, tile 1, 784 pixels. Each line has proces
 threads: one, minutes later another, and a third where the ratios of these are more than 15 % apart. "Times fdfast"
 compares with `fdfast.gradient` in float64, for checkers with `fdfast.gradcheck`: a standing process makes that call
 before and after each of the peer's, because a machine's speed drifts, and every quarter of a second in the middle of
-those that loop over evaluations, which rest meanwhile. It is the median of each visit, then the
-geometric mean of two visits or the middle one of three; our own two lines tell what is left of the drift. Rounds in
-which the host took more than 5 % of the CPU time (steal in /proc/stat) count only where there are no three calmer
-ones. Peak memory is of the whole process, framework included, trying of chunks not. Truth is a backward pass in
-extended precision, in NumPy.
+those that loop over evaluations, which rest meanwhile. It is the median of the visit in which the peer did best: some
+processes never get as fast as others of the same program, which the time, of all visits, shows. Our own lines tell what
+is left of the drift. Rounds in which the host took more than 5 % of the CPU time (steal in /proc/stat) count only where
+there are no three calmer ones. Peak memory is of the whole process, framework included, trying of chunks not. Truth is
+a backward pass in extended precision, in NumPy.
 
 """
 
