@@ -246,9 +246,8 @@ Plan plan_for(const Job<T>& job) {
     // Small pieces, so that threads end together; large enough for the counter not to show.
     const std::int64_t each = (job.pairs + job.threads - 1) / std::max(1, job.threads);
     const std::int64_t pieces = (each + kTogether - 1) / kTogether;
-    plan.pairs = static_cast<int>(std::max<std::int64_t>(1, pieces == 0 ? 1 : (each + pieces - 1) / pieces));
-    lay_out(program, size, plan.pairs, plan);
-    plan.pairs = std::max(1, plan.stages.back().together);
+    lay_out(program, size, pieces == 0 ? 1 : static_cast<int>((each + pieces - 1) / pieces), plan);
+    plan.pairs = plan.stages.back().together;
     std::int64_t vector = 8;
     for (const Node<T>& node : program.nodes) {
         vector = std::max<std::int64_t>(vector, node.shape.c);

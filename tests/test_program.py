@@ -494,6 +494,27 @@ def test_large_dense_layers(dtype: str, shape: oracle.Shape, units: int, count: 
     assert exact_mismatches(Problem(nodes, points, tiles, pairs), dtype) == []
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_comes_of_a_tile_does_not_depend_on_those_beside_it(dtype: str) -> None:
+    """Sums that round, of a dense layer that tiles read together: alone, all at once, by two threads; bit by bit."""
+    rng = np.random.default_rng(7)
+    shape, units, count = (3, 4, 64), 360, 13
+    nodes = [
+        Node("input", (), shape),
+        Node("ramp", (0,), shape),
+        Node("conv", (1,), (1, 1, units), rng.normal(size=(*shape, units)), (3, 4, 1, 1, 1, 1, 0, 0)),
+    ]
+    every = np.arange(math.prod(shape)).reshape(shape)
+    tiles = [every[t % 3 :, t % 4, t : t + 50].ravel().tolist() for t in range(count)]
+    pairs = [(0, t, *(s * 0.37 for s in RATIOS[t % len(RATIOS)])) for t in range(count)]
+    problem = Problem(nodes, rng.normal(size=(1, *shape)), tiles, pairs)
+    prepared = problem.prepared(dtype)
+    together = problem.push(dtype, 1, prepared)[0]
+    assert problem.push(dtype, 2, prepared)[0].tobytes() == together.tobytes()
+    for pair, found in zip(pairs, together, strict=True):
+        assert replace(problem, pairs=[pair]).push(dtype, 1, prepared)[0][0].tobytes() == found.tobytes()
+
+
 # Largest slopes: silu's is 1.0998, gelu's 1.129. The ramp's is at most 1 here.
 STEEPEST = 1.13
 
