@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from bench.steal import Mark, calm
+import numpy as np
+
+from bench.steal import LIMIT, Mark, calm
 
 _PIECE = 0.25  # seconds from which a call that can rest does so
+_SLOW = 0.15  # how much longer than its least a neighbour takes from which a round is disturbed
+
+
+class Pace(NamedTuple):
+    """Seconds that a neighbour takes now, and the least that it has taken so far."""
+
+    seconds: float
+    least: float
+
+
+def disturbances(stolen: Sequence[float], beside: Sequence[float], least: float) -> list[float]:
+    """How far rounds are from calm ones, which have at most 1.
+
+    What other guests of a machine do to shared caches is counted nowhere. But it slows down the neighbour, which always
+    does the same.
+    """
+    return [float(one) for one in np.fmax(np.divide(stolen, LIMIT), (np.divide(beside, least) - 1) / _SLOW)]
 
 
 class Rounds:
@@ -21,24 +41,27 @@ class Rounds:
     Parameters
     ----------
     neighbour : callable
-        Gives the seconds that it takes now.
+        Gives its `Pace`.
     pause : float
         Seconds between the call and its neighbour, in which the threads of the call fall asleep.
     """
 
-    def __init__(self, neighbour: Callable[[], float], pause: float = 0.0) -> None:
+    def __init__(self, neighbour: Callable[[], Pace], pause: float = 0.0) -> None:
         self.seconds: list[float] = []
         self.beside: list[float] = []
         self.stolen: list[float] = []
+        self.least = float("nan")  # of the neighbour; NaN: there is none
         self._neighbour, self._pause = neighbour, pause
         self._mark, self._before = Mark(), 0.0  # of the neighbour's last time; 0: not timed yet
         self._pieces: list[tuple[float, float, float]] = []
         self._since: float | None = None  # None: no round is on
 
-    def add(self, call: Callable[[], object], times: int = 1) -> None:
-        """One more round, of so many calls."""
+    def add(self, call: Callable[[], object], times: int = 1, warm: int = 0) -> None:
+        """One more round, of so many calls after others that only warm up."""
         if not self._before:
-            self._mark, self._before = Mark(), self._neighbour()
+            self._mark, self._before = Mark(), self._ask()
+        for _ in range(warm):
+            call()
         self._pieces = []
         self._since = time.perf_counter()
         try:
@@ -62,9 +85,13 @@ class Rounds:
         assert self._since is not None
         seconds = time.perf_counter() - self._since
         time.sleep(self._pause)
-        following, after = Mark(), self._neighbour()
+        following, after = Mark(), self._ask()
         self._pieces.append((seconds, (self._before + after) / 2, self._mark.share()))
         self._mark, self._before = following, after
+
+    def _ask(self) -> float:
+        seconds, self.least = self._neighbour()
+        return seconds
 
     @property
     def ratios(self) -> list[float]:
@@ -76,8 +103,12 @@ class Rounds:
         for some in (self.seconds, self.beside, self.stolen):
             some.clear()
 
+    def calm(self, least: int = 0) -> list[int]:
+        """Numbers of the rounds that nothing disturbed; or of the calmest, as far as `least` are not reached."""
+        return calm(disturbances(self.stolen, self.beside, self.least), least, 1.0)
+
     def keep_calm(self, least: int) -> None:
-        """Drop the rounds in which the host took much, as far as `least` are left."""
-        which = calm(self.stolen, least)
+        """Drop the others."""
+        which = self.calm(least)
         for some in (self.seconds, self.beside, self.stolen):
             some[:] = [some[i] for i in which]

@@ -35,7 +35,7 @@ class Mark:
         return (stolen() - self._stolen) / (passed * (os.cpu_count() or 1))
 
 
-def calm(shares: Sequence[float], least: int) -> list[int]:
-    """Numbers of the rounds below `LIMIT`, or of the `least` calmest ones if these are fewer."""
-    limit = max(LIMIT, *sorted(shares)[:least])
+def calm(shares: Sequence[float], least: int, limit: float = LIMIT) -> list[int]:
+    """Numbers of the rounds up to the limit, or of the `least` calmest ones if these are fewer."""
+    limit = max([limit, *sorted(shares)[:least]])
     return [number for number, share in enumerate(shares) if share <= limit]

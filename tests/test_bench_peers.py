@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import itertools
+import json
 import math
 import os
 from pathlib import Path
@@ -17,13 +18,14 @@ from bench import rounds
 from bench.peers import __main__ as command
 from bench.peers import beside, child, metrics, pictures, registry, render, small, text
 from bench.peers.batched import Tiles, quotients, sensible
-from bench.peers.cells import Cell
+from bench.peers.cells import Cell, better
 from bench.peers.install import REQUIREMENTS, names
 from bench.peers.nursery import nursery
 from bench.peers.problem import SHAPE, Fault
 from bench.peers.runner import ROOT
 from bench.peers.section import PLAN
 
+PACE = rounds.Pace(0.01, 0.01)
 FOLDER = Path(registry.__file__).parent
 PEER_MODULES = {"torch", "jax", "art", "foolbox", "eagerpy", "numdifftools", "scipy", "tensorflow", "keras"}
 
@@ -210,11 +212,11 @@ def test_against_is_relative_to_the_calls_beside():
 @pytest.mark.parametrize(
     ("seconds", "visits", "ratio"),
     [
-        ([0.05, 0.04, 0.05, 0.09], [3, 1], 5.0),  # the median of a visit, not its fastest round
-        ([0.09, 0.09, 0.06, 0.05, 0.05], [2, 1, 2], 5.0),
+        ([0.05, 0.04, 0.05], [3], 5.0),  # the median of a visit, not its fastest round
+        ([0.09, 0.09, 0.06, 0.05, 0.05], [2, 1, 2], 5.5),
     ],
 )
-def test_against_is_the_visit_in_which_the_peer_did_best(seconds, visits, ratio):
+def test_against_is_of_the_two_visits_in_which_the_peer_did_best(seconds, visits, ratio):
     there = results()["w1"]
     there[1] |= {"seconds": seconds, "beside": [0.01] * len(seconds), "visits": visits}
     assert render.against(there)["jax-float64"] == pytest.approx(ratio)
@@ -223,17 +225,17 @@ def test_against_is_the_visit_in_which_the_peer_did_best(seconds, visits, ratio)
 @pytest.mark.parametrize(
     ("second", "more", "visits"),
     [
-        (1.1, {}, 2),
-        (1.2, {}, 3),  # the visits disagree
-        (0.8, {}, 3),
+        (1.05, {}, 2),
+        (1.2, {}, 3),  # the third is like the first
+        (0.8, {}, 5),  # never again as fast as the second
         (1.2, {"kind": "limit"}, 1),  # its ratio is in no table
         (1.2, {"once": "stopped after 9 s"}, 1),
         (1.2, {"missing": "not installed"}, 1),
     ],
 )
-def test_a_third_visit_is_for_those_whose_visits_disagree(monkeypatch, tmp_path, second, more, visits):
-    """Each case says what the first visit found; the second is `second` times as slow, a third like the first."""
-    pace = [1.0, second, 1.0]
+def test_a_third_visit_is_for_those_whose_best_visit_stands_alone(monkeypatch, tmp_path, second, more, visits):
+    """Each case says what the first visit found; the second is `second` times as slow, the others like the first."""
+    pace = [1.0, second, 1.0, 1.0, 1.0]
 
     def measured(peer, source, effort, forks, before):
         done = len(before["visits"]) if before else 0
@@ -241,6 +243,8 @@ def test_a_third_visit_is_for_those_whose_visits_disagree(monkeypatch, tmp_path,
         return result(peer.key, 0.0, **more) | {
             "seconds": seconds,
             "beside": [0.01] * (done + 1),
+            "stolen": [0.0] * (done + 1),
+            "least": 0.01,
             "visits": [1] * (done + 1),
         }
 
@@ -265,7 +269,7 @@ def test_a_second_visit_adds_times_in_the_setting_of_the_first(monkeypatch):
     problem = SimpleNamespace(
         x=np.ones(SHAPE), truth=np.ones(784), smooth=np.ones(784, bool), generic=0, generic_truth=0
     )
-    monkeypatch.setattr(child, "Beside", lambda: SimpleNamespace(seconds=lambda call: 0.01))
+    monkeypatch.setattr(child, "Beside", lambda: SimpleNamespace(ask=lambda call: PACE))
     effort = registry.Effort(budget=0.0, least=2)
     first = child.measure(peer, problem, effort, None)
     second = child.measure(peer, problem, effort, first)
@@ -274,6 +278,7 @@ def test_a_second_visit_adds_times_in_the_setting_of_the_first(monkeypatch):
     assert second["visits"] == [2, 2]
     assert second["seconds"][:2] == first["seconds"]
     assert len(second["seconds"]) == len(second["beside"]) == 4
+    assert second["least"] == 0.01
     timed = ("seconds", "beside", "stolen", "visits")
     assert {**second, **dict.fromkeys(timed)} == {**first, **dict.fromkeys(timed)}
 
@@ -283,20 +288,68 @@ def test_only_calm_rounds_of_a_visit_count(monkeypatch):
     shares = itertools.cycle([0.5, 0.0])
     monkeypatch.setattr(rounds, "Mark", lambda: SimpleNamespace(share=lambda: next(shares)))
     ready = registry.Ready(lambda x: x, 1)
-    found = rounds.Rounds(lambda: 0.01)
-    child.timed(ready, np.ones(SHAPE), registry.Effort(budget=0.0, least=6), found)
+    found = rounds.Rounds(lambda: PACE)
+    child.timed(ready, np.ones(SHAPE), registry.Effort(budget=0.0, patience=0.0, least=6), found)
     assert sorted(found.stolen) == [0.0] * 3 + [0.5] * 3  # too few are calm
-    found = rounds.Rounds(lambda: 0.01)
+    found = rounds.Rounds(lambda: PACE)
     child.timed(ready, np.ones(SHAPE), registry.Effort(budget=0.2, least=2), found)
     assert set(found.stolen) == {0.0}
     assert len(found.stolen) == len(found.seconds) == len(found.beside) >= 2
+
+
+def test_rounds_beside_a_slow_neighbour_are_not_calm():
+    """Something that is counted nowhere slows down every second round and, half as much, the neighbour."""
+    paces = itertools.cycle([rounds.Pace(seconds, 0.01) for seconds in (0.01, 0.01, 0.015, 0.015)])
+    found = rounds.Rounds(lambda: next(paces))
+    for _ in range(8):
+        found.add(lambda: None)
+    assert found.calm() == [0, 4]  # each between two calm moments
+    assert found.calm(least=3) == [0, 1, 3, 4, 5, 7]  # half of the neighbours of the others were calm
+    found.keep_calm(2)
+    assert found.beside == [0.01, 0.01]
+
+
+def test_only_calm_rounds_of_all_visits_count():
+    """The second visit, and the last round of the third, were beside calls half as fast as the run's fastest."""
+    one = {
+        "seconds": [1.0, 1.1, 9.0, 1.2, 1.3, 9.0],
+        "beside": [0.01, 0.011, 0.02, 0.01, 0.01, 0.02],
+        "stolen": [0.0] * 6,
+        "visits": [2, 1, 3],
+    }
+    got = metrics.undisturbed(one, 0.01)
+    assert got == {
+        "seconds": [1.0, 1.1, 1.2, 1.3],
+        "beside": [0.01, 0.011, 0.01, 0.01],
+        "stolen": [0.0] * 4,
+        "visits": [2, 2],
+    }
+    assert metrics.undisturbed(one, 0.001)["visits"] == [1, 2]  # none is calm: the three calmest
+
+
+def test_a_call_is_timed_when_it_is_warm(monkeypatch):
+    """The first calls take 20 ms, all others 1 ms."""
+    clock = itertools.chain([0.02, 0.02, 0.02], itertools.repeat(0.001))
+    now = [0.0]
+    monkeypatch.setattr(beside, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def call():
+        now[0] += next(clock)
+
+    assert beside.steady(call) == pytest.approx(0.001)
+    assert 0.15 <= now[0] < 0.16
+
+    def long():
+        now[0] += 3.0
+
+    assert beside.steady(long) == pytest.approx(3.0)
 
 
 def test_a_peer_rests_between_its_evaluations(monkeypatch):
     """The clock stops in the middle of a call where the peer allows it, and only while it runs."""
     monkeypatch.setattr(rounds, "_PIECE", 0.0)
     neighbours = []
-    near = SimpleNamespace(seconds=lambda call: neighbours.append(call) or 0.01)
+    near = SimpleNamespace(ask=lambda call: neighbours.append(call) or PACE)
     monkeypatch.setattr(child, "Beside", lambda: near)
 
     def make(problem, precision, effort):
@@ -309,6 +362,7 @@ def test_a_peer_rests_between_its_evaluations(monkeypatch):
     ones = np.ones(784, bool)
     problem = SimpleNamespace(x=np.ones(SHAPE), truth=np.ones(784), smooth=ones, generic=0, generic_truth=0)
     monkeypatch.setattr(child, "_SHORT", 0.0)
+    monkeypatch.setattr(child, "_WARM", 0.0)
     found = child.measure(peer, problem, registry.Effort(budget=0.0, least=2), None)
     assert len(found["seconds"]) == 2
     assert len(neighbours) == 1 + 4 * 3  # before all, at both evaluations and at the end; two rounds to warm up
@@ -343,6 +397,45 @@ def test_drift_names_the_worst():
         "(784, tensorflow float64: 3, then 3.3)"
     )
     assert render.drift({"w1": [], "sections": {}}, after).endswith("none in common")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        ([(9.0, 3.0), (9.0, 4.0)], [(1.0, 4.0), (1.0, 3.0)], [(9.0, 3.0), (1.0, 3.0)]),  # by the ratio
+        ([(2.0, None)], [(1.0, None)], [(1.0, None)]),  # there is none
+        (None, [(1.0, 1.0)], [(1.0, 1.0)]),
+        ([(1.0, 1.0)], None, [(1.0, 1.0)]),
+    ],
+)
+def test_of_two_visits_of_a_section_the_better_cells_are_kept(before, after, kept):
+    def some(cells):
+        rows = [{"seconds": seconds, "ratio": ratio} for seconds, ratio in cells or ()]
+        return {"missing": "stopped after 9 s"} if cells is None else {"rows": rows}
+
+    assert better(some(before), some(after)) == some(kept)
+
+
+def test_what_is_compared_with_fdfast_is_visited_twice(monkeypatch, tmp_path):
+    asked = []
+
+    def run(module, arguments, limit, **_):
+        name, engine, folder = arguments[:3]
+        asked.append(f"{name} {engine}")
+        rows = [{"seconds": 1.0, "ratio": 9.0 - len(asked)}]
+        (Path(folder) / f"section-{name}-{engine}.json").write_text(json.dumps(rows))
+
+    monkeypatch.setattr(command, "standing", lambda *_: contextlib.nullcontext({"env": {}}))
+    monkeypatch.setattr(command, "nursery", lambda *_: contextlib.nullcontext(SimpleNamespace(run=run)))
+    monkeypatch.setattr(command, "run_module", run)
+    found = command.sections(["small", "split"], tmp_path, registry.FULL)
+    assert asked == ["small fdfast", "small tensorflow", "small jax", "split fdfast", "small tensorflow", "small jax"]
+    assert {key: one["rows"][0]["ratio"] for key, one in found.items()} == {
+        "small-fdfast": 8.0,
+        "small-tensorflow": 4.0,
+        "small-jax": 3.0,
+        "split-fdfast": 5.0,
+    }
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,13 @@ def taking(clock, *seconds):
     return call
 
 
+def pace(neighbour):
+    """The same as a neighbour of rounds, which has taken a second at the least."""
+    return lambda: rounds.Pace(neighbour(), 1.0)
+
+
 def test_a_round_is_beside_the_mean_of_its_neighbours(clock, shares):
-    found = rounds.Rounds(taking(clock, 1.0, 3.0))
+    found = rounds.Rounds(pace(taking(clock, 1.0, 3.0)))
     found.add(taking(clock, 8.0))
     assert (found.seconds, found.beside, found.ratios) == ([8.0], [2.0], [4.0])
     found.add(taking(clock, 1.0, 2.0), times=4)  # 6 s; the neighbour after one round is that before the next
@@ -49,7 +54,7 @@ def test_a_round_is_beside_the_mean_of_its_neighbours(clock, shares):
 
 def test_a_call_that_rests_is_the_sum_of_its_pieces(clock, shares):
     """The machine is half as fast in the second half, for the call and its neighbour: the ratio is as without that."""
-    found = rounds.Rounds(taking(clock, 1.0, 1.0, 2.0, 2.0))
+    found = rounds.Rounds(pace(taking(clock, 1.0, 1.0, 2.0, 2.0)))
     evaluate = taking(clock, 4.0, 8.0)
 
     def call():
@@ -65,7 +70,7 @@ def test_a_call_that_rests_is_the_sum_of_its_pieces(clock, shares):
 
 def test_rest_is_nothing_outside_of_a_round_and_early_in_it(clock, shares):
     neighbours = []
-    found = rounds.Rounds(lambda: neighbours.append(0) or 1.0)
+    found = rounds.Rounds(pace(lambda: neighbours.append(0) or 1.0))
     found.rest()
     assert not neighbours
 
@@ -79,7 +84,7 @@ def test_rest_is_nothing_outside_of_a_round_and_early_in_it(clock, shares):
 
 def test_a_failed_call_adds_no_round_and_stops_the_clock(clock, shares):
     neighbours = []
-    found = rounds.Rounds(lambda: neighbours.append(0) or 1.0)
+    found = rounds.Rounds(pace(lambda: neighbours.append(0) or 1.0))
 
     def call():
         clock.seconds += 1.0
@@ -93,7 +98,7 @@ def test_a_failed_call_adds_no_round_and_stops_the_clock(clock, shares):
 
 def test_what_the_host_took_is_weighted_by_time(clock, shares):
     shares += [0.4, 0.1]
-    found = rounds.Rounds(lambda: 1.0)
+    found = rounds.Rounds(pace(lambda: 1.0))
 
     def call():
         clock.seconds += 1.0
@@ -106,7 +111,7 @@ def test_what_the_host_took_is_weighted_by_time(clock, shares):
 
 def test_disturbed_rounds_go_as_far_as_enough_are_left(clock, shares):
     shares += [0.3, 0.0, 0.2, 0.1]
-    found = rounds.Rounds(lambda: 1.0)
+    found = rounds.Rounds(pace(lambda: 1.0))
     for seconds in (1.0, 2.0, 3.0, 4.0):
         found.add(taking(clock, seconds))
     found.keep_calm(least=3)

@@ -11,14 +11,14 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from bench.peers import machine, pictures, render
 from bench.peers.beside import standing
-from bench.peers.metrics import visits
+from bench.peers.cells import better
+from bench.peers.metrics import undisturbed, visits
 from bench.peers.nursery import AHEAD, USUAL, Nursery, nursery
 from bench.peers.registry import FULL, QUICK, Effort, load
 from bench.peers.runner import ROOT, environment, measured, run_module
@@ -26,12 +26,14 @@ from bench.peers.section import PLAN
 from bench.steal import Mark
 
 _SECTION_LIMIT = 240.0  # seconds
-_VISITS = 2  # to each peer: a machine's speed changes within minutes, and not by the same factor for all
-_APART = 1.15  # factor between the ratios of these visits from which there is one more
+_VISITS = 5  # to a peer, at the most: a machine's speed changes within minutes, and not by the same factor for all
+_APART = 1.1  # factor between the ratios of the two best visits from which there is one more
+_LONG = 720.0  # seconds from the beginning, after which no peer is visited for the third time
+_LATE = 1200.0  # after which no section is visited for the second time
 
 
 def peers(keys: list[str], folder: Path, effort: Effort) -> list[dict[str, Any]]:
-    """W1, one process after the other, all once more minutes later, and again those whose visits disagree."""
+    """W1, one process after the other, all once more minutes later, and again those whose best visit stands alone."""
     source = folder / "problem.npz"
     some = [one for key, one in load().items() if not keys or key in keys]
     found: dict[str, dict[str, Any]] = {}
@@ -41,13 +43,27 @@ def peers(keys: list[str], folder: Path, effort: Effort) -> list[dict[str, Any]]
         def forks(modules: tuple[str, ...]) -> Nursery:
             return open_ones.enter_context(nursery(modules, ROOT, options))
 
-        for visit in range(_VISITS + 1):
+        for visit in range(_VISITS):
+            calm = _calm(found)
             for one in some:
-                if one.key not in found or _due(found[one.key], visit):
+                if one.key not in found or _due(calm[one.key], visit):
                     modules = AHEAD.get(one.needs, USUAL)
                     found[one.key] = measured(one, source, effort, forks(modules), found.get(one.key))
                     print(f"{_clock()} visit {visit + 1}: {render.line(found[one.key])}", flush=True)
-    return list(found.values())
+    return list(_calm(found).values())
+
+
+def _calm(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same, of calm rounds only: now that it is known how fast fdfast is where nothing disturbs it."""
+    there = [one for one in found.values() if "missing" not in one]
+    least = {
+        checks: min((one["least"] for one in there if (one["kind"] == "checker") == checks), default=float("nan"))
+        for checks in (True, False)
+    }
+    return {
+        key: one if "missing" in one else undisturbed(one, least[one["kind"] == "checker"])
+        for key, one in found.items()
+    }
 
 
 def _due(one: dict[str, Any], visit: int) -> bool:
@@ -56,15 +72,21 @@ def _due(one: dict[str, Any], visit: int) -> bool:
         return False
     if one["kind"] == "limit":  # not compared with fdfast
         return False
-    ratios = visits(one)
-    return visit < _VISITS or bool(ratios.max() > _APART * ratios.min())
+    if visit < 2:
+        return True
+    best, *others = sorted(visits(one))
+    return time.monotonic() - _begun < _LONG and not (others and others[0] < _APART * best)
 
 
-def sections(names: list[str], folder: Path, effort: Effort) -> Iterator[tuple[str, Any]]:
-    """W2 to W4, growth and goals: what was found, or why not."""
+def sections(names: list[str], folder: Path, effort: Effort) -> dict[str, Any]:
+    """W2 to W4, growth and goals, and once more what is compared with fdfast: what was found, or why not."""
+    plan = [one for one in PLAN if not names or one[0] in names]
+    again = [(name, engine) for name, engine in plan if name in ("small", "large") and engine != "fdfast"]
+    found: dict[str, Any] = {}
     with standing(folder / "problem.npz", environment(), ROOT) as options, nursery(USUAL, ROOT, options) as forks:
-        for name, engine in PLAN:
-            if names and name not in names:
+        for name, engine in plan + ([] if effort.quick else again):
+            key = f"{name}-{engine}"
+            if key in found and time.monotonic() - _begun > _LATE:
                 continue
             target = folder / f"section-{name}-{engine}.json"
             target.unlink(missing_ok=True)
@@ -75,7 +97,9 @@ def sections(names: list[str], folder: Path, effort: Effort) -> Iterator[tuple[s
             else:
                 why = forks.run("bench.peers.section", arguments, _SECTION_LIMIT)
             print(f"{_clock()} {name}, {engine}: {why or 'done'}", flush=True)
-            yield f"{name}-{engine}", {"missing": why} if why else {"rows": json.loads(target.read_text())}
+            new = {"missing": why} if why else {"rows": json.loads(target.read_text())}
+            found[key] = better(found[key], new) if key in found else new
+    return found
 
 
 _begun = time.monotonic()
@@ -127,7 +151,7 @@ def _measure(keys: list[str], folder: Path, effort: Effort) -> dict[str, Any]:
     names = [key for key in keys if key in dict(PLAN)]
     some = [key for key in keys if key not in names]
     w1 = peers(some, folder, effort) if some or not keys else []
-    more = dict(sections(names, folder, effort)) if names or not keys else {}
+    more = sections(names, folder, effort) if names or not keys else {}
     return {
         "quick": effort.quick,
         "only": keys,

@@ -21,6 +21,7 @@ CHUNKS = (32, 128, 1568)
 STEPS = {"float32": (-6, -7, -8, -9, -10, -11), "float64": (-14, -15, -16, -17, -18, -19)}
 _PATIENCE = 2.0  # seconds of a call, beyond which no other steps are tried
 _ONCE = 1.0  # seconds of a call, beyond which one tells enough
+_ENOUGH = 0.2  # seconds of calls, up to which there are more of them
 #: (x, target, h) -> losses of x + h times every move
 Losses = Callable[[Array, Array, float], Any]
 #: (moves, chunk) -> Losses
@@ -86,7 +87,7 @@ def best_chunk(build: Build, moves: Array, chunks: Sequence[int], x: Array, targ
 
 
 def fastest(calls: dict[int, Callable[[], Any]], rounds: int = 5) -> tuple[int, float]:
-    """Which of them, and its seconds, the least of some rounds.
+    """Which of them, and its seconds, the least of some rounds, or of more if these are short.
 
     Each is warmed up; from small to large, until they are clearly slower than the best. Of long calls one is enough if
     the host let it alone.
@@ -95,7 +96,7 @@ def fastest(calls: dict[int, Callable[[], Any]], rounds: int = 5) -> tuple[int, 
     for chunk, call in sorted(calls.items()):
         call()
         seconds = []
-        for _ in range(rounds):
+        while len(seconds) < rounds or sum(seconds) < _ENOUGH:
             mark, start = Mark(), time.perf_counter()
             call()
             seconds.append(time.perf_counter() - start)

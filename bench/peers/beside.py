@@ -23,9 +23,10 @@ from typing import Any, TextIO
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from bench.peers.problem import Problem
+from bench.rounds import Pace
 
-#: How often each call is made for one answer, which is the median.
-TIMES = {"gradient": 7, "gradcheck": 5, "digits": 3, "network": 1}
+_WARM, _TIMED = 0.05, 0.1  # seconds of calls that find cold caches, which do not count, and of calls that do
+_FIRST = 3  # calls that trace and compile
 _PIPES = "FDFAST_BENCH_BESIDE"  # in the environment of a peer: descriptors to read from and to write to
 
 
@@ -37,13 +38,13 @@ class Beside:
         # Open until the end of the process, whoever asks next.
         self._read, self._write = open(read, closefd=False), open(write, "w", closefd=False)  # noqa: SIM115
 
-    def seconds(self, call: str) -> float:
-        """Seconds that the call takes now."""
+    def ask(self, call: str) -> Pace:
+        """Seconds that the call takes now, and took at the least since the process was begun."""
         print(call, file=self._write, flush=True)
         answer = self._read.readline()
         if not answer:
             raise RuntimeError("the standing process that peers are compared with has ended")
-        return float(answer)
+        return Pace(*(float(word) for word in answer.split()))
 
 
 @contextlib.contextmanager
@@ -70,14 +71,25 @@ def standing(source: Path, environment: dict[str, str], root: Path) -> Iterator[
 def serve(source: Path, asked: TextIO, answers: TextIO) -> None:
     """Answer until nobody asks any more."""
     made = Calls(Problem.load(source))
+    least: dict[str, float] = {}
     for line in asked:
-        words, found = line.split(), []
-        call, images = made(*words)
-        for _ in range(TIMES[words[0]]):
-            start = time.perf_counter()
-            call()
-            found.append(time.perf_counter() - start)
-        print(statistics.median(found) / images, file=answers, flush=True)
+        call, images = made(*line.split())
+        seconds = steady(call) / images
+        least[line] = min(seconds, least.get(line, seconds))
+        print(seconds, least[line], file=answers, flush=True)
+
+
+def steady(call: Callable[[], object]) -> float:
+    """Median seconds of a call that is made again and again."""
+    found: list[float] = []
+    begun = last = time.perf_counter()
+    while not found or last - begun < _WARM + _TIMED:
+        call()
+        now = time.perf_counter()
+        if now - begun > _WARM:
+            found.append(now - last)
+        last = now
+    return statistics.median(found)
 
 
 class Calls:
@@ -91,7 +103,7 @@ class Calls:
         """A call, and how many images it is about."""
         if words not in self._made:
             call, images = getattr(self, words[0])(*words[1:])
-            for _ in range({"digits": 3, "network": 1}.get(words[0], 12)):
+            for _ in range(_FIRST):
                 call()
             self._made[words] = call, images
         return self._made[words]

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.peers.metrics import Spread, spread
 from bench.peers.registry import Effort
-from bench.rounds import Rounds
+from bench.rounds import Pace, Rounds
 
 ENGINES = {"fdfast": "fdfast", "tensorflow": "TensorFlow by hand", "jax": "JAX by hand"}
 
@@ -55,7 +55,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Pace:
+class Timed:
     """Seconds of a call, the same over its neighbour's, and what the call returned."""
 
     seconds: Spread
@@ -74,9 +74,12 @@ class Stopwatch:
         call: Callable[[], Any],
         budget: float = 1.5,
         rounds: int = 9,
-        beside: Callable[[], float] = lambda: float("nan"),
-    ) -> Pace:
-        """Warm up once, then time until the budget is spent, twice at least; calm rounds count, or the calmer half."""
+        beside: Callable[[], Pace] = lambda: Pace(float("nan"), float("nan")),
+    ) -> Timed:
+        """Warm up once, then time until the budget is spent, twice at least, and until three rounds were calm.
+
+        These count; if the machine does not get calm in time, the calmest, of which there are at most as many others.
+        """
         start = time.perf_counter()
         found = call()
         if self._effort.quick:
@@ -84,18 +87,38 @@ class Stopwatch:
         done = Rounds(beside)
         begun = time.perf_counter()
         least = 1 if begun - start > 2 * budget else 2
-        while len(done.seconds) < rounds and (len(done.seconds) < least or time.perf_counter() - begun < budget):
+
+        def goes_on() -> bool:
+            spent, count = time.perf_counter() - begun, len(done.seconds)
+            if count < least or (count < rounds and spent < budget):
+                return True
+            return len(done.calm()) < self._effort.least and spent < self._effort.patience
+
+        while goes_on():
             done.add(call)
-        done.keep_calm((len(done.stolen) + 1) // 2)
-        return Pace(spread(done.seconds), float(np.median(done.ratios)), found)
+        done.keep_calm(min(self._effort.least, (len(done.stolen) + 1) // 2))
+        return Timed(spread(done.seconds), float(np.median(done.ratios)), found)
 
 
-def cell(section: str, case: str, engine: str, precision: str, n: float, pace: Pace, scale: float, **more: Any) -> Cell:
+def cell(
+    section: str, case: str, engine: str, precision: str, n: float, took: Timed, scale: float, **more: Any
+) -> Cell:
     """A cell whose times are `scale` times what was measured."""
-    s = pace.seconds
+    s = took.seconds
     return Cell(
-        section, case, engine, precision, n, scale * s.median, scale * s.low, scale * s.high, scale * pace.ratio, **more
+        section, case, engine, precision, n, scale * s.median, scale * s.low, scale * s.high, scale * took.ratio, **more
     )
+
+
+def better(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Of two visits of a section that times peers, the cells in which they did better; or the one that went well."""
+    if "missing" in before or "missing" in after:
+        return after if "missing" in before else before
+    return {"rows": [min(pair, key=_slowness) for pair in zip(before["rows"], after["rows"], strict=True)]}
+
+
+def _slowness(row: dict[str, Any]) -> float:
+    return float(row["seconds"] if row["ratio"] is None else row["ratio"])
 
 
 def middle(found: Any, exact: Any) -> float:

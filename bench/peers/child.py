@@ -24,9 +24,8 @@ from bench.peers.memory import forget_peak, peak
 from bench.peers.problem import Float64, Problem
 from bench.peers.registry import FULL, QUICK, Effort, Peer, Ready, load
 from bench.rounds import Rounds
-from bench.steal import LIMIT, calm
 
-_SHORT = 0.03  # seconds; shorter calls are repeated until they last that long
+_WARM, _SHORT = 0.05, 0.05  # seconds of calls that only warm up, and of those that are timed together
 _SLOW, _ONCE = 1.0, 5.0  # seconds; longer calls are not warmed up twice, or made but once
 _APART = 0.2  # quartiles of the ratios, relative to their median, that call for more rounds
 _PAUSE = 0.03  # seconds after a call, in which the peer's threads fall asleep
@@ -46,11 +45,11 @@ def timed(ready: Ready, x: Float64, effort: Effort, rounds: Rounds) -> Any:
             break
     if rounds.seconds[-1] > _ONCE:
         return found
-    times = max(1, round(_SHORT / min(rounds.seconds)))
+    times, warm = max(1, round(_SHORT / min(rounds.seconds))), int(_WARM / min(rounds.seconds))
     rounds.forget()
     begun = time.perf_counter()
     while _goes_on(rounds, time.perf_counter() - begun, effort):
-        rounds.add(call, times)
+        rounds.add(call, times, warm)
     rounds.keep_calm(effort.least)
     return found
 
@@ -58,14 +57,13 @@ def timed(ready: Ready, x: Float64, effort: Effort, rounds: Rounds) -> Any:
 def _goes_on(rounds: Rounds, spent: float, effort: Effort) -> bool:
     """Whether another round is due.
 
-    Too few so far, or time left: twice as much where ratios lie far apart, or few rounds are calm.
+    Too few so far, or time left: twice as much where ratios lie far apart, more where few rounds are calm.
     """
-    if len(rounds.seconds) < effort.least:
-        return True
-    some = calm(rounds.stolen, effort.least)
+    some = rounds.calm()
+    if len(some) < effort.least:
+        return len(rounds.seconds) < effort.least or spent < effort.patience
     low, middle, high = np.percentile([rounds.ratios[i] for i in some], (25, 50, 75))
-    unsure = high - low > _APART * middle or max(rounds.stolen[i] for i in some) > LIMIT
-    return spent < effort.budget * (2 if unsure else 1)
+    return spent < effort.budget * (2 if high - low > _APART * middle else 1)
 
 
 def alarms(one: Peer, ready: Ready, problem: Problem, found: Any, seconds: float, effort: Effort) -> dict[str, Any]:
@@ -89,7 +87,7 @@ def alarms(one: Peer, ready: Ready, problem: Problem, found: Any, seconds: float
 def measure(one: Peer, problem: Problem, effort: Effort, before: dict[str, Any] | None) -> dict[str, Any]:
     """All that is said of a peer; or what was said before, with the times of one more visit."""
     call = "gradcheck" if one.kind == "checker" else "gradient"
-    rounds = Rounds(partial(Beside().seconds, call), _PAUSE)
+    rounds = Rounds(partial(Beside().ask, call), _PAUSE)
     known = {"choice": before["choice"]} if before else {}
     ready = one.make(problem, one.precision, replace(effort, rest=rounds.rest, **known))
     forget_peak()
@@ -102,12 +100,14 @@ def measure(one: Peer, problem: Problem, effort: Effort, before: dict[str, Any] 
         "stolen": rounds.stolen,
         "visits": [len(rounds.seconds)],
     }
+    least = {"least": rounds.least}
     if before:
-        return before | {key: before[key] + more for key, more in new.items()}
+        return before | least | {key: before[key] + more for key, more in new.items()}
     result: dict[str, Any] = {
         "setting": ready.setting,
         "choice": dict(ready.choice),
         **new,
+        **least,
         "peak_mb": memory,
         "evaluations": ready.evaluations,
         "work": ready.work,

@@ -50,8 +50,8 @@ def _one(engine: str, section: str, side: int, depth: int, n: int, precision: Pr
         import fdfast
 
         model = network(side, depth, "float32")
-        pace = watch(lambda: fdfast.gradient(model, x, y=target, precision=precision), budget=1.0)
-        return cell(section, str(n), engine, precision, n, pace, 1.0)
+        took = watch(lambda: fdfast.gradient(model, x, y=target, precision=precision), budget=1.0)
+        return cell(section, str(n), engine, precision, n, took, 1.0)
     from bench.peers.tensorflow_peers import cross_entropy, traced
 
     losses = partial(cross_entropy, network(side, depth, precision))
@@ -59,6 +59,6 @@ def _one(engine: str, section: str, side: int, depth: int, n: int, precision: Pr
     some = np.sort(np.random.default_rng(0).choice(sides.count, min(_SAMPLE, sides.count), replace=False))
     at = x.astype(precision), target.astype(precision), STEP[precision]
     best = best_chunk(partial(traced, losses, compiled=False), sides.moves(precision, some), (16, 64, 128), *at)
-    pace = watch(lambda: best(*at), budget=0.5)
+    took = watch(lambda: best(*at), budget=0.5)
     sample = f"{len(some)} of {sides.count} tiles, {best.chunk} rows at a time"
-    return cell(section, str(n), engine, precision, n, pace, sides.count / len(some), sample=sample)
+    return cell(section, str(n), engine, precision, n, took, sides.count / len(some), sample=sample)

@@ -75,9 +75,9 @@ def _ours(side: int, case: str, effort: Effort, watch: Stopwatch) -> Iterator[Ce
         sides = Tiles(tile, x.shape[1:])
         first = np.unique(sides.owner, return_index=True)[1]
         for precision in PRECISIONS:
-            pace = watch(our_call(side, tile, precision), budget=4.0, rounds=3)
-            error = middle(pace.found[..., 0].ravel()[first], sides.sums(exact))
-            yield cell("W4", f"{case}, tile {tile}", "fdfast", precision, side, pace, 1.0, error=error)
+            took = watch(our_call(side, tile, precision), budget=4.0, rounds=3)
+            error = middle(took.found[..., 0].ravel()[first], sides.sums(exact))
+            yield cell("W4", f"{case}, tile {tile}", "fdfast", precision, side, took, 1.0, error=error)
 
 
 def _sample(sides: Tiles, effort: Effort) -> Any:
@@ -143,9 +143,9 @@ def _sampled(
             chunks = sensible(CHUNKS, len(moves))[: 1 if effort.quick else None]
             chunk = best_chunk(build, moves, chunks, x[0], target, h).chunk
         losses = build(moves, chunk)
-        near = partial(beside.seconds, f"network {x.shape[1]} {tile} float32")
-        pace = watch(lambda losses=losses: losses(x[0], target, h), budget=2.0, rounds=5, beside=near)
-        error = middle(quotients(pace.found, h), sides.sums(exact)[some])
+        near = partial(beside.ask, f"network {x.shape[1]} {tile} float32")
+        took = watch(lambda losses=losses: losses(x[0], target, h), budget=2.0, rounds=5, beside=near)
+        error = middle(quotients(took.found, h), sides.sums(exact)[some])
         sample = f"{len(some)} of {sides.count} tiles, {chunk} rows at a time"
         scale = sides.count / len(some)
-        yield cell("W4", f"{case}, tile {tile}", engine, "float32", x.shape[1], pace, scale, error=error, sample=sample)
+        yield cell("W4", f"{case}, tile {tile}", engine, "float32", x.shape[1], took, scale, error=error, sample=sample)

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.peers.problem import Bool, Fault, Float64, Ints
+from bench.rounds import disturbances
+from bench.steal import calm
 
 CS231N_LIMIT = 1e-2  # from which the course suspects the gradient
 
@@ -71,11 +73,21 @@ def spread(values: npt.ArrayLike) -> Spread:
     return Spread(*(float(q) for q in np.percentile(np.asarray(values, np.float64), (50, 25, 75))))
 
 
+_ROUNDS = 3  # that count, at the least
+
+
+def undisturbed(one: dict[str, Any], least: float) -> dict[str, Any]:
+    """Only the calm rounds of all visits to a peer, or the calmest; `least` is of fdfast beside it, in the run."""
+    some = calm(disturbances(one["stolen"], one["beside"], least), _ROUNDS, 1.0)
+    visit = np.repeat(np.arange(len(one["visits"])), one["visits"])
+    kept = {key: [one[key][i] for i in some] for key in ("seconds", "beside", "stolen")}
+    return one | kept | {"visits": [int(n) for n in np.unique(visit[some], return_counts=True)[1]]}
+
+
 def visits(one: dict[str, Any]) -> Float64:
     """Times as long as fdfast beside it, median of each visit to a peer."""
     ratios = np.divide(one["seconds"], one["beside"])
-    ends = np.cumsum(one.get("visits", [len(ratios)]))  # older results are of one visit
-    return np.array([np.median(visit) for visit in np.split(ratios, ends[:-1])])
+    return np.array([np.median(visit) for visit in np.split(ratios, np.cumsum(one["visits"])[:-1])])
 
 
 def exponent(n: npt.ArrayLike, seconds: npt.ArrayLike) -> float:

@@ -26,7 +26,8 @@ def _go_on() -> None:
 class Effort:
     """How much time may be spent on a peer."""
 
-    budget: float = 1.5  # seconds of timed calls, and of the calls beside them, on each visit
+    budget: float = 2.0  # seconds of timed calls, and of the calls beside them, on each visit
+    patience: float = 5.0  # seconds of the same until there are `least` calm rounds
     least: int = 3  # rounds of a visit
     limit: float = 240.0  # seconds that its process may live
     pixels: int = 56  # that a slow loop walks through, in full rows; the time is extrapolated to all
@@ -46,7 +47,7 @@ class Effort:
 
 
 FULL = Effort()
-QUICK = Effort(budget=0.6, least=2, limit=120.0, quick=True)
+QUICK = Effort(budget=0.6, patience=0.6, least=2, limit=120.0, quick=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,14 +55,14 @@ def _ours(problem: Problem, precision: Precision, effort: Effort, watch: Stopwat
         sides = Tiles(tile)
         first = np.unique(sides.owner, return_index=True)[1]
         error = middle(found.ravel()[first], sides.sums(problem.generic_truth))
-        pace = watch(our_call(problem, model, count, tile, precision))
+        took = watch(our_call(problem, model, count, tile, precision))
         section, case = ("W2", f"{count} digits") if tile == 1 else ("W3", f"tile {tile}")
-        yield cell(section, case, "fdfast", precision, sides.count, pace, 1 / count, error=error)
+        yield cell(section, case, "fdfast", precision, sides.count, took, 1 / count, error=error)
     for n in (1, 10) if effort.quick else (1, 10, 100, 1000):
         x, labels = fdfast.datasets.mnist_sample(n)
         y = np.eye(10)[labels]
-        pace = watch(lambda x=x, y=y: fdfast.gradient(model, x, y=y, precision=precision))
-        yield cell("images", str(n), "fdfast", precision, n, pace, 1.0)
+        took = watch(lambda x=x, y=y: fdfast.gradient(model, x, y=y, precision=precision))
+        yield cell("images", str(n), "fdfast", precision, n, took, 1.0)
 
 
 def builder(engine: str, problem: Problem, precision: Precision) -> Build:
@@ -87,11 +87,11 @@ def _theirs(engine: str, problem: Problem, precision: Precision, effort: Effort,
         at = problem.generic.astype(precision), problem.target.astype(precision)
         error = middle(quotients(losses(*at, h), h), sides.sums(problem.generic_truth))
         some = range(2 if tile == 1 else 10)
-        near = partial(beside.seconds, f"digits {images(effort)} {tile} {precision}")
-        pace = watch(lambda some=some, losses=losses: [losses(x[i], targets[i], h) for i in some], beside=near)
+        near = partial(beside.ask, f"digits {images(effort)} {tile} {precision}")
+        took = watch(lambda some=some, losses=losses: [losses(x[i], targets[i], h) for i in some], beside=near)
         section, case = ("W2", f"{IMAGES} digits") if tile == 1 else ("W3", f"tile {tile}")
         sample = f"{len(some)} of the digits, {losses.chunk} rows at a time"
-        yield cell(section, case, engine, precision, sides.count, pace, 1 / len(some), error=error, sample=sample)
+        yield cell(section, case, engine, precision, sides.count, took, 1 / len(some), error=error, sample=sample)
         for n in (1, 4) if tile == 1 else ():
-            pace = watch(lambda n=n, losses=losses: [losses(x[i], targets[i], h) for i in range(n)])
-            yield cell("images", str(n), engine, precision, n, pace, 1.0)
+            took = watch(lambda n=n, losses=losses: [losses(x[i], targets[i], h) for i in range(n)])
+            yield cell("images", str(n), engine, precision, n, took, 1.0)

@@ -27,14 +27,17 @@ by the truth, which a user does not have. Ports of the network to PyTorch and JA
 
 The shipped CNN (34,826 weights) and the sample's MNIST test digit number 3, whose loss of 0.14 leaves float32 something
 to subtract; categorical cross-entropy, tile 1, 784 pixels. Each line has processes of its own, all with the same
-threads: one, minutes later another, and a third where the ratios of these are more than 15 % apart. "Times fdfast"
-compares with `fdfast.gradient` in float64, for checkers with `fdfast.gradcheck`: a standing process makes that call
-before and after each of the peer's, because a machine's speed drifts, and every quarter of a second in the middle of
-those that loop over evaluations, which rest meanwhile. It is the median of the visit in which the peer did best: some
-processes never get as fast as others of the same program, which the time, of all visits, shows. Our own lines tell what
-is left of the drift. Rounds in which the host took more than 5 % of the CPU time (steal in /proc/stat) count only where
-there are no three calmer ones. Peak memory is of the whole process, framework included, trying of chunks not. Truth is
-a backward pass in extended precision, in NumPy.
+threads: one, minutes later another, and up to three more until the best is confirmed by another within 10 %. "Times
+fdfast" compares with `fdfast.gradient` in float64, for checkers with `fdfast.gradcheck`: a standing process makes that
+call, warm, before and after each of the peer's, because a machine's speed drifts, and every quarter of a second in the
+middle of those that loop over evaluations, which rest meanwhile. It is the median of a visit, and of the two visits in
+which the peer did best the mean: some processes never get as fast as others of the same program, which the time, of all
+visits, shows. Our own lines tell what is left of the drift. Only calm rounds count, or the three calmest: the host took
+at most 5 % of the CPU time (steal in /proc/stat), and our own call beside, which is always the same, took at most 15 %
+longer than at its best in the run. Other guests of a shared machine slow down what misses its caches by half, for
+seconds or minutes, and a product of matrices not at all; with their share in it, a ratio would be of that hour. Peak
+memory is of the whole process, framework included, trying of chunks not. Truth is a backward pass in extended
+precision, in NumPy.
 
 """
 
@@ -76,8 +79,8 @@ def whole(found: dict[str, Any]) -> str:
 
 _W2 = (
     "Time per image. fdfast takes all digits in one call, with which peers are compared: a standing process makes it "
-    "before and after each of their calls. Error: median over all pixels of digit number 3 with noise, where nothing "
-    "ties."
+    "before and after each of their calls. The better of two visits, here and below. Error: median over all pixels of "
+    "digit number 3 with noise, where nothing ties."
 )
 _W3 = "Time per image, all tiles; tile 5 is ragged. Error as above, against the sum of the gradient over each tile."
 _W4 = (

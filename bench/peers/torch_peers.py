@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from bench.peers.batched import Build, Losses, hand_batched
+from bench.peers.batched import Build, Losses, fastest, hand_batched
 from bench.peers.ports import torch_network
 from bench.peers.problem import Array, Fault, Float64, Problem
 from bench.peers.registry import Effort, Precision, Ready, peer
@@ -115,15 +115,12 @@ def _best_threads(call: Callable[[], Any], some: set[int], times: int = 30) -> i
     """Leave PyTorch with the number of threads that is fastest: single images gain little from a second one."""
     import torch
 
-    found = {}
-    for threads in some:
+    def calls(threads: int) -> None:
         torch.set_num_threads(threads)
-        call()
-        start = time.perf_counter()
         for _ in range(times):
             call()
-        found[threads] = time.perf_counter() - start
-    best = min(found, key=lambda threads: found[threads])
+
+    best, _ = fastest({threads: partial(calls, threads) for threads in some})
     torch.set_num_threads(best)
     return best
 
