@@ -12,10 +12,16 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import hypothesis
 import numpy as np
 import pytest
+from hypothesis.internal.conjecture import providers
 
 # No deadline: the first example pays for TensorFlow's tracing or Numba's compilation.
 hypothesis.settings.register_profile("fdfast", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("fdfast")
+
+if hasattr(providers, "_get_local_constants"):
+    # Newer versions also draw the numbers that occur in the modules loaded so far. These differ from worker to worker
+    # and with the tests that ran before, so that a test would not see the same examples twice.
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 @pytest.fixture(autouse=True)

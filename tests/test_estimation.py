@@ -212,9 +212,11 @@ def test_bars_cover_a_kink_near_x(dtype: Any, distance: float, jump: float, slop
     found = run(lambda r: dtype(slope) * r[:, 0] + dtype(jump) * relu(r[:, 0] - at), [0.5], dtype)
     assert kinds(found) == ["smooth"]
     assert abs(found.value[0, 0] - slope - jump * (at < 0.5)) <= found.error[0, 0]
-    if (found.right[0, 0], found.left[0, 0]) != (0, 0):  # else f stands still out to the kink: see below
-        # float32: 4 * 1.9 * 0.3 ulp(9) over h/4 of 2^-9 is 4e-3.
-        assert found.error[0, 0] < (1e-2 if dtype is np.float32 else 1e-6)
+    if min(abs(slope), abs(slope + jump)) > 0.01:  # else f all but stands still on one side of the kink: see below
+        # Noise, 4 * 1.9 * 0.3 ulp(9), over a quarter of what is free of the kink is 9 of these units; the most that
+        # 80,000 draws had was 25 in float32, and 137 in float64, where a step may be shorter still.
+        unit = np.spacing(dtype(9)) / (min(1, abs(distance)) * auto_step(dtype) / 2)
+        assert found.error[0, 0] < (100 if dtype is np.float32 else 500) * unit
 
 
 def quantised(step: float) -> Rows:
