@@ -15,12 +15,12 @@ import tensorflow as tf
 
 import fdfast
 from bench.timing import side_by_side
-from fdfast.check import groups_of
 from fdfast.compiled import Compiled, compiled_for
 from fdfast.engines.batch import BatchEngine, RowBuffer
 from fdfast.engines.difference import TINY, DifferenceEngine
 from fdfast.engines.pairs import Differences, Pairs
-from fdfast.objective import model_objective
+from fdfast.model_objective import model_objective
+from fdfast.problem import groups_of
 from fdfast.scheme import Steps, plan_steps, three_point
 from fdfast.tiling import make_tiling
 

@@ -22,7 +22,7 @@ import fdfast
 from fdfast.compare import METRICS, error_summary
 from fdfast.estimation import KINK, SMOOTH, UNRESOLVED, Estimate
 from fdfast.losses import softmax_loss
-from fdfast.objective import model_objective
+from fdfast.model_objective import model_objective
 from fdfast.report import Report
 from fdfast.stencil import stencil
 

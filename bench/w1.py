@@ -13,7 +13,7 @@ import fdfast
 from bench.timing import Row, format_seconds, side_by_side
 from fdfast.engines.batch import BatchEngine, RowBuffer
 from fdfast.engines.pairs import Pairs
-from fdfast.objective import model_objective
+from fdfast.model_objective import model_objective
 from fdfast.scheme import plan_steps
 from fdfast.seed import seed_loop
 from fdfast.shadow import shadow_of

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.check import Precision, _problem
 from fdfast.check import gradient as finite_difference
-from fdfast.inputs import as_floats
+from fdfast.inputs import Precision, as_floats
+from fdfast.problem import problem_of
 from fdfast.scheme import Bounds
 from fdfast.tiling import TileLike, check_choice
 
@@ -135,7 +135,7 @@ def fgsm(
 def _autodiff(
     model: Any, x: npt.NDArray[Any], y: npt.ArrayLike, loss: Any, tile: TileLike, precision: Precision
 ) -> npt.NDArray[np.float64]:
-    problem = _problem(model, x, y, loss, tile, "together", "batch", precision, None, None, {})
+    problem = problem_of(model, x, y, loss, tile, "together", "batch", precision, None, None, {})
     found = problem.objective.gradient(problem.points)
     return problem.examples(problem.tiling.expand(problem.tiling.sums(found), "mean"))
 

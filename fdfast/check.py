@@ -2,70 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from fdfast.diagnosis import hints
-from fdfast.engines.batch import BatchEngine, Progress, check_max_rows
-from fdfast.estimation import Engine, Estimate, estimate_tiles, slopes
-from fdfast.inputs import as_floats, as_points
+from fdfast.engines.batch import Progress
+from fdfast.estimation import Estimate, estimate_tiles, slopes
+from fdfast.inputs import Precision
 from fdfast.judge import Judge, Judgement
+from fdfast.problem import Problem, analytic_of, checked, engine_for
 from fdfast.reasons import deployed_figure, reasons_of, selftest_figure
 from fdfast.report import MAPS, Report
 from fdfast.scheme import Bounds, StepLike, check_step, plan_steps
-from fdfast.tiling import Channels, Reduction, TileLike, Tiling, check_choice, make_tiling
-
-if TYPE_CHECKING:
-    from fdfast.variables import Snapshot
+from fdfast.tiling import Channels, Reduction, TileLike, check_choice
 
 Float64 = npt.NDArray[np.float64]
-Precision = Literal["auto", "float32", "float64"]
-
-#: Tiles and examples looked at together; more are taken in groups, so that memory does not grow with their number.
-_GROUP, _EXAMPLES = 32768, 25
-
-
-def groups_of(examples: int, tiles: int) -> Iterator[slice]:
-    """Slices of examples of so many tiles that are looked at together, of equal size but for the last."""
-    turns = -(-examples // min(_EXAMPLES, max(1, _GROUP // tiles)))
-    many = -(-examples // turns)
-    for start in range(0, examples, many):
-        yield slice(start, min(start + many, examples))
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """What is differentiated, where, and by which engine."""
-
-    x: npt.NDArray[Any]
-    shape: tuple[int, ...]
-    batched: bool
-    points: npt.NDArray[Any]
-    objective: Any
-    tiling: Tiling
-    bounds: Bounds | None
-    label: str
-    differences: Any = None
-
-    @property
-    def dtype(self) -> str:
-        """Name of what the numeric side is computed in."""
-        return str(np.dtype((self.differences or self.objective).dtype))
-
-    def groups(self) -> Iterator[slice]:
-        """Slices of examples that are looked at together."""
-        return groups_of(len(self.points), self.tiling.tiles)
-
-    def examples(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Drop the leading axis of examples if x had none."""
-        return values if self.batched else values[0]
 
 
 def gradient(
@@ -394,170 +349,3 @@ class _Count:
         self._done += rows
         if self._progress is not None:
             self._progress(min(self._done, self._expected), self._expected)
-
-
-def engine_for(problem: Problem, group: slice, max_rows: int | None, count: Callable[[int], None]) -> Engine:
-    """Return the engine that the problem asks for, for some of its examples; `count` is told of rows that are done."""
-    objective = problem.objective.select(group)
-    max_rows = check_max_rows(max_rows)
-    if problem.differences is None:
-        return BatchEngine(objective, problem.tiling, max_rows=max_rows, progress=count)
-    from fdfast.engines.difference import DifferenceEngine
-
-    return DifferenceEngine(objective, problem.tiling, problem.differences, progress=count)
-
-
-def _choose(engine: str, objective: Any, precision: Precision) -> Any:
-    """The compiled form of the objective, or None for the batch engine; `objective` is in float64 if it can be.
-
-    ``"auto"`` takes differences where every layer has a rule and most of the work is done by the compiled kernels.
-    """
-    if engine == "batch":
-        return None
-    from fdfast.compiled import NoDifferences, compiled_for
-
-    dtype = np.dtype(np.float32 if precision == "float32" else np.float64)
-    try:
-        compiled = compiled_for(objective, dtype)
-        if engine == "auto" and compiled.without_rule:
-            raise NoDifferences(f"{compiled.without_rule[0]} has no difference rule")
-        if engine == "auto" and compiled.share < 0.75:
-            raise NoDifferences(f"{compiled.lowered.why}, and most of the work comes after")
-    except NoDifferences as error:
-        if engine == "difference":
-            message = f"engine='difference' cannot be used: {error}. engine='batch' evaluates f itself"
-            raise ValueError(message) from None
-        objective.notes.append(f"the batch engine evaluated f itself, because differences cannot be pushed: {error}")
-        return None
-    if compiled.without_rule:
-        objective.notes.append(f"subtracted for want of a difference rule: {', '.join(compiled.without_rule)}")
-    return compiled
-
-
-@contextlib.contextmanager
-def checked(f: Any, *arguments: Any, always: bool = True) -> Iterator[Problem]:
-    """Set the problem up, see that f can be differentiated row by row, and keep the model's state as it was."""
-    from fdfast.preflight import layers_of, preflight, state_kept
-
-    with state_kept(f) as now:
-        problem = _problem(f, *arguments, now=now)
-        # Layers that have a rule are known by class: what was found of them once stays true.
-        known = problem.differences is not None and not problem.differences.without_rule
-        layers = layers_of(problem.objective.model or f)
-        preflight(problem.objective, problem.points, layers, always=always and not known)
-        if known and problem.differences.graph.stateless:
-            now.leave()
-        yield problem
-
-
-def _problem(
-    f: Any,
-    x: npt.ArrayLike,
-    y: Any,
-    loss: Any,
-    tile: TileLike,
-    channels: Channels,
-    engine: str,
-    precision: Precision,
-    bounds: Bounds | None,
-    batched: bool | None,
-    kwargs: dict[str, Any],
-    *,
-    now: Snapshot | None = None,
-) -> Problem:
-    check_choice("precision", precision, ("auto", "float32", "float64"))
-    check_choice("engine", engine, ("auto", "batch", "difference"))
-    array = as_floats(x)
-    keras = sys.modules.get("keras")
-    if keras is not None and isinstance(f, keras.Model):
-        if kwargs:
-            raise TypeError(f"unexpected arguments for a model: {', '.join(sorted(kwargs))}")
-        return _model_problem(f, array, y, loss, make_tiling_for(tile, channels), engine, precision, bounds, now)
-    if engine == "difference" and callable(f):
-        raise ValueError(
-            "engine='difference' cannot be used: f is a callable, not a Keras model with a loss. engine='batch' "
-            "evaluates f itself"
-        )
-    if not callable(f):
-        raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
-    if loss is not None:
-        raise TypeError("loss goes with a Keras model; a callable f returns the loss itself")
-    if y is not None:
-        kwargs = {**kwargs, "y": y}
-    from fdfast.objective import callable_objective
-
-    dtype = array.dtype if precision == "auto" else np.dtype(precision)
-    shape = array.shape
-    tiling = make_tiling(shape, tile, channels)
-    points = as_points(array, shape, dtype)
-    objective = callable_objective(f, kwargs, points, shape, batched=bool(batched))
-    points = as_points(array, shape, objective.dtype)
-    return Problem(array, shape, False, points, objective, tiling, bounds, getattr(f, "__name__", type(f).__name__))
-
-
-def make_tiling_for(tile: TileLike, channels: Channels) -> Callable[[tuple[int, ...]], Tiling]:
-    """Bind tile and channels; the shape of one example comes later."""
-    return lambda shape: make_tiling(shape, tile, channels)
-
-
-def _model_problem(
-    model: Any,
-    array: npt.NDArray[Any],
-    y: Any,
-    loss: Any,
-    cut: Callable[[tuple[int, ...]], Tiling],
-    engine: str,
-    precision: Precision,
-    bounds: Bounds | None,
-    now: Snapshot | None,
-) -> Problem:
-    from fdfast.objective import model_objective
-
-    inputs = getattr(model, "inputs", None)
-    # Only a functional model knows its input's rank; any other takes batches, as Keras does.
-    batched = not (inputs and len(inputs) == 1 and array.ndim == len(inputs[0].shape) - 1)
-    if batched and array.ndim < 2:
-        raise ValueError(f"x has shape {array.shape}; {model.name!r} takes a batch, with a leading axis of examples")
-    shape = array.shape[1:] if batched else array.shape
-    examples = len(array) if batched else 1
-
-    def made(precision: Precision) -> Any:
-        return model_objective(model, y, loss, shape, examples, batched=batched, precision=precision, now=now)
-
-    # Differences in float32 still start from values in float64.
-    wide = engine != "batch" and precision == "float32"
-    objective = made("auto" if wide else precision)
-    differences = _choose(engine, objective, precision)
-    if wide and differences is None:
-        notes, objective = objective.notes, made(precision)
-        objective.notes.extend(note for note in notes if note not in objective.notes)
-    tiling = cut(shape)
-    points = as_points(array, shape, objective.dtype)
-    return Problem(array, shape, batched, points, objective, tiling, bounds, model.name, differences)
-
-
-def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:
-    """Bring the gradient under test into the form that `Judge` takes: None, an array of examples, or a callable."""
-    if analytic is None:
-        return None
-    if callable(analytic):
-
-        def call(points: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            # A function of the batch may hold one target per example, so it always gets all of them.
-            whole = problem.points.copy()
-            whole[group] = points
-            given = whole.reshape(-1, *problem.shape)
-            found = np.asarray(analytic(given if problem.batched else given[0]))
-            if found.size != given.size:
-                raise ValueError(
-                    f"analytic returned shape {found.shape}; it must return the shape of x, {problem.x.shape}"
-                )
-            # The dtype tells how far the result is rounded.
-            return found.astype(np.promote_types(found.dtype, np.float32)).reshape(given.shape)[group]
-
-        return call
-    array = as_floats(analytic, "analytic")
-    if array.shape != problem.x.shape:
-        raise ValueError(f"analytic has shape {array.shape}; it must have the shape of x, {problem.x.shape}")
-    whole = array.reshape(-1, *problem.shape)
-    return whole[group]

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.check import Precision, checked, engine_for, gradcheck
+from fdfast.check import gradcheck
 from fdfast.engines.pairs import Pairs
+from fdfast.inputs import Precision
+from fdfast.problem import checked, engine_for
 from fdfast.scheme import plan_steps
 from fdfast.tiling import TileLike
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+#: What f is evaluated in; "auto" is float64 where that can be
+Precision = Literal["auto", "float32", "float64"]
 
 
 def as_floats(x: Any, name: str = "x") -> npt.NDArray[Any]:

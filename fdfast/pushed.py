@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.differences import Moved, Step, push_steps
-from fdfast.objective import RowFunction
+from fdfast.row_function import RowFunction
 from fdfast.rules.elementwise import activation_difference
 
 Float64 = npt.NDArray[np.float64]

@@ -15,7 +15,7 @@ from fdfast.engines.batch import BatchEngine
 from fdfast.engines.weights import PointValues, WeightPaths
 from fdfast.estimation import KINK, SMOOTH, Estimate, estimate_tiles
 from fdfast.inputs import grain
-from fdfast.judge import Near
+from fdfast.near import Near
 from fdfast.scheme import Bounds, StepLike, plan_steps
 from fdfast.tiling import make_tiling
 from fdfast.weight_objective import WeightObjective

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.functions import OverRows, dense, first_line, same_values
-from fdfast.objective import RowFunction, TracedObjective
+from fdfast.objective import TracedObjective
+from fdfast.row_function import RowFunction
 from fdfast.traced import Traced
 
 Float64 = npt.NDArray[np.float64]

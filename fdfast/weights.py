@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.engines.batch import check_max_rows
-from fdfast.inputs import as_floats, as_points
-from fdfast.objective import Precision, TracedObjective, model_objective
+from fdfast.inputs import Precision, as_floats, as_points
+from fdfast.model_objective import model_objective
+from fdfast.objective import TracedObjective
 from fdfast.preflight import layers_of, preflight, state_kept
 from fdfast.sampling import Budget
 from fdfast.scheme import Bounds, StepLike, check_step

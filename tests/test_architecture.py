@@ -19,6 +19,7 @@ WHITE_BOX = {"differences", "lowering", "base_pass", "compiled", "pushed"} | {
     f"rules.{name}" for name in ("elementwise", "linear", "pooling", "merging", "losses")
 }
 TORCH = {f"compat.{name}" for name in ("call", "central", "autodiff", "torch")}
+OBJECTIVES = {"row_function", "objective", "model_objective", "callable_objective"}
 MAPPED = {
     *("functions", "single", "kernels", "kernel_rules", "stacked", "rowwise", "sources"),
     *("compat.analytic", "compat.graph", "compat.tensorflow"),
@@ -26,10 +27,13 @@ MAPPED = {
 WEIGHTS = {"weight_objective", "engines.places"}
 HEAVY_AT_TOP = {
     "tensorflow": {
-        *("losses", "shadow", "objective", "preflight", "engines.device", "traced", "variables"),
-        *(WHITE_BOX | TORCH | MAPPED | WEIGHTS),
+        *("losses", "shadow", "preflight", "engines.device", "traced", "variables"),
+        *(OBJECTIVES | WHITE_BOX | TORCH | MAPPED | WEIGHTS),
     },
-    "keras": {"losses", "shadow", "objective", "preflight", "callback", "variables", *WHITE_BOX, *WEIGHTS},
+    "keras": {
+        *("losses", "shadow", "objective", "model_objective", "preflight", "callback", "variables"),
+        *(WHITE_BOX | WEIGHTS),
+    },
     "numba": {"reduce"},
     "matplotlib": set(),
     "rich": set(),

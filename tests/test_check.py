@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import fdfast
-from fdfast.check import groups_of
+from fdfast.problem import groups_of
 from fdfast.seed import seed_loop
 from fdfast.shadow import shadow_of
 
@@ -142,7 +142,7 @@ def test_a_batch_in_one_call_is_one_call_each():
 def test_many_examples_are_taken_in_groups(monkeypatch):
     wanted = fdfast.gradient(small(), X, y=Y, tile=2)
     report = fdfast.gradcheck(small(), X, Y, tile=2)
-    monkeypatch.setattr("fdfast.check._GROUP", 20)
+    monkeypatch.setattr("fdfast.problem._GROUP", 20)
     np.testing.assert_allclose(fdfast.gradient(small(), X, y=Y, tile=2), wanted, rtol=0, atol=1e-10)
     grouped = fdfast.gradcheck(small(), X, Y, tile=2)
     assert grouped.counts == report.counts

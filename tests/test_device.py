@@ -57,9 +57,10 @@ def on_two_devices():
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
+    from fdfast.callable_objective import callable_objective
     from fdfast.engines.batch import BatchEngine, RowBuffer
     from fdfast.engines.pairs import Pairs
-    from fdfast.objective import callable_objective, model_objective
+    from fdfast.model_objective import model_objective
 
     rng = np.random.default_rng(0)
     shape = (6, 5, 2)

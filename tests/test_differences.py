@@ -12,7 +12,7 @@ from fdfast.compiled import compiled_for
 from fdfast.differences import Moved, NoGraph, layers_without_rule, push
 from fdfast.engines.difference import DifferenceEngine
 from fdfast.engines.pairs import Pairs
-from fdfast.objective import model_objective
+from fdfast.model_objective import model_objective
 from fdfast.tiling import make_tiling
 
 L = keras.layers

@@ -10,7 +10,7 @@ from fdfast.compiled import NoDifferences, compiled_for
 from fdfast.engines.batch import BatchEngine
 from fdfast.engines.difference import DifferenceEngine
 from fdfast.engines.pairs import Pairs
-from fdfast.objective import model_objective
+from fdfast.model_objective import model_objective
 from fdfast.tiling import make_tiling
 
 L = keras.layers

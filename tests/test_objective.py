@@ -12,8 +12,10 @@ import pytest
 import tensorflow as tf
 
 import fdfast
-from fdfast import _core, objective
-from fdfast.objective import LoopObjective, TracedObjective, callable_objective, model_objective
+from fdfast import _core, row_function
+from fdfast.callable_objective import callable_objective
+from fdfast.model_objective import model_objective
+from fdfast.objective import LoopObjective, TracedObjective
 
 K = keras.layers
 RNG = np.random.default_rng(0)
@@ -41,7 +43,7 @@ def objective_of(model, precision="float64", loss=None, y=Y, x=X):
 
 
 def traces(owner):
-    return sum(function.traces for function in objective._traced[owner].values())
+    return sum(function.traces for function in row_function._traced[owner].values())
 
 
 @pytest.mark.parametrize(
@@ -146,9 +148,9 @@ def test_second_call_traces_nothing():
 
 def test_a_fresh_lambda_at_every_call_does_not_pile_up():
     model = small_cnn()
-    for _ in range(2 * objective._KEPT):
+    for _ in range(2 * row_function._KEPT):
         objective_of(model, "float32", lambda y, p: p[:, 0])
-    assert len(objective._traced[model]) == objective._KEPT
+    assert len(row_function._traced[model]) == row_function._KEPT
 
 
 def test_layers_that_are_replaced_are_seen():

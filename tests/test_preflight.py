@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import fdfast
-from fdfast.objective import callable_objective
+from fdfast.callable_objective import callable_objective
 from fdfast.preflight import PreflightError, layers_of, preflight, state_kept
 
 layers = keras.layers

@@ -22,7 +22,7 @@ from typing import Any
 
 #: What is imported ahead, by what a peer needs; all others run on TensorFlow.
 AHEAD = {"jax": ("jax", "jax.numpy"), "torch": ("torch",)}
-USUAL = ("tensorflow", "keras", "fdfast", "fdfast.objective", "fdfast.engines.difference")
+USUAL = ("tensorflow", "keras", "fdfast", "fdfast.model_objective", "fdfast.engines.difference")
 
 
 class Nursery:

@@ -58,10 +58,10 @@ def _parts(call: Callable[[], Any]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _timed(clock: dict[str, float]) -> Iterator[None]:
-    from fdfast import _core, base_pass, check, compiled, objective, report, variables
+    from fdfast import _core, base_pass, compiled, problem, report, row_function, variables
 
     places = (
-        ("set-up", check, "_problem"),
+        ("set-up", problem, "problem_of"),
         ("set-up", variables.Snapshot, "__init__"),
         ("set-up", variables.Snapshot, "restore"),
         ("base pass", base_pass.BasePass, "__call__"),
@@ -69,7 +69,7 @@ def _timed(clock: dict[str, float]) -> Iterator[None]:
         ("kernels", _core, "push"),
         ("autodiff", base_pass.BasePass, "foresee"),
         ("autodiff", base_pass.Foreseen, "deployed"),
-        ("autodiff", objective.RowFunction, "gradient"),
+        ("autodiff", row_function.RowFunction, "gradient"),
         ("metrics", report, "error_summary"),
     )
     depth = [0]
