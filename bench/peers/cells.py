@@ -78,7 +78,7 @@ class Stopwatch:
     ) -> Timed:
         """Warm up once, then time until the budget is spent, twice at least, and until three rounds were calm.
 
-        These count; if the machine does not get calm in time, the calmest, of which there are at most as many others.
+        These count; if the machine does not get calm in time, the calmest do: half of them, three at the most.
         """
         start = time.perf_counter()
         found = call()
