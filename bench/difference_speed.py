@@ -11,9 +11,12 @@ import numpy as np
 
 import fdfast
 from bench.difference_rig import CHUNKS, NAMES, USUAL, Rig, Size, best_chunk, compiled_gradient, digits
-from bench.timing import Row, format_seconds, side_by_side
+from bench.rounds import disturbances
+from bench.steal import Mark, calm
+from bench.timing import Row, format_seconds, side_by_side, steady
 from fdfast.seed import seed_loop
 
+_PIECES = 16  # of the seed loop, 49 pixels each
 _CALLS = 20  # autodiff calls in one round: one alone is too short for the clock
 
 
@@ -39,42 +42,46 @@ def w1_rows(size: Size) -> Iterator[Row]:
     }
     report = fdfast.gradcheck(model, point, target)
     yield Row("W1: engine of a check, classes of its tiles", "", f"{report.engine}, {list(report.counts.values())}")
-    call, slow = _beside_the_loop(calls, model, point, target, size.rounds)
+    call, slow = _beside_the_loop(calls, model, point, target, max(1, size.rounds // 2))
     yield against("W1: fdfast.gradient(model, x, y), whole call, against the seed loop", call["gradient"], slow, 2500)
     yield against("W1: the same with precision='float32'", call["float32"], slow, None)
     yield against("W1: fdfast.gradcheck(model, x, y), whole call, against the seed loop", call["gradcheck"], slow, 1000)
 
 
 def _beside_the_loop(
-    calls: dict[str, Callable[[], object]], model: Any, x: Any, y: Any, repeats: int
+    calls: dict[str, Callable[[], object]], model: Any, x: Any, y: Any, loops: int
 ) -> tuple[dict[str, float], float]:
     """Median seconds of each call, warm, and seconds of the seed loop, which rests sixteen times while they are made.
 
-    The loop takes many seconds, in which the speed of a shared machine changes: so calls and loop see the same of it.
+    The loop takes many seconds, in which the speed of a shared machine changes. Its pieces are all of the same work:
+    those count that the machine was calm in, as the first of the calls shows (see `bench.rounds.disturbances`).
     """
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    resting = 0.0
-
-    def rest(done: int, total: int) -> None:
-        nonlocal resting
-        if done % (total // 16):
-            return
-        start = time.perf_counter()
-        for name, call in calls.items():
-            call()  # the loop and the other calls have filled the caches with their own
-            for _ in range(repeats):
-                begin = time.perf_counter()
-                call()
-                seconds[name].append(time.perf_counter() - begin)
-        resting += time.perf_counter() - start
-
     for call in calls.values():
         for _ in range(16):  # until everything that will be traced has been
             call()
-    start = time.perf_counter()
-    seed_loop(model, x, y, USUAL["float32"], loss="categorical_crossentropy", progress=rest)
-    whole = time.perf_counter() - start
-    return {name: float(np.median(found)) for name, found in seconds.items()}, whole - resting
+    seconds = {name: [steady(call)] for name, call in calls.items()}
+    pieces: list[float] = []
+    stolen: list[float] = []
+    mark, begun = Mark(), time.perf_counter()
+
+    def rest(done: int, total: int) -> None:
+        nonlocal mark, begun
+        if done % (total // _PIECES):
+            return
+        pieces.append(time.perf_counter() - begun)
+        for name, call in calls.items():
+            seconds[name].append(steady(call))
+        stolen.append(mark.share())
+        mark, begun = Mark(), time.perf_counter()
+
+    for _ in range(loops):
+        mark, begun = Mark(), time.perf_counter()
+        seed_loop(model, x, y, USUAL["float32"], loss="categorical_crossentropy", progress=rest)
+    beside = {name: np.add(found[:-1], found[1:]) / 2 for name, found in seconds.items()}
+    first = next(iter(calls))
+    some = calm(disturbances(stolen, beside[first], min(seconds[first])), _PIECES // 4, 1.0)
+    loop = _PIECES * float(np.median([pieces[i] for i in some]))
+    return {name: float(np.median(found[some])) for name, found in beside.items()}, loop
 
 
 def w2_rows(size: Size) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.steal import Mark, calm
+
+_WARM, _TIMED = 0.05, 0.1  # seconds of calls that find cold caches, which do not count, and of calls that do
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,19 @@ def side_by_side(candidates: Mapping[str, Callable[[], object]], rounds: int = 7
 
 def _timing(seconds: Sequence[float]) -> Timing:
     return Timing(tuple(seconds), *(float(q) for q in np.percentile(seconds, (50, 25, 75))))
+
+
+def steady(call: Callable[[], object]) -> float:
+    """Median seconds of a call that is made again and again."""
+    found: list[float] = []
+    begun = last = time.perf_counter()
+    while not found or last - begun < _WARM + _TIMED:
+        call()
+        now = time.perf_counter()
+        if now - begun > _WARM:
+            found.append(now - last)
+        last = now
+    return statistics.median(found)
 
 
 def format_seconds(seconds: float) -> str:

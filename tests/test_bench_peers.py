@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench import rounds
+from bench import rounds, timing
 from bench.peers import __main__ as command
 from bench.peers import beside, child, metrics, pictures, registry, render, small, text
 from bench.peers.batched import Tiles, quotients, sensible
@@ -331,18 +331,18 @@ def test_a_call_is_timed_when_it_is_warm(monkeypatch):
     """The first calls take 20 ms, all others 1 ms."""
     clock = itertools.chain([0.02, 0.02, 0.02], itertools.repeat(0.001))
     now = [0.0]
-    monkeypatch.setattr(beside, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
     def call():
         now[0] += next(clock)
 
-    assert beside.steady(call) == pytest.approx(0.001)
+    assert timing.steady(call) == pytest.approx(0.001)
     assert 0.15 <= now[0] < 0.16
 
     def long():
         now[0] += 3.0
 
-    assert beside.steady(long) == pytest.approx(3.0)
+    assert timing.steady(long) == pytest.approx(3.0)
 
 
 def test_a_peer_rests_between_its_evaluations(monkeypatch):

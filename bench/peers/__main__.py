@@ -20,7 +20,7 @@ from bench.peers.beside import standing
 from bench.peers.cells import better
 from bench.peers.metrics import undisturbed, visits
 from bench.peers.nursery import AHEAD, USUAL, Nursery, nursery
-from bench.peers.registry import FULL, QUICK, Effort, load
+from bench.peers.registry import FULL, QUICK, Effort, Peer, load
 from bench.peers.runner import ROOT, environment, measured, run_module
 from bench.peers.section import PLAN
 from bench.steal import Mark
@@ -28,7 +28,7 @@ from bench.steal import Mark
 _SECTION_LIMIT = 240.0  # seconds
 _VISITS = 5  # to a peer, at the most: a machine's speed changes within minutes, and not by the same factor for all
 _APART = 1.1  # factor between the ratios of the two best visits from which there is one more
-_LONG = 720.0  # seconds from the beginning, after which no peer is visited for the third time
+_LONG = 750.0  # seconds from the beginning, after which no peer is visited for the third time
 _LATE = 1200.0  # after which no section is visited for the second time
 
 
@@ -44,12 +44,12 @@ def peers(keys: list[str], folder: Path, effort: Effort) -> list[dict[str, Any]]
             return open_ones.enter_context(nursery(modules, ROOT, options))
 
         for visit in range(_VISITS):
-            calm = _calm(found)
-            for one in some:
-                if one.key not in found or _due(calm[one.key], visit):
-                    modules = AHEAD.get(one.needs, USUAL)
-                    found[one.key] = measured(one, source, effort, forks(modules), found.get(one.key))
-                    print(f"{_clock()} visit {visit + 1}: {render.line(found[one.key])}", flush=True)
+            for one in _due(some, found, visit):
+                if visit > 1 and time.monotonic() - _begun > _LONG:
+                    break
+                modules = AHEAD.get(one.needs, USUAL)
+                found[one.key] = measured(one, source, effort, forks(modules), found.get(one.key))
+                print(f"{_clock()} visit {visit + 1}: {render.line(found[one.key])}", flush=True)
     return list(_calm(found).values())
 
 
@@ -66,16 +66,25 @@ def _calm(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _due(one: dict[str, Any], visit: int) -> bool:
-    """Whether a peer that was visited before is visited again."""
-    if "missing" in one or "once" in one:
-        return False
-    if one["kind"] == "limit":  # not compared with fdfast
-        return False
-    if visit < 2:
-        return True
+def _due(some: list[Peer], found: dict[str, dict[str, Any]], visit: int) -> list[Peer]:
+    """Whom to visit: all, then all who are compared with fdfast, then those whose best visit is not confirmed yet.
+
+    Those first who are farthest from that.
+    """
+    if not visit:
+        return some
+    calm = _calm(found)
+    there = [one for one in some if not calm[one.key].keys() & {"missing", "once"} and calm[one.key]["kind"] != "limit"]
+    if visit == 1:
+        return there
+    alone = {one.key: _alone(calm[one.key]) for one in there}
+    return sorted((one for one in there if alone[one.key] >= _APART), key=lambda one: -alone[one.key])
+
+
+def _alone(one: dict[str, Any]) -> float:
+    """Factor between the two best visits, or what makes another one due if there is no second."""
     best, *others = sorted(visits(one))
-    return time.monotonic() - _begun < _LONG and not (others and others[0] < _APART * best)
+    return float(others[0] / best) if others else _APART
 
 
 def sections(names: list[str], folder: Path, effort: Effort) -> dict[str, Any]:

@@ -12,10 +12,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,8 +22,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from bench.peers.problem import Problem
 from bench.rounds import Pace
+from bench.timing import steady
 
-_WARM, _TIMED = 0.05, 0.1  # seconds of calls that find cold caches, which do not count, and of calls that do
 _FIRST = 3  # calls that trace and compile
 _PIPES = "FDFAST_BENCH_BESIDE"  # in the environment of a peer: descriptors to read from and to write to
 
@@ -77,19 +75,6 @@ def serve(source: Path, asked: TextIO, answers: TextIO) -> None:
         seconds = steady(call) / images
         least[line] = min(seconds, least.get(line, seconds))
         print(seconds, least[line], file=answers, flush=True)
-
-
-def steady(call: Callable[[], object]) -> float:
-    """Median seconds of a call that is made again and again."""
-    found: list[float] = []
-    begun = last = time.perf_counter()
-    while not found or last - begun < _WARM + _TIMED:
-        call()
-        now = time.perf_counter()
-        if now - begun > _WARM:
-            found.append(now - last)
-        last = now
-    return statistics.median(found)
 
 
 class Calls:
