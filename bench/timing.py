@@ -71,7 +71,7 @@ def steady(call: Callable[[], object]) -> float:
 def format_seconds(seconds: float) -> str:
     """Write a time with three digits and its unit."""
     for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "us")):
-        if seconds * factor >= 1:
+        if seconds * factor >= 0.9995:  # which is rounded to 1
             return f"{seconds * factor:.3g} {unit}"
     return f"{seconds * 1e9:.3g} ns"
 

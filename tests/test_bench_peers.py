@@ -258,6 +258,35 @@ def test_a_third_visit_is_for_those_whose_best_visit_stands_alone(monkeypatch, t
     assert len(one["visits"]) == visits
 
 
+def test_those_farthest_from_a_confirmed_best_visit_come_first():
+    def visited(*ratios, kind="estimator", **more):
+        some = len(ratios)
+        return {
+            "kind": kind,
+            "seconds": [0.01 * r for r in ratios],
+            "beside": [0.01] * some,
+            "stolen": [0.0] * some,
+            "least": 0.01,
+            "visits": [1] * some,
+            **more,
+        }
+
+    found = {
+        "confirmed": visited(5.0, 5.2),
+        "near": visited(5.0, 6.0),
+        "single": visited(5.0),
+        "far": visited(5.0, 9.0),
+        "limit": visited(5.0, 9.0, kind="limit"),
+        "stopped": visited(5.0, 9.0, once="stopped after 9 s"),
+        "missing": {"kind": "estimator", "missing": "not installed"},
+    }
+    some = [SimpleNamespace(key=key) for key in found]
+    due = [[one.key for one in command._due(some, found, visit)] for visit in range(3)]
+    assert due[0] == list(found)
+    assert due[1] == ["confirmed", "near", "single", "far"]
+    assert due[2] == ["far", "near", "single"]
+
+
 def test_a_second_visit_adds_times_in_the_setting_of_the_first(monkeypatch):
     choices = []
 

@@ -82,7 +82,7 @@ def figure(value: float | None) -> str:
 
 def times(value: float | None) -> str:
     """Two digits, three from a hundred on; or a dash."""
-    return "-" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.2g}"
+    return "-" if value is None else f"{value:.0f}" if value >= 99.5 else f"{value:.2g}"
 
 
 def w1_tables(w1: list[Result]) -> str:
