@@ -11,8 +11,8 @@ import numpy as np
 
 import fdfast
 from bench.difference_rig import CHUNKS, NAMES, USUAL, Rig, Size, best_chunk, compiled_gradient, digits
-from bench.rounds import disturbances
-from bench.steal import Mark, calm
+from bench.rounds import undisturbed
+from bench.steal import Mark
 from bench.timing import Row, format_seconds, side_by_side, steady
 from fdfast.seed import seed_loop
 
@@ -54,7 +54,7 @@ def _beside_the_loop(
     """Median seconds of each call, warm, and seconds of the seed loop, which rests sixteen times while they are made.
 
     The loop takes many seconds, in which the speed of a shared machine changes. Its pieces are all of the same work:
-    those count that the machine was calm in, as the first of the calls shows (see `bench.rounds.disturbances`).
+    those count that the machine was calm in, as the first of the calls shows (see `bench.rounds.undisturbed`).
     """
     for call in calls.values():
         for _ in range(16):  # until everything that will be traced has been
@@ -62,7 +62,6 @@ def _beside_the_loop(
     seconds = {name: [steady(call)] for name, call in calls.items()}
     pieces: list[float] = []
     stolen: list[float] = []
-    mark, begun = Mark(), time.perf_counter()
 
     def rest(done: int, total: int) -> None:
         nonlocal mark, begun
@@ -79,7 +78,7 @@ def _beside_the_loop(
         seed_loop(model, x, y, USUAL["float32"], loss="categorical_crossentropy", progress=rest)
     beside = {name: np.add(found[:-1], found[1:]) / 2 for name, found in seconds.items()}
     first = next(iter(calls))
-    some = calm(disturbances(stolen, beside[first], min(seconds[first])), _PIECES // 4, 1.0)
+    some = undisturbed(stolen, beside[first], min(seconds[first]), _PIECES // 4)
     loop = _PIECES * float(np.median([pieces[i] for i in some]))
     return {name: float(np.median(found[some])) for name, found in beside.items()}, loop
 

@@ -21,13 +21,14 @@ class Pace(NamedTuple):
     least: float
 
 
-def disturbances(stolen: Sequence[float], beside: Sequence[float], least: float) -> list[float]:
-    """How far rounds are from calm ones, which have at most 1.
+def undisturbed(stolen: Sequence[float], beside: Sequence[float], fastest: float, least: int) -> list[int]:
+    """Numbers of the rounds that nothing disturbed, or of the `least` calmest ones if these are fewer.
 
     What other guests of a machine do to shared caches is counted nowhere. But it slows down the neighbour, which always
-    does the same.
+    does the same, and takes `fastest` seconds where nobody is in its way.
     """
-    return [float(one) for one in np.fmax(np.divide(stolen, LIMIT), (np.divide(beside, least) - 1) / _SLOW)]
+    far = np.fmax(np.divide(stolen, LIMIT), (np.divide(beside, fastest) - 1) / _SLOW)
+    return calm([float(one) for one in far], least, limit=1.0)
 
 
 class Rounds:
@@ -105,10 +106,10 @@ class Rounds:
 
     def calm(self, least: int = 0) -> list[int]:
         """Numbers of the rounds that nothing disturbed; or of the calmest, as far as `least` are not reached."""
-        return calm(disturbances(self.stolen, self.beside, self.least), least, 1.0)
+        return undisturbed(self.stolen, self.beside, self.least, least)
 
     def keep_calm(self, least: int) -> None:
-        """Drop the others."""
+        """Drop all rounds but these."""
         which = self.calm(least)
         for some in (self.seconds, self.beside, self.stolen):
             some[:] = [some[i] for i in which]

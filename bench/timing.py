@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.steal import Mark, calm
 
-_WARM, _TIMED = 0.05, 0.1  # seconds of calls that find cold caches, which do not count, and of calls that do
+WARM, _TIMED = 0.05, 0.1  # seconds of calls that find cold caches, which do not count, and of calls that do
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def steady(call: Callable[[], object]) -> float:
     """Median seconds of a call that is made again and again."""
     found: list[float] = []
     begun = last = time.perf_counter()
-    while not found or last - begun < _WARM + _TIMED:
+    while not found or last - begun < WARM + _TIMED:
         call()
         now = time.perf_counter()
-        if now - begun > _WARM:
+        if now - begun > WARM:
             found.append(now - last)
         last = now
     return statistics.median(found)

@@ -281,7 +281,7 @@ def test_those_farthest_from_a_confirmed_best_visit_come_first():
         "missing": {"kind": "estimator", "missing": "not installed"},
     }
     some = [SimpleNamespace(key=key) for key in found]
-    due = [[one.key for one in command._due(some, found, visit)] for visit in range(3)]
+    due = [[one.key for one in command._due(some, found, visit, registry.FULL)] for visit in range(3)]
     assert due[0] == list(found)
     assert due[1] == ["confirmed", "near", "single", "far"]
     assert due[2] == ["far", "near", "single"]
@@ -346,14 +346,14 @@ def test_only_calm_rounds_of_all_visits_count():
         "stolen": [0.0] * 6,
         "visits": [2, 1, 3],
     }
-    got = metrics.undisturbed(one, 0.01)
+    got = metrics.only_calm(one, 0.01, 3)
     assert got == {
         "seconds": [1.0, 1.1, 1.2, 1.3],
         "beside": [0.01, 0.011, 0.01, 0.01],
         "stolen": [0.0] * 4,
         "visits": [2, 2],
     }
-    assert metrics.undisturbed(one, 0.001)["visits"] == [1, 2]  # none is calm: the three calmest
+    assert metrics.only_calm(one, 0.001, 3)["visits"] == [1, 2]  # none is calm: the three calmest
 
 
 def test_a_call_is_timed_when_it_is_warm(monkeypatch):
@@ -391,7 +391,7 @@ def test_a_peer_rests_between_its_evaluations(monkeypatch):
     ones = np.ones(784, bool)
     problem = SimpleNamespace(x=np.ones(SHAPE), truth=np.ones(784), smooth=ones, generic=0, generic_truth=0)
     monkeypatch.setattr(child, "_SHORT", 0.0)
-    monkeypatch.setattr(child, "_WARM", 0.0)
+    monkeypatch.setattr(child, "WARM", 0.0)
     found = child.measure(peer, problem, registry.Effort(budget=0.0, least=2), None)
     assert len(found["seconds"]) == 2
     assert len(neighbours) == 1 + 4 * 3  # before all, at both evaluations and at the end; two rounds to warm up

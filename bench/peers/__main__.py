@@ -18,7 +18,7 @@ from typing import Any
 from bench.peers import machine, pictures, render
 from bench.peers.beside import standing
 from bench.peers.cells import better
-from bench.peers.metrics import undisturbed, visits
+from bench.peers.metrics import only_calm, visits
 from bench.peers.nursery import AHEAD, USUAL, Nursery, nursery
 from bench.peers.registry import FULL, QUICK, Effort, Peer, load
 from bench.peers.runner import ROOT, environment, measured, run_module
@@ -44,36 +44,36 @@ def peers(keys: list[str], folder: Path, effort: Effort) -> list[dict[str, Any]]
             return open_ones.enter_context(nursery(modules, ROOT, options))
 
         for visit in range(_VISITS):
-            for one in _due(some, found, visit):
+            for one in _due(some, found, visit, effort):
                 if visit > 1 and time.monotonic() - _begun > _LONG:
                     break
                 modules = AHEAD.get(one.needs, USUAL)
                 found[one.key] = measured(one, source, effort, forks(modules), found.get(one.key))
                 print(f"{_clock()} visit {visit + 1}: {render.line(found[one.key])}", flush=True)
-    return list(_calm(found).values())
+    return list(_calm(found, effort).values())
 
 
-def _calm(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _calm(found: dict[str, dict[str, Any]], effort: Effort) -> dict[str, dict[str, Any]]:
     """The same, of calm rounds only: now that it is known how fast fdfast is where nothing disturbs it."""
     there = [one for one in found.values() if "missing" not in one]
-    least = {
+    fastest = {
         checks: min((one["least"] for one in there if (one["kind"] == "checker") == checks), default=float("nan"))
         for checks in (True, False)
     }
     return {
-        key: one if "missing" in one else undisturbed(one, least[one["kind"] == "checker"])
+        key: one if "missing" in one else only_calm(one, fastest[one["kind"] == "checker"], effort.least)
         for key, one in found.items()
     }
 
 
-def _due(some: list[Peer], found: dict[str, dict[str, Any]], visit: int) -> list[Peer]:
+def _due(some: list[Peer], found: dict[str, dict[str, Any]], visit: int, effort: Effort) -> list[Peer]:
     """Whom to visit: all, then all who are compared with fdfast, then those whose best visit is not confirmed yet.
 
     Those first who are farthest from that.
     """
     if not visit:
         return some
-    calm = _calm(found)
+    calm = _calm(found, effort)
     there = [one for one in some if not calm[one.key].keys() & {"missing", "once"} and calm[one.key]["kind"] != "limit"]
     if visit == 1:
         return there
@@ -83,7 +83,7 @@ def _due(some: list[Peer], found: dict[str, dict[str, Any]], visit: int) -> list
 
 def _alone(one: dict[str, Any]) -> float:
     """Factor between the two best visits, or what makes another one due if there is no second."""
-    best, *others = sorted(visits(one))
+    best, *others = visits(one)
     return float(others[0] / best) if others else _APART
 
 

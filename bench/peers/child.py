@@ -24,8 +24,9 @@ from bench.peers.memory import forget_peak, peak
 from bench.peers.problem import Float64, Problem
 from bench.peers.registry import FULL, QUICK, Effort, Peer, Ready, load
 from bench.rounds import Rounds
+from bench.timing import WARM
 
-_WARM, _SHORT = 0.05, 0.05  # seconds of calls that only warm up, and of those that are timed together
+_SHORT = 0.05  # seconds; shorter calls are timed together
 _SLOW, _ONCE = 1.0, 5.0  # seconds; longer calls are not warmed up twice, or made but once
 _APART = 0.2  # quartiles of the ratios, relative to their median, that call for more rounds
 _PAUSE = 0.03  # seconds after a call, in which the peer's threads fall asleep
@@ -45,7 +46,7 @@ def timed(ready: Ready, x: Float64, effort: Effort, rounds: Rounds) -> Any:
             break
     if rounds.seconds[-1] > _ONCE:
         return found
-    times, warm = max(1, round(_SHORT / min(rounds.seconds))), int(_WARM / min(rounds.seconds))
+    times, warm = max(1, round(_SHORT / min(rounds.seconds))), int(WARM / min(rounds.seconds))
     rounds.forget()
     begun = time.perf_counter()
     while _goes_on(rounds, time.perf_counter() - begun, effort):
@@ -100,14 +101,13 @@ def measure(one: Peer, problem: Problem, effort: Effort, before: dict[str, Any] 
         "stolen": rounds.stolen,
         "visits": [len(rounds.seconds)],
     }
-    least = {"least": rounds.least}
     if before:
-        return before | least | {key: before[key] + more for key, more in new.items()}
+        return before | {"least": rounds.least} | {key: before[key] + more for key, more in new.items()}
     result: dict[str, Any] = {
         "setting": ready.setting,
         "choice": dict(ready.choice),
         **new,
-        **least,
+        "least": rounds.least,
         "peak_mb": memory,
         "evaluations": ready.evaluations,
         "work": ready.work,

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.peers.problem import Bool, Fault, Float64, Ints
-from bench.rounds import disturbances
-from bench.steal import calm
+from bench.rounds import undisturbed
 
 CS231N_LIMIT = 1e-2  # from which the course suspects the gradient
 
@@ -73,21 +72,18 @@ def spread(values: npt.ArrayLike) -> Spread:
     return Spread(*(float(q) for q in np.percentile(np.asarray(values, np.float64), (50, 25, 75))))
 
 
-_ROUNDS = 3  # that count, at the least
-
-
-def undisturbed(one: dict[str, Any], least: float) -> dict[str, Any]:
-    """Only the calm rounds of all visits to a peer, or the calmest; `least` is of fdfast beside it, in the run."""
-    some = calm(disturbances(one["stolen"], one["beside"], least), _ROUNDS, 1.0)
+def only_calm(one: dict[str, Any], fastest: float, least: int) -> dict[str, Any]:
+    """Only the calm rounds of all visits to a peer, or the calmest; `fastest` is of fdfast beside it, in the run."""
+    some = undisturbed(one["stolen"], one["beside"], fastest, least)
     visit = np.repeat(np.arange(len(one["visits"])), one["visits"])
     kept = {key: [one[key][i] for i in some] for key in ("seconds", "beside", "stolen")}
     return one | kept | {"visits": [int(n) for n in np.unique(visit[some], return_counts=True)[1]]}
 
 
 def visits(one: dict[str, Any]) -> Float64:
-    """Times as long as fdfast beside it, median of each visit to a peer."""
+    """Times as long as fdfast beside it, median of each visit to a peer, the best visit first."""
     ratios = np.divide(one["seconds"], one["beside"])
-    return np.array([np.median(visit) for visit in np.split(ratios, np.cumsum(one["visits"])[:-1])])
+    return np.sort([np.median(visit) for visit in np.split(ratios, np.cumsum(one["visits"])[:-1])])
 
 
 def exponent(n: npt.ArrayLike, seconds: npt.ArrayLike) -> float:

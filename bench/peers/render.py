@@ -58,7 +58,7 @@ def against(w1: Iterable[Result]) -> dict[str, float]:
 
 def _ratio(one: Result) -> float:
     """Of the two visits in which the peer did best: some processes never get as fast as others."""
-    return float(np.mean(np.sort(visits(one))[:2]))
+    return float(np.mean(visits(one)[:2]))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
