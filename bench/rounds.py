@@ -9,7 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.steal import LIMIT, Mark, calm
+from bench.timing import WARM
 
+PAUSE = 0.03  # seconds after a call, in which its threads fall asleep
+_SHORT = 0.05  # seconds; shorter calls are timed together
 _PIECE = 0.25  # seconds from which a call that can rest does so
 _SLOW = 0.15  # how much longer than its least a neighbour takes from which a round is disturbed
 
@@ -19,6 +22,11 @@ class Pace(NamedTuple):
 
     seconds: float
     least: float
+
+
+def repeats(seconds: float) -> tuple[int, int]:
+    """How many calls of so many seconds make a round, and how many before them warm up, since the neighbour was on."""
+    return max(1, round(_SHORT / seconds)), int(WARM / seconds)
 
 
 def undisturbed(stolen: Sequence[float], beside: Sequence[float], fastest: float, least: int) -> list[int]:

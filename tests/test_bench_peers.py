@@ -16,9 +16,10 @@ import pytest
 
 from bench import rounds, timing
 from bench.peers import __main__ as command
-from bench.peers import beside, child, metrics, pictures, registry, render, small, text
+from bench.peers import beside, cells, child, metrics, pictures, registry, render, small, text
+from bench.peers import visits as visiting
 from bench.peers.batched import Tiles, quotients, sensible
-from bench.peers.cells import Cell, better
+from bench.peers.cells import Cell, Stopwatch
 from bench.peers.install import REQUIREMENTS, names
 from bench.peers.nursery import nursery
 from bench.peers.problem import SHAPE, Fault
@@ -169,7 +170,7 @@ def results() -> dict:
         return 3.0 if section.startswith("W") and engine != "fdfast" else math.nan
 
     cells = [
-        Cell(section, case, engine, "float64", n, n / 100, n / 100, n / 100, ratio(section, engine), 1e-9)
+        Cell(section, case, engine, "float64", n, n / 100, n / 100, n / 100, ratio(section, engine), error=1e-9)
         for engine in ("fdfast", "tensorflow")
         for section, cases in (("W2", (784,)), ("W3", (16, 49)), ("images", (1, 10)), ("depth", (1, 2, 4)))
         for n in cases
@@ -390,8 +391,7 @@ def test_a_peer_rests_between_its_evaluations(monkeypatch):
     peer = registry.Peer("some-float64", "some", "x", "float64", "autodiff", "numpy", make)
     ones = np.ones(784, bool)
     problem = SimpleNamespace(x=np.ones(SHAPE), truth=np.ones(784), smooth=ones, generic=0, generic_truth=0)
-    monkeypatch.setattr(child, "_SHORT", 0.0)
-    monkeypatch.setattr(child, "WARM", 0.0)
+    monkeypatch.setattr(child, "repeats", lambda seconds: (1, 0))
     found = child.measure(peer, problem, registry.Effort(budget=0.0, least=2), None)
     assert len(found["seconds"]) == 2
     assert len(neighbours) == 1 + 4 * 3  # before all, at both evaluations and at the end; two rounds to warm up
@@ -428,43 +428,117 @@ def test_drift_names_the_worst():
     assert render.drift({"w1": [], "sections": {}}, after).endswith("none in common")
 
 
+def row(case: str, ratio: float | None, beside: float | None = 0.01, seconds: float = 1.0, engine: str = "jax") -> dict:
+    where = {"section": "W3", "case": case, "engine": engine, "precision": "float64"}
+    return where | {"seconds": seconds, "ratio": ratio, "beside": beside}
+
+
 @pytest.mark.parametrize(
-    ("before", "after", "kept"),
+    ("visits", "seconds", "times", "due"),
     [
-        ([(9.0, 3.0), (9.0, 4.0)], [(1.0, 4.0), (1.0, 3.0)], [(9.0, 3.0), (1.0, 3.0)]),  # by the ratio
-        ([(2.0, None)], [(1.0, None)], [(1.0, None)]),  # there is none
-        (None, [(1.0, 1.0)], [(1.0, 1.0)]),
-        ([(1.0, 1.0)], None, [(1.0, 1.0)]),
+        # ratio, seconds of fdfast beside it; seconds are those of the cell of the best visit, numbered from 0
+        ([(3.0, 0.01)], 0, 3.0, True),
+        ([(4.0, 0.01), (3.0, 0.01)], 1, 3.5, True),
+        ([(4.0, 0.01), (3.0, 0.01), (3.2, 0.01)], 1, 3.1, False),
+        ([(4.0, 0.01), (3.0, 0.014), (4.2, 0.011)], 0, 4.1, False),  # fdfast was disturbed beside the second
+        ([(4.0, 0.01), (3.0, 0.014)], 0, 4.0, True),
+        ([(None, None), (None, None)], 0, None, False),
     ],
 )
-def test_of_two_visits_of_a_section_the_better_cells_are_kept(before, after, kept):
-    def some(cells):
-        rows = [{"seconds": seconds, "ratio": ratio} for seconds, ratio in cells or ()]
-        return {"missing": "stopped after 9 s"} if cells is None else {"rows": rows}
+def test_a_cell_is_of_its_calm_visits_and_due_again_while_the_two_best_are_apart(visits, seconds, times, due):
+    rows = [row("a", *visit, seconds=float(number)) for number, visit in enumerate(visits)]
+    found = {"small-jax": {"rows": rows}}
+    (one,) = visiting.summary(found)
+    assert one["seconds"] == seconds
+    assert one["ratio"] == (times if times is None else pytest.approx(times))
+    cells = [("W3", "a", "float64")] if due else []
+    assert visiting.unconfirmed(found, "small-jax", 1.1) == cells
+    assert visiting.unconfirmed({"small-jax": found["small-jax"] | {"once": "no"}}, "small-jax", 1.1) == []
 
-    assert better(some(before), some(after)) == some(kept)
+
+def test_how_fast_fdfast_is_where_nothing_disturbs_it_is_known_from_the_visits_to_all_engines():
+    found = {
+        "small-tensorflow": {"rows": [row("a", 9.0, 0.01, engine="tensorflow")]},
+        "small-jax": {"rows": [row("a", 4.0, 0.02), row("a", 5.0, 0.011)]},
+        "small-fdfast": {"rows": [row("a", None, None, engine="fdfast")]},
+        "large-jax": {"missing": "stopped after 9 s"},
+        "goals-fdfast": {"rows": [{"what": "no cell of a section"}]},
+    }
+    assert [one["ratio"] for one in visiting.summary(found)] == [9.0, 5.0, None]
+    due = {key: visiting.unconfirmed(found, key, 1.1) for key in found}
+    assert [key for key, cells in due.items() if cells] == ["small-tensorflow", "small-jax"]
 
 
-def test_what_is_compared_with_fdfast_is_visited_twice(monkeypatch, tmp_path):
+def test_a_visit_that_fails_takes_nothing_away():
+    before = {"rows": [row("a", 3.0)]}
+    assert visiting.merged(before, {"rows": [row("b", 4.0)]}) == {"rows": [row("a", 3.0), row("b", 4.0)]}
+    assert visiting.merged(before, {"missing": "stopped after 9 s"}) == before | {"once": "stopped after 9 s"}
+
+
+def test_cells_that_are_confirmed_are_not_visited_again(monkeypatch, tmp_path):
+    """Ratios of tile 2 agree at once, of tile 4 in the third visit; TensorFlow's second visit fails."""
     asked = []
+    ratios = {"jax": {"2": [5.0, 5.1], "4": [5.0, 6.0, 5.2]}, "tensorflow": {"2": [5.0], "4": [5.0]}}
 
     def run(module, arguments, limit, **_):
-        name, engine, folder = arguments[:3]
-        asked.append(f"{name} {engine}")
-        rows = [{"seconds": 1.0, "ratio": 9.0 - len(asked)}]
+        name, engine, folder, *more = arguments
+        cells = [case for _, case, _ in json.loads(more[1])] if more else ["2", "4"]
+        asked.append((name, engine, "".join(cells) if more else "all"))
+        if engine == "tensorflow" and more:
+            return "stopped after 9 s"
+        compared = engine in ratios
+        rows = [
+            row(case, ratios[engine][case].pop(0) if compared else None, 0.01 if compared else None, engine=engine)
+            for case in cells
+        ]
         (Path(folder) / f"section-{name}-{engine}.json").write_text(json.dumps(rows))
+        return None
 
     monkeypatch.setattr(command, "standing", lambda *_: contextlib.nullcontext({"env": {}}))
     monkeypatch.setattr(command, "nursery", lambda *_: contextlib.nullcontext(SimpleNamespace(run=run)))
     monkeypatch.setattr(command, "run_module", run)
     found = command.sections(["small", "split"], tmp_path, registry.FULL)
-    assert asked == ["small fdfast", "small tensorflow", "small jax", "split fdfast", "small tensorflow", "small jax"]
-    assert {key: one["rows"][0]["ratio"] for key, one in found.items()} == {
-        "small-fdfast": 8.0,
-        "small-tensorflow": 4.0,
-        "small-jax": 3.0,
-        "split-fdfast": 5.0,
-    }
+    first = [("small", engine, "all") for engine in ("fdfast", "tensorflow", "jax")] + [("split", "fdfast", "all")]
+    assert asked[:7] == [*first, ("small", "tensorflow", "24"), ("small", "jax", "24"), ("small", "jax", "4")]
+    assert len(asked) == 7
+    assert [(one["case"], one["ratio"]) for one in found["small-jax"]["rows"]] == [
+        ("2", 5.0),
+        ("4", 5.0),
+        ("2", 5.1),
+        ("4", 6.0),
+        ("4", 5.2),
+    ]
+    assert found["small-tensorflow"]["once"] == "stopped after 9 s"
+
+
+def test_short_calls_are_timed_together_and_long_ones_at_once(monkeypatch):
+    """A round of a call below 50 ms, after the neighbour's, would be of its cold caches."""
+    now, counts = SimpleNamespace(seconds=0.0), []
+    for module in (rounds, timing, cells):
+        monkeypatch.setattr(module.time, "perf_counter", lambda: now.seconds)
+    monkeypatch.setattr(rounds.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(rounds, "Mark", lambda: SimpleNamespace(share=lambda: 0.0))
+
+    def calls(seconds):
+        counts.clear()
+
+        def call():
+            counts.append(0)
+            now.seconds += seconds
+
+        return call
+
+    def beside():
+        counts.append(1)
+        return rounds.Pace(0.01, 0.01)
+
+    took = Stopwatch(registry.FULL)(calls(0.01), budget=0.1, rounds=3, beside=beside)
+    assert took.ratio == pytest.approx(1.0)
+    assert counts[:2] == [0, 0]  # traces, and says how long it takes
+    assert counts[2:14] == [1, *[0] * 10, 1]  # five to warm up, five that count
+    took = Stopwatch(registry.FULL)(calls(2.0), budget=2.0, rounds=1, beside=beside)
+    assert took.ratio == pytest.approx(200.0)
+    assert counts == [0, 1, 0, 1, 0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(

@@ -17,19 +17,19 @@ from typing import Any
 
 from bench.peers import machine, pictures, render
 from bench.peers.beside import standing
-from bench.peers.cells import better
-from bench.peers.metrics import only_calm, visits
+from bench.peers.metrics import alone, only_calm, visits
 from bench.peers.nursery import AHEAD, USUAL, Nursery, nursery
 from bench.peers.registry import FULL, QUICK, Effort, Peer, load
 from bench.peers.runner import ROOT, environment, measured, run_module
 from bench.peers.section import PLAN
+from bench.peers.visits import merged, unconfirmed
 from bench.steal import Mark
 
 _SECTION_LIMIT = 240.0  # seconds
 _VISITS = 5  # to a peer, at the most: a machine's speed changes within minutes, and not by the same factor for all
 _APART = 1.1  # factor between the ratios of the two best visits from which there is one more
 _LONG = 800.0  # seconds from the beginning, after which no peer is visited for the third time
-_LATE = 1200.0  # after which no section is visited for the second time
+_LATE = 1200.0  # after which no section is visited again
 
 
 def peers(keys: list[str], folder: Path, effort: Effort) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def _calm(found: dict[str, dict[str, Any]], effort: Effort) -> dict[str, dict[st
 def _due(some: list[Peer], found: dict[str, dict[str, Any]], visit: int, effort: Effort) -> list[Peer]:
     """Whom to visit: all, then all who are compared with fdfast, then those whose best visit is not confirmed yet.
 
-    Those first who are farthest from that.
+    Those first who are farthest from that, and last those of whom but one visit was calm.
     """
     if not visit:
         return some
@@ -77,37 +77,37 @@ def _due(some: list[Peer], found: dict[str, dict[str, Any]], visit: int, effort:
     there = [one for one in some if not calm[one.key].keys() & {"missing", "once"} and calm[one.key]["kind"] != "limit"]
     if visit == 1:
         return there
-    alone = {one.key: _alone(calm[one.key]) for one in there}
-    return sorted((one for one in there if alone[one.key] >= _APART), key=lambda one: -alone[one.key])
-
-
-def _alone(one: dict[str, Any]) -> float:
-    """Factor between the two best visits, or what makes another one due if there is no second."""
-    best, *others = visits(one)
-    return float(others[0] / best) if others else _APART
+    far = {one.key: alone(visits(calm[one.key])) for one in there}
+    some = [one for one in there if far[one.key] >= _APART]
+    return sorted(some, key=lambda one: (far[one.key] == float("inf"), -far[one.key]))
 
 
 def sections(names: list[str], folder: Path, effort: Effort) -> dict[str, Any]:
-    """W2 to W4, growth and goals, and once more what is compared with fdfast: what was found, or why not."""
+    """W2 to W4, growth and goals, and again what is compared with fdfast: what was found, or why not."""
     plan = [one for one in PLAN if not names or one[0] in names]
-    again = [(name, engine) for name, engine in plan if name in ("small", "large") and engine != "fdfast"]
     found: dict[str, Any] = {}
     with standing(folder / "problem.npz", environment(), ROOT) as options, nursery(USUAL, ROOT, options) as forks:
-        for name, engine in plan + ([] if effort.quick else again):
-            key = f"{name}-{engine}"
-            if key in found and time.monotonic() - _begun > _LATE:
-                continue
+
+        def visited(name: str, engine: str, more: list[str]) -> dict[str, Any]:
             target = folder / f"section-{name}-{engine}.json"
             target.unlink(missing_ok=True)
-            arguments = [name, engine, str(folder), *(["--quick"] if effort.quick else [])]
+            arguments = [name, engine, str(folder), *(["--quick"] if effort.quick else []), *more]
             if (name, engine) == ("large", "jax"):  # another backend, which is chosen when Keras is imported
                 env = options["env"] | {"KERAS_BACKEND": "jax"}
                 why = run_module("bench.peers.section", arguments, _SECTION_LIMIT, **{**options, "env": env})
             else:
                 why = forks.run("bench.peers.section", arguments, _SECTION_LIMIT)
             print(f"{_clock()} {name}, {engine}: {why or 'done'}", flush=True)
-            new = {"missing": why} if why else {"rows": json.loads(target.read_text())}
-            found[key] = better(found[key], new) if key in found else new
+            return {"missing": why} if why else {"rows": json.loads(target.read_text())}
+
+        for name, engine in plan:
+            found[f"{name}-{engine}"] = visited(name, engine, [])
+        for _ in range(0 if effort.quick else _VISITS - 1):
+            for name, engine in plan:
+                key = f"{name}-{engine}"
+                cells = unconfirmed(found, key, _APART)
+                if cells and time.monotonic() - _begun < _LATE:
+                    found[key] = merged(found[key], visited(name, engine, ["--cells", json.dumps(cells)]))
     return found
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from bench.peers.metrics import Spread, spread
 from bench.peers.registry import Effort
-from bench.rounds import Pace, Rounds
+from bench.rounds import PAUSE, Pace, Rounds, repeats
 
+_SLOW = 1.0  # seconds of a first call that tells how long one takes; after shorter ones another is asked
 ENGINES = {"fdfast": "fdfast", "tensorflow": "TensorFlow by hand", "jax": "JAX by hand"}
 
 
@@ -29,8 +30,8 @@ class Cell:
         What the section lets grow.
     seconds, low, high : float
         Median and quartiles, per image, extrapolated from the sample if there is one.
-    ratio : float
-        Median of time over that of fdfast beside it; NaN where that was not asked.
+    ratio, beside : float
+        Median of time over that of fdfast beside it, and of the latter, in seconds; NaN where that was not asked.
     error : float
         Median relative error; NaN where it was not looked at.
     sample : str
@@ -46,20 +47,23 @@ class Cell:
     low: float
     high: float
     ratio: float
+    beside: float = float("nan")
     error: float = float("nan")
     sample: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, in which there is no NaN."""
-        return {**asdict(self), **{name: None for name in ("error", "ratio") if np.isnan(getattr(self, name))}}
+        maybe = ("error", "ratio", "beside")
+        return {**asdict(self), **{name: None for name in maybe if np.isnan(getattr(self, name))}}
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of a call, the same over its neighbour's, and what the call returned."""
+    """Seconds of a call, the same over its neighbour's, those of the neighbour, and what the call returned."""
 
     seconds: Spread
     ratio: float
+    beside: float
     found: Any
 
 
@@ -80,13 +84,19 @@ class Stopwatch:
 
         These count; if the machine does not get calm in time, the calmest do: half of them, three at the most.
         """
-        start = time.perf_counter()
-        found = call()
         if self._effort.quick:
             budget, rounds = 0.2, 2
-        done = Rounds(beside)
+        start = time.perf_counter()
+        found = call()
+        seconds = time.perf_counter() - start
+        least = 1 if seconds > 2 * budget else 2
+        if seconds < _SLOW:  # it may have been tracing
+            start = time.perf_counter()
+            call()
+            seconds = time.perf_counter() - start
+        times, warm = repeats(seconds)
+        done = Rounds(beside, PAUSE)
         begun = time.perf_counter()
-        least = 1 if begun - start > 2 * budget else 2
 
         def goes_on() -> bool:
             spent, count = time.perf_counter() - begun, len(done.seconds)
@@ -95,30 +105,18 @@ class Stopwatch:
             return len(done.calm()) < self._effort.least and spent < self._effort.patience
 
         while goes_on():
-            done.add(call)
+            done.add(call, times, warm)
         done.keep_calm(min(self._effort.least, (len(done.stolen) + 1) // 2))
-        return Timed(spread(done.seconds), float(np.median(done.ratios)), found)
+        return Timed(spread(done.seconds), float(np.median(done.ratios)), float(np.median(done.beside)), found)
 
 
 def cell(
     section: str, case: str, engine: str, precision: str, n: float, took: Timed, scale: float, **more: Any
 ) -> Cell:
     """A cell whose times are `scale` times what was measured."""
-    s = took.seconds
-    return Cell(
-        section, case, engine, precision, n, scale * s.median, scale * s.low, scale * s.high, scale * took.ratio, **more
-    )
-
-
-def better(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Of two visits of a section that times peers, the cells in which they did better; or the one that went well."""
-    if "missing" in before or "missing" in after:
-        return after if "missing" in before else before
-    return {"rows": [min(pair, key=_slowness) for pair in zip(before["rows"], after["rows"], strict=True)]}
-
-
-def _slowness(row: dict[str, Any]) -> float:
-    return float(row["seconds"] if row["ratio"] is None else row["ratio"])
+    s, ratio = took.seconds, scale * took.ratio
+    times = [scale * seconds for seconds in (s.median, s.low, s.high)]
+    return Cell(section, case, engine, precision, n, *times, ratio, took.beside, **more)
 
 
 def middle(found: Any, exact: Any) -> float:

@@ -23,13 +23,10 @@ from bench.peers.beside import Beside
 from bench.peers.memory import forget_peak, peak
 from bench.peers.problem import Float64, Problem
 from bench.peers.registry import FULL, QUICK, Effort, Peer, Ready, load
-from bench.rounds import Rounds
-from bench.timing import WARM
+from bench.rounds import PAUSE, Rounds, repeats
 
-_SHORT = 0.05  # seconds; shorter calls are timed together
 _SLOW, _ONCE = 1.0, 5.0  # seconds; longer calls are not warmed up twice, or made but once
 _APART = 0.2  # quartiles of the ratios, relative to their median, that call for more rounds
-_PAUSE = 0.03  # seconds after a call, in which the peer's threads fall asleep
 
 
 def timed(ready: Ready, x: Float64, effort: Effort, rounds: Rounds) -> Any:
@@ -46,7 +43,7 @@ def timed(ready: Ready, x: Float64, effort: Effort, rounds: Rounds) -> Any:
             break
     if rounds.seconds[-1] > _ONCE:
         return found
-    times, warm = max(1, round(_SHORT / min(rounds.seconds))), int(WARM / min(rounds.seconds))
+    times, warm = repeats(min(rounds.seconds))
     rounds.forget()
     begun = time.perf_counter()
     while _goes_on(rounds, time.perf_counter() - begun, effort):
@@ -88,7 +85,7 @@ def alarms(one: Peer, ready: Ready, problem: Problem, found: Any, seconds: float
 def measure(one: Peer, problem: Problem, effort: Effort, before: dict[str, Any] | None) -> dict[str, Any]:
     """All that is said of a peer; or what was said before, with the times of one more visit."""
     call = "gradcheck" if one.kind == "checker" else "gradient"
-    rounds = Rounds(partial(Beside().ask, call), _PAUSE)
+    rounds = Rounds(partial(Beside().ask, call), PAUSE)
     known = {"choice": before["choice"]} if before else {}
     ready = one.make(problem, one.precision, replace(effort, rest=rounds.rest, **known))
     forget_peak()

@@ -7,7 +7,7 @@ file, which Keras reads again on top of JAX.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,19 @@ def rows(engine: str, folder: Path, effort: Effort) -> Iterator[Cell]:
     """All cells of one engine; TensorFlow's run writes what JAX's reads."""
     watch = Stopwatch(effort)
     for side in SIDES[:1] if effort.quick else SIDES:
-        case = f"MobileNetV2 {side}"
+        tiles = [tile for tile in TILES if effort.due("W4", _case(side, tile), "float32")]
+        if not tiles:
+            continue
         if engine == "fdfast":
-            yield from _ours(side, case, effort, watch)
+            yield from _ours(side, watch)
         elif engine == "tensorflow":
-            yield from _by_tensorflow(side, case, folder, effort, watch)
+            yield from _by_tensorflow(side, tiles, folder, effort, watch)
         else:
-            yield from _by_jax(side, case, folder, effort, watch)
+            yield from _by_jax(side, tiles, folder, effort, watch)
+
+
+def _case(side: int, tile: int) -> str:
+    return f"MobileNetV2 {side}, tile {tile}"
 
 
 def _target() -> Any:
@@ -66,7 +72,7 @@ def our_call(side: int, tile: int, precision: str) -> Callable[[], Any]:
     return lambda: fdfast.gradient(model, x[0], y=_target(), tile=tile, precision=precision, reduction="sum")
 
 
-def _ours(side: int, case: str, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
+def _ours(side: int, watch: Stopwatch) -> Iterator[Cell]:
     from bench.difference_networks import image
 
     model, x = _network(side), image(side, 1)
@@ -77,7 +83,7 @@ def _ours(side: int, case: str, effort: Effort, watch: Stopwatch) -> Iterator[Ce
         for precision in PRECISIONS:
             took = watch(our_call(side, tile, precision), budget=4.0, rounds=3)
             error = middle(took.found[..., 0].ravel()[first], sides.sums(exact))
-            yield cell("W4", f"{case}, tile {tile}", "fdfast", precision, side, took, 1.0, error=error)
+            yield cell("W4", _case(side, tile), "fdfast", precision, side, took, 1.0, error=error)
 
 
 def _sample(sides: Tiles, effort: Effort) -> Any:
@@ -85,7 +91,7 @@ def _sample(sides: Tiles, effort: Effort) -> Any:
     return np.sort(np.random.default_rng(0).choice(sides.count, count, replace=False))
 
 
-def _by_tensorflow(side: int, case: str, folder: Path, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
+def _by_tensorflow(side: int, tiles: Sequence[int], folder: Path, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
     from bench.difference_networks import folded, image
     from bench.peers.tensorflow_peers import cross_entropy, traced
 
@@ -97,10 +103,10 @@ def _by_tensorflow(side: int, case: str, folder: Path, effort: Effort, watch: St
     def build(moves: Any, chunk: int) -> Any:
         return traced(lambda rows, target: cross_entropy(twin, rows, target), moves, chunk, compiled=False)
 
-    yield from _sampled("tensorflow", build, x, exact, case, effort, watch)
+    yield from _sampled("tensorflow", build, x, exact, tiles, effort, watch)
 
 
-def _by_jax(side: int, case: str, folder: Path, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
+def _by_jax(side: int, tiles: Sequence[int], folder: Path, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
     """Needs KERAS_BACKEND=jax in the environment."""
     import jax
     import jax.numpy as jnp
@@ -126,16 +132,16 @@ def _by_jax(side: int, case: str, folder: Path, effort: Effort, watch: Stopwatch
         parts = jnp.asarray(moves).reshape(-1, chunk, *moves.shape[1:])
         return lambda x, target, h: np.asarray(all_losses(x, target, x.dtype.type(h), parts, fixed))
 
-    yield from _sampled("jax", build, x, exact, case, effort, watch)
+    yield from _sampled("jax", build, x, exact, tiles, effort, watch)
 
 
 def _sampled(
-    engine: str, build: Any, x: Any, exact: Any, case: str, effort: Effort, watch: Stopwatch
+    engine: str, build: Any, x: Any, exact: Any, tiles: Sequence[int], effort: Effort, watch: Stopwatch
 ) -> Iterator[Cell]:
     target, h = _target().astype("float32"), STEP["float32"]
     beside = Beside()
     chunk = 0  # found for the first tile: the network, and so the cost of a row, is the same for all
-    for tile in TILES:
+    for tile in tiles:
         sides = Tiles(tile, x.shape[1:])
         some = _sample(sides, effort)
         moves = sides.moves("float32", some)
@@ -148,4 +154,5 @@ def _sampled(
         error = middle(quotients(took.found, h), sides.sums(exact)[some])
         sample = f"{len(some)} of {sides.count} tiles, {chunk} rows at a time"
         scale = sides.count / len(some)
-        yield cell("W4", f"{case}, tile {tile}", engine, "float32", x.shape[1], took, scale, error=error, sample=sample)
+        side = x.shape[1]
+        yield cell("W4", _case(side, tile), engine, "float32", side, took, scale, error=error, sample=sample)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,10 +81,21 @@ def only_calm(one: dict[str, Any], fastest: float, least: int) -> dict[str, Any]
     return one | kept | {"visits": [int(n) for n in np.unique(visit[some], return_counts=True)[1]]}
 
 
-def visits(one: dict[str, Any]) -> Float64:
-    """Times as long as fdfast beside it, median of each visit to a peer, the best visit first."""
+def visits(one: dict[str, Any]) -> list[float]:
+    """Times as long as fdfast beside it, median of each visit to a peer."""
     ratios = np.divide(one["seconds"], one["beside"])
-    return np.sort([np.median(visit) for visit in np.split(ratios, np.cumsum(one["visits"])[:-1])])
+    return [float(np.median(visit)) for visit in np.split(ratios, np.cumsum(one["visits"])[:-1])]
+
+
+def of_two_best(ratios: Sequence[float]) -> float:
+    """Mean of the two visits in which a peer did best: some processes never get as fast as others."""
+    return float(np.mean(sorted(ratios)[:2]))
+
+
+def alone(ratios: Sequence[float]) -> float:
+    """Factor between the two best visits, infinite if there is but one."""
+    best, *others = sorted(ratios)
+    return others[0] / best if others else float("inf")
 
 
 def exponent(n: npt.ArrayLike, seconds: npt.ArrayLike) -> float:

@@ -15,6 +15,7 @@ from bench.peers.cells import ENGINES
 from bench.peers.limits import DENSE
 from bench.peers.metrics import spread
 from bench.peers.text import PANELS, curves, slope
+from bench.peers.visits import summary
 
 # Okabe and Ito's colours.
 COLOURS = {
@@ -54,7 +55,7 @@ def draw(found: dict[str, Any], folder: Path) -> None:
     """Write whichever picture has results."""
     if any("accuracy" in one for one in found["w1"]):
         peers(found["w1"]).savefig(folder / "benchmarks-peers.png")
-    rows = [row for one in found["sections"].values() for row in one.get("rows", ()) if "section" in row]
+    rows = summary(found["sections"])
     if rows:
         growth(rows).savefig(folder / "benchmarks-growth.png")
     parts = found["sections"].get("split-fdfast", {}).get("rows", ())

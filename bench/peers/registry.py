@@ -34,6 +34,11 @@ class Effort:
     quick: bool = False
     choice: Mapping[str, int] = field(default_factory=dict)  # what an earlier visit found best; not sought again
     rest: Callable[[], None] = _go_on  # called between evaluations of a long call: the clock may stop there
+    cells: frozenset[tuple[str, ...]] | None = None  # section, case, precision that are due in W2 to W4; None: all
+
+    def due(self, section: str, case: str, precision: str) -> bool:
+        """Whether this cell is to be measured."""
+        return self.cells is None or (section, case, precision) in self.cells
 
     def resting(self, f: Callable[..., Any]) -> Callable[..., Any]:
         """The same function, before whose evaluation the clock may stop."""

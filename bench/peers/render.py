@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from bench.peers.limits import DENSE
-from bench.peers.metrics import spread, visits
+from bench.peers.metrics import of_two_best, spread, visits
+from bench.peers.visits import summary
 from bench.timing import format_seconds
 
 Result = dict[str, Any]
@@ -47,18 +48,13 @@ def drift(before: Result, after: Result) -> str:
 
 def per_image(run: Result) -> dict[str, float]:
     """Times as long as fdfast beside it, in the sections."""
-    rows = [row for one in run["sections"].values() for row in one.get("rows", ()) if row.get("ratio")]
+    rows = [row for row in summary(run["sections"]) if row["ratio"]]
     return {f"{row['case']}, {row['engine']} {row['precision']}": row["ratio"] for row in rows}
 
 
 def against(w1: Iterable[Result]) -> dict[str, float]:
     """Times as long as fdfast beside it: checkers as `gradcheck`, all others as `gradient`, both in float64."""
-    return {one["key"]: _ratio(one) for one in w1 if "missing" not in one and one["kind"] != "limit"}
-
-
-def _ratio(one: Result) -> float:
-    """Of the two visits in which the peer did best: some processes never get as fast as others."""
-    return float(np.mean(visits(one)[:2]))
+    return {one["key"]: of_two_best(visits(one)) for one in w1 if "missing" not in one and one["kind"] != "limit"}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -153,7 +149,8 @@ def absent(found: Result) -> list[str]:
     lines += [
         f"{one['name']}, {one['precision']}, another visit: {one['once']}" for one in found["w1"] if "once" in one
     ]
-    return lines + [f"{name}: {one['missing']}" for name, one in found["sections"].items() if "missing" in one]
+    lines += [f"{name}: {one['missing']}" for name, one in found["sections"].items() if "missing" in one]
+    return lines + [f"{name}, another visit: {one['once']}" for name, one in found["sections"].items() if "once" in one]
 
 
 def page(found: Result) -> str:

@@ -1,11 +1,16 @@
-"""One section by one engine in a process of its own: ``python -m bench.peers.section NAME ENGINE FOLDER [--quick]``."""
+"""One section by one engine in a process of its own: ``python -m bench.peers.section NAME ENGINE FOLDER [--quick]``.
+
+With ``--cells`` and their sections, cases and precisions in JSON, only these cells are measured, of W2 to W4.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +46,17 @@ def rows(name: str, engine: str, folder: Path, effort: Effort) -> Iterable[dict[
 
 
 def main(arguments: list[str]) -> None:
-    name, engine, folder = arguments[:3]
-    effort = QUICK if "--quick" in arguments else FULL
-    found = list(rows(name, engine, Path(folder), effort))
-    (Path(folder) / f"section-{name}-{engine}.json").write_text(json.dumps(found))
+    parser = argparse.ArgumentParser(prog="python -m bench.peers.section")
+    parser.add_argument("name")
+    parser.add_argument("engine")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--cells", type=json.loads)
+    told = parser.parse_args(arguments)
+    cells = None if told.cells is None else frozenset(tuple(one) for one in told.cells)
+    effort = replace(QUICK if told.quick else FULL, cells=cells)
+    found = list(rows(told.name, told.engine, told.folder, effort))
+    (told.folder / f"section-{told.name}-{told.engine}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -81,6 +81,9 @@ def _theirs(engine: str, problem: Problem, precision: Precision, effort: Effort,
     x, beside = problem.digits.astype(precision), Beside()
     targets = np.eye(10, dtype=precision)[problem.labels]
     for tile in (1, *TILES):
+        section, case = ("W2", f"{IMAGES} digits") if tile == 1 else ("W3", f"tile {tile}")
+        if not effort.due(section, case, precision):
+            continue
         sides = Tiles(tile)
         chunks = sensible((64,) if effort.quick else CHUNKS, 2 * sides.count)
         losses = best_chunk(build, sides.moves(precision), chunks, x[0], targets[0], h)
@@ -89,9 +92,8 @@ def _theirs(engine: str, problem: Problem, precision: Precision, effort: Effort,
         some = range(2 if tile == 1 else 10)
         near = partial(beside.ask, f"digits {images(effort)} {tile} {precision}")
         took = watch(lambda some=some, losses=losses: [losses(x[i], targets[i], h) for i in some], beside=near)
-        section, case = ("W2", f"{IMAGES} digits") if tile == 1 else ("W3", f"tile {tile}")
         sample = f"{len(some)} of the digits, {losses.chunk} rows at a time"
         yield cell(section, case, engine, precision, sides.count, took, 1 / len(some), error=error, sample=sample)
-        for n in (1, 4) if tile == 1 else ():
+        for n in [n for n in (1, 4) if tile == 1 and effort.due("images", str(n), precision)]:
             took = watch(lambda n=n, losses=losses: [losses(x[i], targets[i], h) for i in range(n)])
             yield cell("images", str(n), engine, precision, n, took, 1.0)

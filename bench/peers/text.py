@@ -8,6 +8,7 @@ from typing import Any
 from bench.peers.cells import ENGINES
 from bench.peers.metrics import exponent
 from bench.peers.render import absent, figure, limit, table, times, w1_tables
+from bench.peers.visits import summary
 from bench.timing import format_seconds
 
 _HEAD = """\
@@ -64,7 +65,7 @@ def whole(found: dict[str, Any]) -> str:
     parts = w1_tables(found["w1"]).split("\n\n")
     text = f"{_HEAD.format(machine=_machine(found))}{parts[0]}\n\n{limit(found['w1'])}\n\n"
     text += f"{_ERRORS.format(smooth=_smooth(found['w1']))}{parts[1]}\n\n{_VERDICTS}{parts[2]}\n"
-    rows = [row for one in found["sections"].values() for row in one.get("rows", ()) if "section" in row]
+    rows = summary(found["sections"])
     text += _per_image(rows, "W2", "Many digits (W2)", _W2)
     text += _per_image(rows, "W3", "Larger tiles (W3)", _W3)
     text += _per_image(rows, "W4", "A large network (W4)", _W4)
@@ -79,8 +80,9 @@ def whole(found: dict[str, Any]) -> str:
 
 _W2 = (
     "Time per image. fdfast takes all digits in one call, with which peers are compared: a standing process makes it "
-    "before and after each of their calls. The better of two visits, here and below. Error: median over all pixels of "
-    "digit number 3 with noise, where nothing ties."
+    "before and after each of their calls. Here and below, a peer has two visits, and up to three more in the cells "
+    "whose best is not confirmed by another within 10 %: the time is of the best one, the ratio the mean of the two "
+    "best. Error: median over all pixels of digit number 3 with noise, where nothing ties."
 )
 _W3 = "Time per image, all tiles; tile 5 is ragged. Error as above, against the sum of the gradient over each tile."
 _W4 = (
