@@ -16,7 +16,7 @@ import pytest
 
 from bench import rounds, timing
 from bench.peers import __main__ as command
-from bench.peers import beside, cells, child, metrics, pictures, registry, render, small, text
+from bench.peers import beside, cells, child, metrics, pictures, registry, render, section, small, text
 from bench.peers import visits as visiting
 from bench.peers.batched import Tiles, quotients, sensible
 from bench.peers.cells import Cell, Stopwatch
@@ -430,7 +430,7 @@ def test_drift_names_the_worst():
 
 def row(case: str, ratio: float | None, beside: float | None = 0.01, seconds: float = 1.0, engine: str = "jax") -> dict:
     where = {"section": "W3", "case": case, "engine": engine, "precision": "float64"}
-    return where | {"seconds": seconds, "ratio": ratio, "beside": beside}
+    return where | {"seconds": seconds, "ratio": ratio, "beside": beside, "chunk": 8}
 
 
 @pytest.mark.parametrize(
@@ -451,7 +451,7 @@ def test_a_cell_is_of_its_calm_visits_and_due_again_while_the_two_best_are_apart
     (one,) = visiting.summary(found)
     assert one["seconds"] == seconds
     assert one["ratio"] == (times if times is None else pytest.approx(times))
-    cells = [("W3", "a", "float64")] if due else []
+    cells = [("W3", "a", "float64", 8)] if due else []
     assert visiting.unconfirmed(found, "small-jax", 1.1) == cells
     assert visiting.unconfirmed({"small-jax": found["small-jax"] | {"once": "no"}}, "small-jax", 1.1) == []
 
@@ -469,6 +469,23 @@ def test_how_fast_fdfast_is_where_nothing_disturbs_it_is_known_from_the_visits_t
     assert [key for key, cells in due.items() if cells] == ["small-tensorflow", "small-jax"]
 
 
+def test_only_cells_that_are_due_are_measured_with_the_chunk_of_the_first_visit(monkeypatch, tmp_path):
+    def rows(name, engine, folder, effort):
+        for cell in ("W3", "tile 2", "float64"), ("W3", "tile 4", "float64"):
+            if effort.due(cell):
+                yield {"case": cell[1], "chunks": list(effort.chunks(cell, (32, 128)))}
+
+    monkeypatch.setattr(section, "rows", rows)
+
+    def measured(*more):
+        section.main(["small", "jax", str(tmp_path), *more])
+        return json.loads((tmp_path / "section-small-jax.json").read_text())
+
+    assert measured() == [{"case": "tile 2", "chunks": [32, 128]}, {"case": "tile 4", "chunks": [32, 128]}]
+    some = measured("--cells", json.dumps([("W3", "tile 4", "float64", 98)]))
+    assert some == [{"case": "tile 4", "chunks": [98]}]
+
+
 def test_a_visit_that_fails_takes_nothing_away():
     before = {"rows": [row("a", 3.0)]}
     assert visiting.merged(before, {"rows": [row("b", 4.0)]}) == {"rows": [row("a", 3.0), row("b", 4.0)]}
@@ -482,7 +499,7 @@ def test_cells_that_are_confirmed_are_not_visited_again(monkeypatch, tmp_path):
 
     def run(module, arguments, limit, **_):
         name, engine, folder, *more = arguments
-        cells = [case for _, case, _ in json.loads(more[1])] if more else ["2", "4"]
+        cells = [case for _, case, _, _ in json.loads(more[1])] if more else ["2", "4"]
         asked.append((name, engine, "".join(cells) if more else "all"))
         if engine == "tensorflow" and more:
             return "stopped after 9 s"

@@ -29,7 +29,7 @@ _SECTION_LIMIT = 240.0  # seconds
 _VISITS = 5  # to a peer, at the most: a machine's speed changes within minutes, and not by the same factor for all
 _APART = 1.1  # factor between the ratios of the two best visits from which there is one more
 _LONG = 800.0  # seconds from the beginning, after which no peer is visited for the third time
-_LATE = 1200.0  # after which no section is visited again
+_LATE = 1290.0  # after which no section is visited again
 
 
 def peers(keys: list[str], folder: Path, effort: Effort) -> list[dict[str, Any]]:

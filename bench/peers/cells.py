@@ -36,6 +36,8 @@ class Cell:
         Median relative error; NaN where it was not looked at.
     sample : str
         What was measured of the whole; "" for all.
+    chunk : int
+        Rows of one forward pass; 0 where it is not for the caller to choose.
     """
 
     section: str
@@ -50,6 +52,7 @@ class Cell:
     beside: float = float("nan")
     error: float = float("nan")
     sample: str = ""
+    chunk: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, in which there is no NaN."""

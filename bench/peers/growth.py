@@ -60,5 +60,5 @@ def _one(engine: str, section: str, side: int, depth: int, n: int, precision: Pr
     at = x.astype(precision), target.astype(precision), STEP[precision]
     best = best_chunk(partial(traced, losses, compiled=False), sides.moves(precision, some), (16, 64, 128), *at)
     took = watch(lambda: best(*at), budget=0.5)
-    sample = f"{len(some)} of {sides.count} tiles, {best.chunk} rows at a time"
-    return cell(section, str(n), engine, precision, n, took, sides.count / len(some), sample=sample)
+    more = {"sample": f"{len(some)} of {sides.count} tiles", "chunk": best.chunk}
+    return cell(section, str(n), engine, precision, n, took, sides.count / len(some), **more)

@@ -18,7 +18,7 @@ from bench.peers.batched import Tiles, best_chunk, quotients, sensible
 from bench.peers.beside import Beside
 from bench.peers.cells import Cell, Stopwatch, cell, middle
 from bench.peers.problem import STEP
-from bench.peers.registry import PRECISIONS, Effort
+from bench.peers.registry import PRECISIONS, CellId, Effort
 
 SIDES, TILES = (96, 224), (8, 16)
 CHUNKS = (8, 32)
@@ -29,7 +29,7 @@ def rows(engine: str, folder: Path, effort: Effort) -> Iterator[Cell]:
     """All cells of one engine; TensorFlow's run writes what JAX's reads."""
     watch = Stopwatch(effort)
     for side in SIDES[:1] if effort.quick else SIDES:
-        tiles = [tile for tile in TILES if effort.due("W4", _case(side, tile), "float32")]
+        tiles = [tile for tile in TILES if effort.due(_cell(side, tile))]
         if not tiles:
             continue
         if engine == "fdfast":
@@ -40,8 +40,8 @@ def rows(engine: str, folder: Path, effort: Effort) -> Iterator[Cell]:
             yield from _by_jax(side, tiles, folder, effort, watch)
 
 
-def _case(side: int, tile: int) -> str:
-    return f"MobileNetV2 {side}, tile {tile}"
+def _cell(side: int, tile: int) -> CellId:
+    return "W4", f"MobileNetV2 {side}, tile {tile}", "float32"
 
 
 def _target() -> Any:
@@ -83,7 +83,7 @@ def _ours(side: int, watch: Stopwatch) -> Iterator[Cell]:
         for precision in PRECISIONS:
             took = watch(our_call(side, tile, precision), budget=4.0, rounds=3)
             error = middle(took.found[..., 0].ravel()[first], sides.sums(exact))
-            yield cell("W4", _case(side, tile), "fdfast", precision, side, took, 1.0, error=error)
+            yield cell(*_cell(side, tile)[:2], "fdfast", precision, side, took, 1.0, error=error)
 
 
 def _sample(sides: Tiles, effort: Effort) -> Any:
@@ -139,20 +139,19 @@ def _sampled(
     engine: str, build: Any, x: Any, exact: Any, tiles: Sequence[int], effort: Effort, watch: Stopwatch
 ) -> Iterator[Cell]:
     target, h = _target().astype("float32"), STEP["float32"]
-    beside = Beside()
+    beside, side = Beside(), x.shape[1]
     chunk = 0  # found for the first tile: the network, and so the cost of a row, is the same for all
     for tile in tiles:
         sides = Tiles(tile, x.shape[1:])
         some = _sample(sides, effort)
         moves = sides.moves("float32", some)
         if not chunk:
-            chunks = sensible(CHUNKS, len(moves))[: 1 if effort.quick else None]
+            chunks = effort.chunks(_cell(side, tile), sensible(CHUNKS, len(moves))[: 1 if effort.quick else None])
             chunk = best_chunk(build, moves, chunks, x[0], target, h).chunk
         losses = build(moves, chunk)
-        near = partial(beside.ask, f"network {x.shape[1]} {tile} float32")
+        near = partial(beside.ask, f"network {side} {tile} float32")
         took = watch(lambda losses=losses: losses(x[0], target, h), budget=2.0, rounds=5, beside=near)
         error = middle(quotients(took.found, h), sides.sums(exact)[some])
-        sample = f"{len(some)} of {sides.count} tiles, {chunk} rows at a time"
-        scale = sides.count / len(some)
-        side = x.shape[1]
-        yield cell("W4", _case(side, tile), engine, "float32", side, took, scale, error=error, sample=sample)
+        section, case, precision = _cell(side, tile)
+        more = {"error": error, "sample": f"{len(some)} of {sides.count} tiles", "chunk": chunk}
+        yield cell(section, case, engine, precision, side, took, sides.count / len(some), **more)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ from bench.peers.problem import Fault, Float64, Ints, Problem
 
 Precision = Literal["float32", "float64"]
 Kind = Literal["estimator", "checker", "autodiff", "limit"]
+CellId = tuple[str, str, str]  # section, case and precision
 PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
 #: Modules whose import fills `PEERS`. None of them imports a peer before it is asked to be ready.
 FAMILIES = ("limits", "ours", "tensorflow_peers", "jax_peers", "torch_peers", "loops", "scipy_peers", "random_peers")
@@ -34,11 +35,15 @@ class Effort:
     quick: bool = False
     choice: Mapping[str, int] = field(default_factory=dict)  # what an earlier visit found best; not sought again
     rest: Callable[[], None] = _go_on  # called between evaluations of a long call: the clock may stop there
-    cells: frozenset[tuple[str, ...]] | None = None  # section, case, precision that are due in W2 to W4; None: all
+    cells: Mapping[CellId, int] | None = None  # of W2 to W4 that are due, and their chunk; None: all, and unknown
 
-    def due(self, section: str, case: str, precision: str) -> bool:
+    def due(self, cell: CellId) -> bool:
         """Whether this cell is to be measured."""
-        return self.cells is None or (section, case, precision) in self.cells
+        return self.cells is None or cell in self.cells
+
+    def chunks(self, cell: CellId, some: Sequence[int]) -> Sequence[int]:
+        """Rows of one forward pass among which the best is sought; what an earlier visit found best is kept."""
+        return some if self.cells is None else [self.cells[cell]]
 
     def resting(self, f: Callable[..., Any]) -> Callable[..., Any]:
         """The same function, before whose evaluation the clock may stop."""

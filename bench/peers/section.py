@@ -1,6 +1,6 @@
 """One section by one engine in a process of its own: ``python -m bench.peers.section NAME ENGINE FOLDER [--quick]``.
 
-With ``--cells`` and their sections, cases and precisions in JSON, only these cells are measured, of W2 to W4.
+With ``--cells`` and, in JSON, [section, case, precision, rows of one forward pass] of some, only these are measured.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--cells", type=json.loads)
     told = parser.parse_args(arguments)
-    cells = None if told.cells is None else frozenset(tuple(one) for one in told.cells)
+    cells = None if told.cells is None else {tuple(cell): chunk for *cell, chunk in told.cells}
     effort = replace(QUICK if told.quick else FULL, cells=cells)
     found = list(rows(told.name, told.engine, told.folder, effort))
     (told.folder / f"section-{told.name}-{told.engine}.json").write_text(json.dumps(found))

@@ -82,18 +82,19 @@ def _theirs(engine: str, problem: Problem, precision: Precision, effort: Effort,
     targets = np.eye(10, dtype=precision)[problem.labels]
     for tile in (1, *TILES):
         section, case = ("W2", f"{IMAGES} digits") if tile == 1 else ("W3", f"tile {tile}")
-        if not effort.due(section, case, precision):
+        here = (section, case, precision)
+        if not effort.due(here):
             continue
         sides = Tiles(tile)
-        chunks = sensible((64,) if effort.quick else CHUNKS, 2 * sides.count)
+        chunks = effort.chunks(here, sensible((64,) if effort.quick else CHUNKS, 2 * sides.count))
         losses = best_chunk(build, sides.moves(precision), chunks, x[0], targets[0], h)
         at = problem.generic.astype(precision), problem.target.astype(precision)
         error = middle(quotients(losses(*at, h), h), sides.sums(problem.generic_truth))
         some = range(2 if tile == 1 else 10)
         near = partial(beside.ask, f"digits {images(effort)} {tile} {precision}")
         took = watch(lambda some=some, losses=losses: [losses(x[i], targets[i], h) for i in some], beside=near)
-        sample = f"{len(some)} of the digits, {losses.chunk} rows at a time"
-        yield cell(section, case, engine, precision, sides.count, took, 1 / len(some), error=error, sample=sample)
-        for n in [n for n in (1, 4) if tile == 1 and effort.due("images", str(n), precision)]:
+        more = {"error": error, "sample": f"{len(some)} of the digits", "chunk": losses.chunk}
+        yield cell(section, case, engine, precision, sides.count, took, 1 / len(some), **more)
+        for n in [n for n in (1, 4) if tile == 1 and effort.due(("images", str(n), precision))]:
             took = watch(lambda n=n, losses=losses: [losses(x[i], targets[i], h) for i in range(n)])
             yield cell("images", str(n), engine, precision, n, took, 1.0)

@@ -124,7 +124,7 @@ def _per_image(rows: Iterable[dict[str, Any]], section: str, title: str, words: 
                 time,
                 than,
                 figure(row["error"]),
-                row["sample"] or "all",
+                (row["sample"] or "all") + (f", {row['chunk']} rows at a time" if row["chunk"] else ""),
             )
         )
     head = ("", "by", "precision", "time per image", "times fdfast, same precision", "median error", "measured")

@@ -34,15 +34,16 @@ def _summed(visits: list[Row]) -> Row:
     return best | {"ratio": of_two_best([row["ratio"] for row in visits])}
 
 
-def unconfirmed(sections: dict[str, Section], key: str, apart: float) -> list[tuple[str, ...]]:
-    """Section, case and precision of its cells whose best visit has no other within this factor.
+def unconfirmed(sections: dict[str, Section], key: str, apart: float) -> list[tuple[str, str, str, int]]:
+    """Section, case, precision and chunk of its cells whose best visit has no other within this factor.
 
     None after a visit that failed.
     """
     rows = () if "once" in sections[key] else sections[key].get("rows", ())
     own = {_id(row) for row in rows if row.get("ratio")}
     some = [visits for visits in _cells(sections) if _id(visits[0]) in own]
-    return [_id(visits[0])[1:] for visits in some if alone([row["ratio"] for row in visits]) >= apart]
+    due = [visits[0] for visits in some if alone([row["ratio"] for row in visits]) >= apart]
+    return [(*_id(row)[1:], row["chunk"]) for row in due]
 
 
 def _cells(sections: dict[str, Section]) -> Iterator[list[Row]]:
@@ -61,5 +62,5 @@ def _cells(sections: dict[str, Section]) -> Iterator[list[Row]]:
             yield [visits[i] for i in which]
 
 
-def _id(row: Row) -> tuple[str, ...]:
+def _id(row: Row) -> tuple[str, str, str, str]:
     return row["engine"], row["section"], row["case"], row["precision"]
