@@ -460,11 +460,14 @@ def test_how_fast_fdfast_is_where_nothing_disturbs_it_is_known_from_the_visits_t
     found = {
         "small-tensorflow": {"rows": [row("a", 9.0, 0.01, engine="tensorflow")]},
         "small-jax": {"rows": [row("a", 4.0, 0.02), row("a", 5.0, 0.011)]},
-        "small-fdfast": {"rows": [row("a", None, None, engine="fdfast")]},
+        "small-fdfast": {"rows": [row(case, None, None, engine="fdfast") for case in "ab"]},
         "large-jax": {"missing": "stopped after 9 s"},
         "goals-fdfast": {"rows": [{"what": "no cell of a section"}]},
     }
-    assert [one["ratio"] for one in visiting.summary(found)] == [9.0, 5.0, None]
+    rows = visiting.summary(found)
+    assert [one["ratio"] for one in rows] == [9.0, 5.0, None, None]
+    # Its own time is that beside the peers, where it was not disturbed; nobody was compared in the last cell.
+    assert [one["seconds"] for one in rows] == [1.0, 1.0, pytest.approx(0.0105), 1.0]
     due = {key: visiting.unconfirmed(found, key, 1.1) for key in found}
     assert [key for key, cells in due.items() if cells] == ["small-tensorflow", "small-jax"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bench.peers.metrics import alone, of_two_best
+from bench.peers.metrics import alone, of_two_best, spread
 from bench.rounds import undisturbed
 
 Row = dict[str, Any]  # of one cell on one visit, see `bench.peers.cells`
@@ -22,16 +22,22 @@ def merged(before: Section, after: Section) -> Section:
 def summary(sections: dict[str, Section]) -> list[Row]:
     """One row for each cell of W2 to W4 and of growth: of the visit in which the peer did best, with the ratio of two.
 
-    Those count beside which fdfast was not disturbed, as far as it is known from other visits how fast it is.
+    Those count beside which fdfast was not disturbed, as far as it is known from other visits how fast it is. The times
+    of fdfast itself are those beside the peers, where there are any.
     """
-    return [_summed(visits) for visits in _cells(sections)]
+    beside = _beside(sections)
+    return [_summed(visits, beside[_id(visits[0])[1:]]) for visits in _cells(sections)]
 
 
-def _summed(visits: list[Row]) -> Row:
-    if visits[0]["ratio"] is None:
-        return min(visits, key=lambda row: float(row["seconds"]))
-    best = min(visits, key=lambda row: float(row["ratio"]))
-    return best | {"ratio": of_two_best([row["ratio"] for row in visits])}
+def _summed(visits: list[Row], beside: list[float]) -> Row:
+    if visits[0]["ratio"] is not None:
+        best = min(visits, key=lambda row: float(row["ratio"]))
+        return best | {"ratio": of_two_best([row["ratio"] for row in visits])}
+    best = min(visits, key=lambda row: float(row["seconds"]))
+    if best["engine"] != "fdfast" or not beside:
+        return best
+    seconds = spread([beside[i] for i in _calm(beside, beside)])
+    return best | {"seconds": seconds.median, "low": seconds.low, "high": seconds.high}
 
 
 def unconfirmed(sections: dict[str, Section], key: str, apart: float) -> list[tuple[str, str, str, int]]:
@@ -48,18 +54,33 @@ def unconfirmed(sections: dict[str, Section], key: str, apart: float) -> list[tu
 
 def _cells(sections: dict[str, Section]) -> Iterator[list[Row]]:
     """The visits to each cell that nothing disturbed: where fdfast beside it was as fast as at its best, or nearly."""
+    beside = _beside(sections)
     cells: dict[tuple[str, ...], list[Row]] = {}
-    beside: dict[tuple[str, ...], list[float]] = {}  # the same call of fdfast for all engines
-    for row in (row for one in sections.values() for row in one.get("rows", ()) if "section" in row):
+    for row in _rows(sections):
         cells.setdefault(_id(row), []).append(row)
-        beside.setdefault(_id(row)[1:], []).extend([] if row["beside"] is None else [row["beside"]])
     for visits in cells.values():
         if visits[0]["beside"] is None:
             yield visits
         else:
-            seconds = [row["beside"] for row in visits]
-            which = undisturbed([0.0] * len(visits), seconds, min(beside[_id(visits[0])[1:]]), 1)
+            which = _calm([row["beside"] for row in visits], beside[_id(visits[0])[1:]])
             yield [visits[i] for i in which]
+
+
+def _rows(sections: dict[str, Section]) -> Iterator[Row]:
+    return (row for one in sections.values() for row in one.get("rows", ()) if "section" in row)
+
+
+def _beside(sections: dict[str, Section]) -> dict[tuple[str, ...], list[float]]:
+    """Seconds of fdfast beside the peers: for the same section, case and precision it is the same call for all."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for row in _rows(sections):
+        found.setdefault(_id(row)[1:], []).extend([] if row["beside"] is None else [row["beside"]])
+    return found
+
+
+def _calm(some: list[float], all_: list[float]) -> list[int]:
+    """Numbers of those that are near the least of all, or of the nearest."""
+    return undisturbed([0.0] * len(some), some, min(all_), 1)
 
 
 def _id(row: Row) -> tuple[str, str, str, str]:
