@@ -252,11 +252,31 @@ def test_a_third_visit_is_for_those_whose_best_visit_stands_alone(monkeypatch, t
     key = "jax-float64"
     monkeypatch.setattr(command, "measured", measured)
     monkeypatch.setattr(command, "load", lambda: {key: SimpleNamespace(key=key, needs="jax")})
-    monkeypatch.setattr(command, "standing", lambda *_: contextlib.nullcontext({}))
+    monkeypatch.setattr(command, "standing", lambda *_: contextlib.nullcontext({"env": {}}))
     monkeypatch.setattr(command, "nursery", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(command.render, "line", lambda one: "")
     (one,) = command.peers([], tmp_path, registry.FULL)
     assert len(one["visits"]) == visits
+
+
+def test_peers_that_need_it_are_forked_from_a_process_whose_malloc_keeps_memory(monkeypatch, tmp_path):
+    begun = []
+    peers = {
+        key: SimpleNamespace(key=key, needs=needs) for key, needs in (("a", "torch"), ("b", "scipy"), ("c", "art"))
+    }
+
+    def nursery(modules, root, options):
+        begun.append((modules[0], sorted(options["env"])))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(command, "measured", lambda *_: {"kind": "limit", "missing": "no"})
+    monkeypatch.setattr(command, "load", lambda: peers)
+    monkeypatch.setattr(command, "standing", lambda *_: contextlib.nullcontext({"env": {"HOME": "/"}}))
+    monkeypatch.setattr(command, "nursery", nursery)
+    monkeypatch.setattr(command.render, "line", lambda one: "")
+    command.peers([], tmp_path, registry.FULL)
+    keeps = ["HOME", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"]
+    assert begun == [("torch", keeps), ("tensorflow", ["HOME"])]
 
 
 def test_those_farthest_from_a_confirmed_best_visit_come_first():

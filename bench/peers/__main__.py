@@ -18,7 +18,7 @@ from typing import Any
 from bench.peers import machine, pictures, render
 from bench.peers.beside import standing
 from bench.peers.metrics import alone, only_calm, visits
-from bench.peers.nursery import AHEAD, USUAL, Nursery, nursery
+from bench.peers.nursery import AHEAD, BESIDES, USUAL, Nursery, nursery
 from bench.peers.registry import FULL, QUICK, Effort, Peer, load
 from bench.peers.runner import ROOT, environment, measured, run_module
 from bench.peers.section import PLAN
@@ -28,8 +28,8 @@ from bench.steal import Mark
 _SECTION_LIMIT = 240.0  # seconds
 _VISITS = 5  # to a peer, at the most: a machine's speed changes within minutes, and not by the same factor for all
 _APART = 1.1  # factor between the ratios of the two best visits from which there is one more
-_LONG = 800.0  # seconds from the beginning, after which no peer is visited for the third time
-_LATE = 1290.0  # after which no section is visited again
+_LONG = 720.0  # seconds from the beginning, after which no peer is visited for the third time
+_LATE = 1310.0  # after which no section is visited again
 
 
 def peers(keys: list[str], folder: Path, effort: Effort) -> list[dict[str, Any]]:
@@ -40,15 +40,16 @@ def peers(keys: list[str], folder: Path, effort: Effort) -> list[dict[str, Any]]
     with standing(source, environment(), ROOT) as options, contextlib.ExitStack() as open_ones:
 
         @functools.cache
-        def forks(modules: tuple[str, ...]) -> Nursery:
-            return open_ones.enter_context(nursery(modules, ROOT, options))
+        def forks(needs: str) -> Nursery:
+            env = options["env"] | BESIDES.get(needs, {})
+            return open_ones.enter_context(nursery(AHEAD.get(needs, USUAL), ROOT, {**options, "env": env}))
 
         for visit in range(_VISITS):
             for one in _due(some, found, visit, effort):
                 if visit > 1 and time.monotonic() - _begun > _LONG:
                     break
-                modules = AHEAD.get(one.needs, USUAL)
-                found[one.key] = measured(one, source, effort, forks(modules), found.get(one.key))
+                needs = one.needs if one.needs in AHEAD else ""
+                found[one.key] = measured(one, source, effort, forks(needs), found.get(one.key))
                 print(f"{_clock()} visit {visit + 1}: {render.line(found[one.key])}", flush=True)
     return list(_calm(found, effort).values())
 

@@ -20,7 +20,8 @@ fdfast beside the tools that people use instead: the same weights, the same real
 Accuracy stands beside time, because a fast wrong gradient is worth nothing. Every peer gets the best setting that was
 found: rows per forward pass, step, tracing or compilation, both precisions. The step of the hand-batched ones is chosen
 by the truth, which a user does not have. Ports of the network to PyTorch and JAX agree with Keras' probabilities to
-1e-6, or are refused.
+1e-6, or are refused. PyTorch runs with a malloc that keeps what is freed (MALLOC_MMAP_THRESHOLD_,
+MALLOC_TRIM_THRESHOLD_): with glibc's own rules some of its processes take twice as long as others.
 
 ![Time against error of all peers](img/benchmarks-peers.png)
 
