@@ -539,7 +539,7 @@ def test_cells_that_are_confirmed_are_not_visited_again(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "run_module", run)
     found = command.sections(["small", "split"], tmp_path, registry.FULL)
     first = [("small", engine, "all") for engine in ("fdfast", "tensorflow", "jax")] + [("split", "fdfast", "all")]
-    assert asked[:7] == [*first, ("small", "tensorflow", "24"), ("small", "jax", "24"), ("small", "jax", "4")]
+    assert asked[:7] == [*first, ("small", "jax", "24"), ("small", "tensorflow", "24"), ("small", "jax", "4")]
     assert len(asked) == 7
     assert [(one["case"], one["ratio"]) for one in found["small-jax"]["rows"]] == [
         ("2", 5.0),

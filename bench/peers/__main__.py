@@ -104,7 +104,7 @@ def sections(names: list[str], folder: Path, effort: Effort) -> dict[str, Any]:
         for name, engine in plan:
             found[f"{name}-{engine}"] = visited(name, engine, [])
         for _ in range(0 if effort.quick else _VISITS - 1):
-            for name, engine in plan:
+            for name, engine in reversed(plan):  # large networks first: one visit to them says least
                 key = f"{name}-{engine}"
                 cells = unconfirmed(found, key, _APART)
                 if cells and time.monotonic() - _begun < _LATE:
