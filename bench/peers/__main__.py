@@ -40,16 +40,16 @@ def peers(keys: list[str], folder: Path, effort: Effort) -> list[dict[str, Any]]
     with standing(source, environment(), ROOT) as options, contextlib.ExitStack() as open_ones:
 
         @functools.cache
-        def forks(needs: str) -> Nursery:
-            env = options["env"] | BESIDES.get(needs, {})
-            return open_ones.enter_context(nursery(AHEAD.get(needs, USUAL), ROOT, {**options, "env": env}))
+        def forks(modules: tuple[str, ...]) -> Nursery:
+            env = options["env"] | BESIDES.get(modules, {})
+            return open_ones.enter_context(nursery(modules, ROOT, {**options, "env": env}))
 
         for visit in range(_VISITS):
             for one in _due(some, found, visit, effort):
                 if visit > 1 and time.monotonic() - _begun > _LONG:
                     break
-                needs = one.needs if one.needs in AHEAD else ""
-                found[one.key] = measured(one, source, effort, forks(needs), found.get(one.key))
+                modules = AHEAD.get(one.needs, USUAL)
+                found[one.key] = measured(one, source, effort, forks(modules), found.get(one.key))
                 print(f"{_clock()} visit {visit + 1}: {render.line(found[one.key])}", flush=True)
     return list(_calm(found, effort).values())
 

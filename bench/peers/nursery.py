@@ -26,7 +26,7 @@ USUAL = ("tensorflow", "keras", "fdfast", "fdfast.model_objective", "fdfast.engi
 #: What their processes get besides. PyTorch asks malloc for every result: where that gives memory back to the system,
 #: and gets it anew page by page, the same call takes twice as long in some processes, and three times as long in chunks
 #: of all rows. TensorFlow and JAX are the same with it and without.
-BESIDES = {"torch": {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}}
+BESIDES = {AHEAD["torch"]: {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}}
 
 
 class Nursery:

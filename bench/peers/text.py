@@ -83,8 +83,8 @@ _W2 = (
     "Time per image. fdfast takes all digits in one call, with which peers are compared: a standing process makes it "
     "before and after each of their calls. Here and below, a peer has two visits, and up to three more in the cells "
     "whose best is not confirmed by another within 10 %: the time is of the best one, the ratio the mean of the two "
-    "best. fdfast's own time is that beside the peers. Error: median over all pixels of digit number 3 with noise, "
-    "where nothing ties."
+    "best. fdfast's own time is that beside the peers, where there are any. Error: median over all pixels of digit "
+    "number 3 with noise, where nothing ties."
 )
 _W3 = "Time per image, all tiles; tile 5 is ragged. Error as above, against the sum of the gradient over each tile."
 _W4 = (

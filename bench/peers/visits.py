@@ -25,8 +25,7 @@ def summary(sections: dict[str, Section]) -> list[Row]:
     Those count beside which fdfast was not disturbed, as far as it is known from other visits how fast it is. The times
     of fdfast itself are those beside the peers, where there are any.
     """
-    beside = _beside(sections)
-    return [_summed(visits, beside[_id(visits[0])[1:]]) for visits in _cells(sections)]
+    return [_summed(visits, beside) for visits, beside in _cells(sections)]
 
 
 def _summed(visits: list[Row], beside: list[float]) -> Row:
@@ -47,35 +46,26 @@ def unconfirmed(sections: dict[str, Section], key: str, apart: float) -> list[tu
     """
     rows = () if "once" in sections[key] else sections[key].get("rows", ())
     own = {_id(row) for row in rows if row.get("ratio")}
-    some = [visits for visits in _cells(sections) if _id(visits[0]) in own]
+    some = [visits for visits, _ in _cells(sections) if _id(visits[0]) in own]
     due = [visits[0] for visits in some if alone([row["ratio"] for row in visits]) >= apart]
     return [(*_id(row)[1:], row["chunk"]) for row in due]
 
 
-def _cells(sections: dict[str, Section]) -> Iterator[list[Row]]:
-    """The visits to each cell that nothing disturbed: where fdfast beside it was as fast as at its best, or nearly."""
-    beside = _beside(sections)
+def _cells(sections: dict[str, Section]) -> Iterator[tuple[list[Row], list[float]]]:
+    """Visits to each cell that nothing disturbed, where fdfast was nearly as fast as at its best; its seconds in all.
+
+    For the same section, case and precision it is the same call of fdfast beside all engines.
+    """
     cells: dict[tuple[str, ...], list[Row]] = {}
-    for row in _rows(sections):
+    beside: dict[tuple[str, ...], list[float]] = {}
+    for row in (row for one in sections.values() for row in one.get("rows", ()) if "section" in row):
         cells.setdefault(_id(row), []).append(row)
-    for visits in cells.values():
-        if visits[0]["beside"] is None:
-            yield visits
-        else:
-            which = _calm([row["beside"] for row in visits], beside[_id(visits[0])[1:]])
-            yield [visits[i] for i in which]
-
-
-def _rows(sections: dict[str, Section]) -> Iterator[Row]:
-    return (row for one in sections.values() for row in one.get("rows", ()) if "section" in row)
-
-
-def _beside(sections: dict[str, Section]) -> dict[tuple[str, ...], list[float]]:
-    """Seconds of fdfast beside the peers: for the same section, case and precision it is the same call for all."""
-    found: dict[tuple[str, ...], list[float]] = {}
-    for row in _rows(sections):
-        found.setdefault(_id(row)[1:], []).extend([] if row["beside"] is None else [row["beside"]])
-    return found
+        beside.setdefault(_id(row)[1:], []).extend([] if row["beside"] is None else [row["beside"]])
+    for cell, visits in cells.items():
+        seconds = beside[cell[1:]]
+        compared = visits[0]["beside"] is not None
+        which = _calm([row["beside"] for row in visits], seconds) if compared else range(len(visits))
+        yield [visits[i] for i in which], seconds
 
 
 def _calm(some: list[float], all_: list[float]) -> list[int]:
