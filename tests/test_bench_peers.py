@@ -578,7 +578,10 @@ def test_short_calls_are_timed_together_and_long_ones_at_once(monkeypatch):
     assert counts[2:14] == [1, *[0] * 10, 1]  # five to warm up, five that count
     took = Stopwatch(registry.FULL)(calls(2.0), budget=2.0, rounds=1, beside=beside)
     assert took.ratio == pytest.approx(200.0)
-    assert counts == [0, 1, 0, 1, 0, 1, 0, 1]
+    assert counts == [0, 1, 0, 1, 0, 1]  # patience is 3 s
+    took = Stopwatch(registry.FULL).once(calls(2.0))
+    assert took.seconds == metrics.Spread(2.0, 2.0, 2.0)
+    assert counts == [0, 0]  # warms up; nobody beside
 
 
 @pytest.mark.parametrize(
@@ -607,6 +610,20 @@ def test_page_says(said):
 def test_pictures_are_drawn(tmp_path):
     pictures.draw(results(), tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"benchmarks-peers.png", "benchmarks-growth.png"}
+
+
+@pytest.mark.parametrize("before", [None, "/elsewhere"])
+def test_what_processes_leave_behind_goes_with_the_run(monkeypatch, before):
+    if before is None:
+        monkeypatch.delenv("TMPDIR", raising=False)
+    else:
+        monkeypatch.setenv("TMPDIR", before)
+    with contextlib.suppress(KeyboardInterrupt), command._temporary():
+        folder = Path(os.environ["TMPDIR"])
+        (folder / "traced.py").touch()
+        raise KeyboardInterrupt
+    assert not folder.exists()
+    assert os.environ.get("TMPDIR") == before
 
 
 def test_plan_writes_before_it_reads():

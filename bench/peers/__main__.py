@@ -9,8 +9,11 @@ import argparse
 import contextlib
 import functools
 import json
+import os
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,7 @@ from bench.steal import Mark
 _SECTION_LIMIT = 240.0  # seconds
 _VISITS = 5  # to a peer, at the most: a machine's speed changes within minutes, and not by the same factor for all
 _APART = 1.1  # factor between the ratios of the two best visits from which there is one more
-_LONG = 720.0  # seconds from the beginning, after which no peer is visited for the third time
+_LONG = 740.0  # seconds from the beginning, after which no peer is visited for the third time
 _LATE = 1310.0  # after which no section is visited again
 
 
@@ -135,7 +138,8 @@ def main(arguments: list[str]) -> int:
     results = folder / "results.json"
     if not options.render:
         before = json.loads(results.read_text()) if results.exists() else None
-        found = _measure(options.keys, folder, QUICK if options.quick else FULL)
+        with _temporary():
+            found = _measure(options.keys, folder, QUICK if options.quick else FULL)
         results.write_text(json.dumps(found, indent=1))
         if before:
             print(render.drift(before, found))
@@ -148,6 +152,22 @@ def main(arguments: list[str]) -> int:
     print(render.w1_tables(found["w1"]))
     print(f"written: {docs / 'benchmarks.md'}")
     return 0
+
+
+@contextlib.contextmanager
+def _temporary() -> Iterator[None]:
+    """A folder for what processes that are forked leave behind: what TensorFlow traces, what PyTorch compiles.
+
+    It is for one run, so that a second one compiles as much as the first.
+    """
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["TMPDIR"]
+            os.environ.update({} if before is None else {"TMPDIR": before})
 
 
 def _measure(keys: list[str], folder: Path, effort: Effort) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def _ours(problem: Problem, precision: Precision, effort: Effort, watch: Stopwat
         sides = Tiles(tile)
         first = np.unique(sides.owner, return_index=True)[1]
         error = middle(found.ravel()[first], sides.sums(problem.generic_truth))
-        took = watch(our_call(problem, model, count, tile, precision))
+        took = watch.once(our_call(problem, model, count, tile, precision))
         section, case = ("W2", f"{count} digits") if tile == 1 else ("W3", f"tile {tile}")
         yield cell(section, case, "fdfast", precision, sides.count, took, 1 / count, error=error)
     for n in (1, 10) if effort.quick else (1, 10, 100, 1000):
