@@ -17,6 +17,7 @@ from bench.timing import Row, format_seconds, side_by_side, steady
 from fdfast.seed import seed_loop
 
 _PIECES = 16  # of the seed loop, 49 pixels each
+_LOOPS = 4  # at the most
 _CALLS = 20  # autodiff calls in one round: one alone is too short for the clock
 
 
@@ -42,7 +43,7 @@ def w1_rows(size: Size) -> Iterator[Row]:
     }
     report = fdfast.gradcheck(model, point, target)
     yield Row("W1: engine of a check, classes of its tiles", "", f"{report.engine}, {list(report.counts.values())}")
-    call, slow = _beside_the_loop(calls, model, point, target, max(1, size.rounds // 2))
+    call, slow = _beside_the_loop(calls, model, point, target, max(1, size.rounds // 3))
     yield against("W1: fdfast.gradient(model, x, y), whole call, against the seed loop", call["gradient"], slow, 2500)
     yield against("W1: the same with precision='float32'", call["float32"], slow, None)
     yield against("W1: fdfast.gradcheck(model, x, y), whole call, against the seed loop", call["gradcheck"], slow, 1000)
@@ -55,7 +56,7 @@ def _beside_the_loop(
 
     The loop takes many seconds, in which the speed of a shared machine changes. Its pieces are all of the same work:
     those count that the machine was calm in, as the first of the calls shows (see `bench.rounds.undisturbed`). While
-    these are fewer than a loop has, there are more loops, up to twice as many.
+    these are fewer than a loop has, there are more loops.
     """
     for call in calls.values():
         for _ in range(16):  # until everything that will be traced has been
@@ -78,7 +79,7 @@ def _beside_the_loop(
         first = seconds[next(iter(calls))]
         return undisturbed(stolen, np.add(first[:-1], first[1:]) / 2, min(first), least)
 
-    for turn in range(2 * loops):
+    for turn in range(_LOOPS):
         if turn >= loops and len(calm(0)) >= _PIECES:
             break
         mark, begun = Mark(), time.perf_counter()

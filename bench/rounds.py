@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.steal import LIMIT, Mark, calm
-from bench.timing import WARM
+from bench.timing import LONG, WARM
 
 PAUSE = 0.03  # seconds after a call, in which its threads fall asleep
 _SHORT = 0.05  # seconds; shorter calls are timed together
@@ -26,7 +26,7 @@ class Pace(NamedTuple):
 
 def repeats(seconds: float) -> tuple[int, int]:
     """How many calls of so many seconds make a round, and how many before them warm up, since the neighbour was on."""
-    return max(1, round(_SHORT / seconds)), int(WARM / seconds)
+    return max(1, round(_SHORT / seconds)), max(1, int(WARM / seconds)) if seconds < LONG else 0
 
 
 def undisturbed(stolen: Sequence[float], beside: Sequence[float], fastest: float, least: int) -> list[int]:

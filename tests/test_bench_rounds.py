@@ -119,3 +119,16 @@ def test_disturbed_rounds_go_as_far_as_enough_are_left(clock, shares):
     assert found.stolen == pytest.approx([0.0, 0.2, 0.1])
     found.forget()
     assert (found.seconds, found.beside, found.stolen) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "times", "warm"),
+    [
+        (0.001, 50, 50),
+        (0.01, 5, 5),
+        (0.2, 1, 1),  # MobileNetV2's rows take a quarter longer when the neighbour has just been on
+        (1.9, 1, 0),  # of which that is a thirtieth
+    ],
+)
+def test_what_is_cold_beside_its_neighbour_warms_up(seconds, times, warm):
+    assert rounds.repeats(seconds) == (times, warm)

@@ -31,7 +31,7 @@ from bench.steal import Mark
 _SECTION_LIMIT = 240.0  # seconds
 _VISITS = 5  # to a peer, at the most: a machine's speed changes within minutes, and not by the same factor for all
 _APART = 1.1  # factor between the ratios of the two best visits from which there is one more
-_LONG = 740.0  # seconds from the beginning, after which no peer is visited for the third time
+_LONG = 730.0  # seconds from the beginning, after which no peer is visited for the third time
 _LATE = 1310.0  # after which no section is visited again
 
 
@@ -47,7 +47,7 @@ def peers(keys: list[str], folder: Path, effort: Effort) -> list[dict[str, Any]]
             env = options["env"] | BESIDES.get(modules, {})
             return open_ones.enter_context(nursery(modules, ROOT, {**options, "env": env}))
 
-        for visit in range(_VISITS):
+        for visit in range(2 if effort.quick else _VISITS):
             for one in _due(some, found, visit, effort):
                 if visit > 1 and time.monotonic() - _begun > _LONG:
                     break

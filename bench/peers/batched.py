@@ -20,8 +20,7 @@ CHUNKS = (32, 128, 1568)
 #: Exponents of the steps that are tried.
 STEPS = {"float32": (-6, -7, -8, -9, -10, -11), "float64": (-14, -15, -16, -17, -18, -19)}
 _PATIENCE = 2.0  # seconds of a call, beyond which no other steps are tried
-_ONCE = 1.0  # seconds of a call, beyond which one tells enough
-_ENOUGH = 0.2  # seconds of calls, up to which there are more of them
+_ENOUGH, _MOST = 0.2, 1.0  # seconds of calls, up to which there are more of them, and from which there are no more
 #: (x, target, h) -> losses of x + h times every move
 Losses = Callable[[Array, Array, float], Any]
 #: (moves, chunk) -> Losses
@@ -89,18 +88,19 @@ def best_chunk(build: Build, moves: Array, chunks: Sequence[int], x: Array, targ
 def fastest(calls: dict[int, Callable[[], Any]], rounds: int = 5) -> tuple[int, float]:
     """Which of them, and its seconds, the least of some rounds, or of more if these are short.
 
-    Each is warmed up; from small to large, until they are clearly slower than the best. Of long calls one is enough if
-    the host let it alone.
+    Each is warmed up; from small to large, until they are clearly slower than the best. There are fewer rounds of long
+    calls if the host let them alone, and one if there is nothing to choose.
     """
     found: dict[int, float] = {}
     for chunk, call in sorted(calls.items()):
         call()
-        seconds = []
+        seconds: list[float] = []
+        mark = Mark()
         while len(seconds) < rounds or sum(seconds) < _ENOUGH:
-            mark, start = Mark(), time.perf_counter()
+            start = time.perf_counter()
             call()
             seconds.append(time.perf_counter() - start)
-            if seconds[-1] > _ONCE and mark.share() <= LIMIT:
+            if len(calls) == 1 or (sum(seconds) > _MOST and mark.share() <= LIMIT):
                 break
         found[chunk] = min(seconds)
         if found[chunk] > 1.5 * min(found.values()):

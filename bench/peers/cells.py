@@ -91,16 +91,17 @@ class Stopwatch:
         rounds: int = 9,
         beside: Callable[[], Pace] = lambda: Pace(float("nan"), float("nan")),
     ) -> Timed:
-        """Warm up once, then time until the budget is spent, twice at least, and until three rounds were calm.
+        """Warm up once, then time until the budget is spent, and until three rounds were calm.
 
-        These count; if the machine does not get calm in time, the calmest do: half of them, three at the most.
+        At least so often, twice if a call takes seconds. Calm rounds count; if the machine does not get calm in time,
+        the calmest do: half of them, three at the most.
         """
         if self._effort.quick:
             budget, rounds = 0.2, 2
         start = time.perf_counter()
         found = call()
         seconds = time.perf_counter() - start
-        least = 1 if seconds > 2 * budget else 2
+        least = 1 if seconds > 2 * budget else 2 if seconds > _SLOW else self._effort.least
         if seconds < _SLOW:  # it may have been tracing
             start = time.perf_counter()
             call()

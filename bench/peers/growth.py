@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers.batched import Tiles, best_chunk
+from bench.peers.batched import Tiles, best_chunk, sensible
 from bench.peers.cells import Cell, Stopwatch, cell
 from bench.peers.problem import STEP
 from bench.peers.registry import PRECISIONS, Effort, Precision
 
 SIDES, DEPTHS = (16, 32, 64, 128), (1, 2, 4, 8, 16)
 SIDE, DEPTH, CHANNELS = 32, 4, 16  # of what does not grow
+CHUNKS = (16, 64)
 _SAMPLE = 32  # tiles that the batch evaluates
+_BUDGET = 0.5  # seconds
 
 
 def rows(engine: str, effort: Effort) -> Iterator[Cell]:
@@ -50,7 +52,7 @@ def _one(engine: str, section: str, side: int, depth: int, n: int, precision: Pr
         import fdfast
 
         model = network(side, depth, "float32")
-        took = watch(lambda: fdfast.gradient(model, x, y=target, precision=precision), budget=1.0)
+        took = watch(lambda: fdfast.gradient(model, x, y=target, precision=precision), _BUDGET)
         return cell(section, str(n), engine, precision, n, took, 1.0)
     from bench.peers.tensorflow_peers import cross_entropy, traced
 
@@ -58,7 +60,8 @@ def _one(engine: str, section: str, side: int, depth: int, n: int, precision: Pr
     sides = Tiles(1, x.shape)
     some = np.sort(np.random.default_rng(0).choice(sides.count, min(_SAMPLE, sides.count), replace=False))
     at = x.astype(precision), target.astype(precision), STEP[precision]
-    best = best_chunk(partial(traced, losses, compiled=False), sides.moves(precision, some), (16, 64, 128), *at)
-    took = watch(lambda: best(*at), budget=0.5)
+    chunks = sensible(CHUNKS, 2 * len(some))
+    best = best_chunk(partial(traced, losses, compiled=False), sides.moves(precision, some), chunks, *at)
+    took = watch(lambda: best(*at), _BUDGET)
     more = {"sample": f"{len(some)} of {sides.count} tiles", "chunk": best.chunk}
     return cell(section, str(n), engine, precision, n, took, sides.count / len(some), **more)

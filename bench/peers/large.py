@@ -1,7 +1,7 @@
 """W4: MobileNetV2 with random weights, by fdfast as it is, by the peers with batch norm folded into the convolutions.
 
-A dense forward pass costs the same for every tile, so a sample of rows tells of all. The folded network is written to a
-file, which Keras reads again on top of JAX.
+A dense forward pass costs the same for every tile, so a sample of rows tells of all. The run of fdfast writes the
+folded network to a file, which peers read: Keras on top of TensorFlow, and of JAX.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers.batched import Tiles, best_chunk, quotients, sensible
+from bench.peers.batched import Build, Losses, Tiles, best_chunk, quotients, sensible
 from bench.peers.beside import Beside
 from bench.peers.cells import Cell, Stopwatch, cell, middle
 from bench.peers.problem import STEP
@@ -26,18 +26,26 @@ _CLASS = 3
 
 
 def rows(engine: str, folder: Path, effort: Effort) -> Iterator[Cell]:
-    """All cells of one engine; TensorFlow's run writes what JAX's reads."""
+    """All cells of one engine; the run of fdfast writes what the others read."""
     watch = Stopwatch(effort)
     for side in SIDES[:1] if effort.quick else SIDES:
         tiles = [tile for tile in TILES if effort.due(_cell(side, tile))]
         if not tiles:
             continue
         if engine == "fdfast":
-            yield from _ours(side, watch)
-        elif engine == "tensorflow":
-            yield from _by_tensorflow(side, tiles, folder, effort, watch)
-        else:
-            yield from _by_jax(side, tiles, folder, effort, watch)
+            yield from _ours(side, folder, watch)
+            continue
+        import keras
+
+        twin = keras.models.load_model(_file(folder, side, "keras"), compile=False)
+        with np.load(_file(folder, side, "npz")) as stored:
+            x, exact = stored["x"], stored["exact"]
+        build = _by_tensorflow(twin) if engine == "tensorflow" else _by_jax(twin)
+        yield from _sampled(engine, build, x, exact, tiles, effort, watch)
+
+
+def _file(folder: Path, side: int, ending: str) -> Path:
+    return folder / f"folded-{side}.{ending}"
 
 
 def _cell(side: int, tile: int) -> CellId:
@@ -72,11 +80,13 @@ def our_call(side: int, tile: int, precision: str) -> Callable[[], Any]:
     return lambda: fdfast.gradient(model, x[0], y=_target(), tile=tile, precision=precision, reduction="sum")
 
 
-def _ours(side: int, watch: Stopwatch) -> Iterator[Cell]:
-    from bench.difference_networks import image
+def _ours(side: int, folder: Path, watch: Stopwatch) -> Iterator[Cell]:
+    from bench.difference_networks import folded, image
 
     model, x = _network(side), image(side, 1)
     exact = _truth(model, x)
+    folded(model).save(_file(folder, side, "keras"))
+    np.savez(_file(folder, side, "npz"), x=x, exact=exact)
     for tile in TILES:
         sides = Tiles(tile, x.shape[1:])
         first = np.unique(sides.owner, return_index=True)[1]
@@ -92,22 +102,15 @@ def _sample(sides: Tiles, effort: Effort) -> Any:
     return np.sort(np.random.default_rng(0).choice(sides.count, count, replace=False))
 
 
-def _by_tensorflow(side: int, tiles: Sequence[int], folder: Path, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
-    from bench.difference_networks import folded, image
+def _by_tensorflow(twin: Any) -> Build:
     from bench.peers.tensorflow_peers import cross_entropy, traced
 
-    model, x = _network(side), image(side, 1)
-    exact, twin = _truth(model, x), folded(model)
-    twin.save(folder / f"folded-{side}.keras")
-    np.savez(folder / f"folded-{side}.npz", x=x, exact=exact)
-
-    def build(moves: Any, chunk: int) -> Any:
-        return traced(lambda rows, target: cross_entropy(twin, rows, target), moves, chunk, compiled=False)
-
-    yield from _sampled("tensorflow", build, x, exact, tiles, effort, watch)
+    return lambda moves, chunk: traced(
+        lambda rows, target: cross_entropy(twin, rows, target), moves, chunk, compiled=False
+    )
 
 
-def _by_jax(side: int, tiles: Sequence[int], folder: Path, effort: Effort, watch: Stopwatch) -> Iterator[Cell]:
+def _by_jax(twin: Any) -> Build:
     """Needs KERAS_BACKEND=jax in the environment."""
     import jax
     import jax.numpy as jnp
@@ -116,28 +119,25 @@ def _by_jax(side: int, tiles: Sequence[int], folder: Path, effort: Effort, watch
 
     if keras.backend.backend() != "jax":
         raise RuntimeError(f"Keras runs on {keras.backend.backend()}: set KERAS_BACKEND=jax")
-    model = keras.models.load_model(folder / f"folded-{side}.keras", compile=False)
-    with np.load(folder / f"folded-{side}.npz") as stored:
-        x, exact = stored["x"], stored["exact"]
-    fixed = [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]
+    fixed = [v.value for v in twin.trainable_variables], [v.value for v in twin.non_trainable_variables]
 
     @jax.jit  # once for both tiles, whose rows have the same shape
     def all_losses(x: Any, target: Any, h: Any, parts: Any, fixed: Any) -> Any:
         def some(part: Any) -> Any:
-            found, _ = model.stateless_call(*fixed, x + h * part, training=False)
+            found, _ = twin.stateless_call(*fixed, x + h * part, training=False)
             return -(jnp.log(found) * target).sum(axis=1)
 
         return lax.map(some, parts).reshape(-1)
 
-    def build(moves: Any, chunk: int) -> Any:
+    def build(moves: Any, chunk: int) -> Losses:
         parts = jnp.asarray(moves).reshape(-1, chunk, *moves.shape[1:])
         return lambda x, target, h: np.asarray(all_losses(x, target, x.dtype.type(h), parts, fixed))
 
-    yield from _sampled("jax", build, x, exact, tiles, effort, watch)
+    return build
 
 
 def _sampled(
-    engine: str, build: Any, x: Any, exact: Any, tiles: Sequence[int], effort: Effort, watch: Stopwatch
+    engine: str, build: Build, x: Any, exact: Any, tiles: Sequence[int], effort: Effort, watch: Stopwatch
 ) -> Iterator[Cell]:
     target, h = _target().astype("float32"), STEP["float32"]
     beside, side = Beside(), x.shape[1]
