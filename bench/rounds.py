@@ -13,7 +13,7 @@ from bench.timing import LONG, WARM
 
 PAUSE = 0.03  # seconds after a call, in which its threads fall asleep
 _SHORT = 0.05  # seconds; shorter calls are timed together
-_PIECE = 0.25  # seconds from which a call that can rest does so
+_PIECE = 0.4  # seconds from which a call that can rest does so
 _SLOW = 0.15  # how much longer than its least a neighbour takes from which a round is disturbed
 
 
@@ -43,7 +43,7 @@ class Rounds:
     """Seconds of a call, seconds of its neighbour, and the share of CPU time that the host took meanwhile.
 
     The neighbour is timed before the first round and after each. A long call may be a loop that says, by calling
-    `rest`, that it is between two evaluations: then the clock stops every quarter of a second, and the neighbour is
+    `rest`, that it is between two evaluations: then the clock stops every 0.4 seconds, and the neighbour is
     timed in the middle of the call, too. The seconds of such a round are those of its pieces together, and so is the
     ratio to the neighbour.
 
@@ -106,11 +106,6 @@ class Rounds:
     def ratios(self) -> list[float]:
         """Times as long as the neighbour."""
         return [seconds / beside for seconds, beside in zip(self.seconds, self.beside, strict=True)]
-
-    def forget(self) -> None:
-        """Drop all rounds so far: they have warmed up what comes."""
-        for some in (self.seconds, self.beside, self.stolen):
-            some.clear()
 
     def calm(self, least: int = 0) -> list[int]:
         """Numbers of the rounds that nothing disturbed; or of the calmest, as far as `least` are not reached."""

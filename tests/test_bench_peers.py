@@ -416,7 +416,7 @@ def test_a_peer_rests_between_its_evaluations(monkeypatch):
     monkeypatch.setattr(child, "repeats", lambda seconds: (1, 0))
     found = child.measure(peer, problem, registry.Effort(budget=0.0, least=2), None)
     assert len(found["seconds"]) == 2
-    assert len(neighbours) == 1 + 4 * 3  # before all, at both evaluations and at the end; two rounds to warm up
+    assert len(neighbours) == 1 + 2 * 3  # before all, at both evaluations and at the end; none while it warms up
 
 
 def test_a_standing_process_makes_each_call_once_and_warms_it_up(monkeypatch):

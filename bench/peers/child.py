@@ -25,7 +25,7 @@ from bench.peers.problem import Float64, Problem
 from bench.peers.registry import FULL, QUICK, Effort, Peer, Ready, load
 from bench.rounds import PAUSE, Rounds, repeats
 
-_SLOW, _ONCE = 1.0, 5.0  # seconds; longer calls are not warmed up twice, or made but once
+_SLOW = 1.0  # seconds; longer calls are not warmed up twice, and have a round less
 _APART = 0.2  # quartiles of the ratios, relative to their median, that call for more rounds
 
 
@@ -37,14 +37,15 @@ def timed(ready: Ready, x: Float64, effort: Effort, rounds: Rounds) -> Any:
         nonlocal found
         found = ready.run(x)
 
-    for _ in range(2):  # to warm up; what is so long that this is nothing beside it is timed at once
-        rounds.add(call)
-        if rounds.seconds[-1] > _SLOW:
+    seconds = []
+    for _ in range(2):  # to warm up
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+        if seconds[-1] > _SLOW:
+            effort = replace(effort, least=min(2, effort.least))
             break
-    if rounds.seconds[-1] > _ONCE:
-        return found
-    times, warm = repeats(min(rounds.seconds))
-    rounds.forget()
+    times, warm = repeats(min(seconds))
     begun = time.perf_counter()
     while _goes_on(rounds, time.perf_counter() - begun, effort):
         rounds.add(call, times, warm)

@@ -27,7 +27,7 @@ def _go_on() -> None:
 class Effort:
     """How much time may be spent on a peer."""
 
-    budget: float = 2.0  # seconds of timed calls, and of the calls beside them, on each visit
+    budget: float = 1.5  # seconds of timed calls, and of the calls beside them, on each visit
     patience: float = 3.0  # seconds of the same until there are `least` calm rounds; spells last longer than any wait
     least: int = 3  # rounds of a visit
     limit: float = 240.0  # seconds that its process may live
