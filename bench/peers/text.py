@@ -31,15 +31,16 @@ The shipped CNN (34,826 weights) and the sample's MNIST test digit number 3, who
 to subtract; categorical cross-entropy, tile 1, 784 pixels. Each line has processes of its own, all with the same
 threads: one, minutes later another, and up to three more until the best is confirmed by another within 10 %. "Times
 fdfast" compares with `fdfast.gradient` in float64, for checkers with `fdfast.gradcheck`: a standing process makes that
-call, warm, before and after each of the peer's, because a machine's speed drifts, and every 0.4 s in the middle
-of those that loop over evaluations, which rest meanwhile. It is the median of a visit, and of the two visits in
-which the peer did best the mean: some processes never get as fast as others of the same program, which the time, of all
-visits, shows. Our own lines tell what is left of the drift. Only calm rounds count, or the three calmest: the host took
-at most 5 % of the CPU time (steal in /proc/stat), and our own call beside, which is always the same, took at most 15 %
-longer than at its best in the run. Other guests of a shared machine slow down what misses its caches by half, for
-seconds or minutes, and a product of matrices not at all; with their share in it, a ratio would be of that hour. Peak
-memory is of the whole process, framework included, trying of chunks not. Truth is a backward pass in extended
-precision, in NumPy.
+call before and after each of the peer's, because a machine's speed drifts, and every 0.4 s in the middle of those that
+loop over evaluations, which rest meanwhile. Both are warm: calls that find cold caches come first and do not count,
+except of calls of half a second and more, in which that does not show. It is the median of a visit, and of the two
+visits in which the peer did best the mean: some processes never get as fast as others of the same program, which the
+time, of all visits, shows. Our own lines tell what is left of the drift. Only calm rounds count, or the three calmest:
+the host took at most 5 % of the CPU time (steal in /proc/stat), and our own call beside, which is always the same,
+took at most 15 % longer than at its best in the run. Other guests of a shared machine slow down what misses its caches
+by half, for seconds or minutes, and a product of matrices not at all; with their share in it, a ratio would be of that
+hour. Peak memory is of the whole process, framework included, trying of chunks not. Truth is a backward pass in
+extended precision, in NumPy.
 
 """
 
