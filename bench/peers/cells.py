@@ -70,6 +70,13 @@ class Timed:
     found: Any
 
 
+def _clocked(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What one call returns, and its seconds."""
+    start = time.perf_counter()
+    found = call()
+    return found, time.perf_counter() - start
+
+
 class Stopwatch:
     """Times calls, beside those of fdfast where these are given."""
 
@@ -79,9 +86,7 @@ class Stopwatch:
     def once(self, call: Callable[[], Any]) -> Timed:
         """Warm up once, then time one call: for what other engines' processes time again, beside their own calls."""
         found = call()
-        start = time.perf_counter()
-        call()
-        seconds = time.perf_counter() - start
+        _, seconds = _clocked(call)
         return Timed(Spread(seconds, seconds, seconds), float("nan"), float("nan"), found)
 
     def __call__(
@@ -98,14 +103,10 @@ class Stopwatch:
         """
         if self._effort.quick:
             budget, rounds = 0.2, 2
-        start = time.perf_counter()
-        found = call()
-        seconds = time.perf_counter() - start
+        found, seconds = _clocked(call)
         least = 1 if seconds > 2 * budget else 2 if seconds > _SLOW else self._effort.least
         if seconds < _SLOW:  # it may have been tracing
-            start = time.perf_counter()
-            call()
-            seconds = time.perf_counter() - start
+            _, seconds = _clocked(call)
         times, warm = repeats(seconds)
         done = Rounds(beside, PAUSE)
         begun = time.perf_counter()
