@@ -16,6 +16,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*.cpp cpp/*.hpp src/*.cpp src/*.hpp)
+# The editable install knows the package's files by name: a folder is newer once one is added or moved.
+FOLDERS := $(sort $(dir $(wildcard fdfast/*.py fdfast/*/*.py fdfast/*/*/*.py)))
 INSTALL := -m pip install --quiet
 BUILD_TOOLS := cmake ninja pybind11 scikit-build-core
 
@@ -64,7 +66,7 @@ format: build
 # The stamp is as old as the start of the build: a source edited meanwhile is newer.
 build: $(VENV)/.installed
 
-$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES) $(FOLDERS)
 	@command -v $(CXX) >/dev/null || { echo "No C++ compiler '$(CXX)': install g++ or clang, or name one, make CXX=..."; exit 1; }
 	@touch $@.begun
 	CXX=$(CXX) $(BIN)/python $(INSTALL) --no-build-isolation --no-deps --editable .

@@ -20,7 +20,7 @@ import fdfast
 from bench.difference_rig import Rig, Size, derivatives, digits
 from bench.timing import Row
 from fdfast.engines.difference import TINY
-from fdfast.estimation import KINK, Estimate
+from fdfast.estimates.estimate import KINK, Estimate
 
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]

@@ -15,14 +15,14 @@ import tensorflow as tf
 
 import fdfast
 from bench.timing import side_by_side
-from fdfast.compiled import Compiled, compiled_for
+from fdfast.differences.compiled import Compiled, compiled_for
 from fdfast.engines.batch import BatchEngine, RowBuffer
 from fdfast.engines.difference import TINY, DifferenceEngine
 from fdfast.engines.pairs import Differences, Pairs
-from fdfast.model_objective import model_objective
+from fdfast.functions.model import model_objective
+from fdfast.moves.scheme import Steps, plan_steps, three_point
+from fdfast.moves.tiling import make_tiling
 from fdfast.problem import groups_of
-from fdfast.scheme import Steps, plan_steps, three_point
-from fdfast.tiling import make_tiling
 
 Float64 = npt.NDArray[np.float64]
 Name = Literal["float32", "float64"]

@@ -14,7 +14,7 @@ from bench.difference_rig import CHUNKS, NAMES, USUAL, Rig, Size, best_chunk, co
 from bench.rounds import undisturbed
 from bench.steal import Mark
 from bench.timing import Row, format_seconds, side_by_side, steady
-from fdfast.seed import seed_loop
+from fdfast.data.seed_loops import seed_loop
 
 _PIECES = 16  # of the seed loop, 49 pixels each
 _LOOPS = 4  # at the most

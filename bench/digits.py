@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fdfast
-from fdfast.terminal import import_tensorflow, progress_bar
+from fdfast.cli.terminal import import_tensorflow, progress_bar
 
 _GROUP = 100
 _VERDICTS = ("pass", "inconclusive", "fail")

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 import fdfast
-from fdfast.differences import unroll
-from fdfast.lowering import Lowered, Node, lower
+from fdfast.differences.graph import unroll
+from fdfast.differences.lowering import Lowered, Node, lower
 
 Ints = npt.NDArray[np.int64]
 TILES = (1, 8, 16)

@@ -19,12 +19,12 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 import fdfast
-from fdfast.compare import METRICS, error_summary
-from fdfast.estimation import KINK, SMOOTH, UNRESOLVED, Estimate
-from fdfast.losses import softmax_loss
-from fdfast.model_objective import model_objective
-from fdfast.report import Report
-from fdfast.stencil import stencil
+from fdfast.estimates.estimate import KINK, SMOOTH, UNRESOLVED, Estimate
+from fdfast.estimates.stencil import stencil
+from fdfast.functions.losses import softmax_loss
+from fdfast.functions.model import model_objective
+from fdfast.report.report import Report
+from fdfast.verdict.compare import METRICS, error_summary
 
 SHAPE = (28, 28, 1)
 DIGITS = 10  # the first ten: one of each

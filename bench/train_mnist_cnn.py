@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.datasets import CLASSES, load_idx, mnist_cnn
+from fdfast.data.datasets import CLASSES, load_idx, mnist_cnn
 
 Array = npt.NDArray[Any]
 SEED, EPOCHS, BATCH, PER_CLASS = 0, 8, 128, 100

@@ -11,13 +11,13 @@ import tensorflow as tf
 
 import fdfast
 from bench.timing import Row, format_seconds, side_by_side
+from fdfast.data.seed_loops import seed_loop
 from fdfast.engines.batch import BatchEngine, RowBuffer
 from fdfast.engines.pairs import Pairs
-from fdfast.model_objective import model_objective
-from fdfast.scheme import plan_steps
-from fdfast.seed import seed_loop
-from fdfast.shadow import shadow_of
-from fdfast.tiling import make_tiling
+from fdfast.functions.model import model_objective
+from fdfast.functions.shadow import shadow_of
+from fdfast.moves.scheme import plan_steps
+from fdfast.moves.tiling import make_tiling
 
 SHAPE = (28, 28, 1)
 

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from fdfast import attack, datasets
     from fdfast.callback import GradientCheck
     from fdfast.check import assert_gradcheck, estimate, gradcheck, gradient
-    from fdfast.estimation import Estimate
+    from fdfast.estimates import Estimate
     from fdfast.jacobians import jacobian
-    from fdfast.report import Report
-    from fdfast.weight_report import WeightReport
+    from fdfast.report import Report, WeightReport
 
 __all__ = [
     "Estimate",
@@ -49,10 +48,10 @@ _HOME = {
     "gradcheck": "fdfast.check",
     "gradient": "fdfast.check",
     "jacobian": "fdfast.jacobians",
-    "Estimate": "fdfast.estimation",
+    "Estimate": "fdfast.estimates",
     "GradientCheck": "fdfast.callback",
     "Report": "fdfast.report",
-    "WeightReport": "fdfast.weight_report",
+    "WeightReport": "fdfast.report",
 }
 _SUBMODULES = frozenset({"attack", "datasets"})
 

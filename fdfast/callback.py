@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from fdfast.check import gradcheck
+from fdfast.moves import check_choice
 from fdfast.report import Report
-from fdfast.tiling import check_choice
 
 _KEYS = ("gradcheck_pass", "gradcheck_coverage", "gradcheck_wrong", "gradcheck_median_rel_error")
 

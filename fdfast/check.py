@@ -9,16 +9,22 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.diagnosis import hints
-from fdfast.engines.batch import Progress
-from fdfast.estimation import Estimate, estimate_tiles, slopes
-from fdfast.inputs import Precision
-from fdfast.judge import Judge, Judgement
-from fdfast.problem import Problem, analytic_of, checked, engine_for
-from fdfast.reasons import deployed_figure, reasons_of, selftest_figure
+from fdfast.engines import Progress
+from fdfast.estimates import Estimate, estimate_tiles, slopes
+from fdfast.moves import (
+    Bounds,
+    Channels,
+    Precision,
+    Reduction,
+    StepLike,
+    TileLike,
+    check_choice,
+    check_step,
+    plan_steps,
+)
+from fdfast.problem import Count, Problem, analytic_of, checked, engine_for
 from fdfast.report import MAPS, Report
-from fdfast.scheme import Bounds, StepLike, check_step, plan_steps
-from fdfast.tiling import Channels, Reduction, TileLike, check_choice
+from fdfast.verdict import Judge, Judgement, deployed_figure, hints, reasons_of, selftest_figure
 
 Float64 = npt.NDArray[np.float64]
 
@@ -51,7 +57,7 @@ def gradient(
     x : array_like of float, shape (*shape) or (examples, *shape)
         The point. For a model also a batch, which gives one gradient per example. Never written.
     h : float or "auto"
-        Step, in the units of x. ``"auto"``: see `fdfast.scheme.plan_steps`.
+        Step, in the units of x. ``"auto"``: see `fdfast.moves.scheme.plan_steps`.
     y : array_like
         Target of the model's loss, one per example. For a callable it is passed on to f if given.
     loss : str, keras.losses.Loss, callable or None
@@ -59,7 +65,7 @@ def gradient(
     tile : int or sequence of int
         Extent of a tile along the spatial axes.
     channels : {"together", "apart"}
-        Whether the channels of a tile move together; see `fdfast.tiling.make_tiling`.
+        Whether the channels of a tile move together; see `fdfast.moves.tiling.make_tiling`.
     reduction : {"mean", "sum"}
         ``"mean"`` gives each pixel its share of the tile's derivative, ``"sum"`` the derivative itself.
     engine : {"auto", "batch", "difference"}
@@ -97,7 +103,7 @@ def gradient(
     """
     check_step(h)
     with checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs, always=False) as problem:
-        count = _Count(progress, 2 * problem.tiling.tiles * len(problem.points))
+        count = Count(progress, 2 * problem.tiling.tiles * len(problem.points))
         found = np.empty((len(problem.points), *problem.shape))
         for group in problem.groups():
             points = problem.points[group]
@@ -144,7 +150,7 @@ def estimate(
     """
     check_step(h)
     with checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs) as problem:
-        count = _Count(progress, 4 * problem.tiling.tiles * len(problem.points))
+        count = Count(progress, 4 * problem.tiling.tiles * len(problem.points))
         parts = []
         for group in problem.groups():
             points = problem.points[group]
@@ -214,7 +220,7 @@ def gradcheck(
     Returns
     -------
     Report
-        With ``wrt="weights"`` a `fdfast.weight_report.WeightReport`.
+        With ``wrt="weights"`` a `fdfast.report.weights.WeightReport`.
 
     Raises
     ------
@@ -258,7 +264,7 @@ def gradcheck(
         if not low <= value <= high:
             raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value}")
     with checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs) as problem:
-        count = _Count(progress, 4 * problem.tiling.tiles * len(problem.points))
+        count = Count(progress, 4 * problem.tiling.tiles * len(problem.points))
         judge = Judge(
             problem.tiling,
             h=h,
@@ -337,15 +343,3 @@ def assert_gradcheck(f: Any, x: npt.ArrayLike, y: Any = None, **options: Any) ->
     if not report:
         raise AssertionError(str(report))
     return report
-
-
-class _Count:
-    """Adds up rows over several engine calls for one progress callback."""
-
-    def __init__(self, progress: Progress | None, expected: int) -> None:
-        self._progress, self._expected, self._done = progress, expected, 0
-
-    def __call__(self, rows: int) -> None:
-        self._done += rows
-        if self._progress is not None:
-            self._progress(min(self._done, self._expected), self._expected)

@@ -10,10 +10,20 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.displaced import displace
-from fdfast.scheme import Bounds, StepLike, check_step
-from fdfast.selection import Selection, Wrt, as_argument, select
-from fdfast.tiling import Channels, Reduction, TileLike, check_choice
+from fdfast.moves import (
+    Bounds,
+    Channels,
+    Reduction,
+    Selection,
+    StepLike,
+    TileLike,
+    Wrt,
+    as_argument,
+    check_choice,
+    check_step,
+    displace,
+    select,
+)
 
 Array = npt.NDArray[Any]
 Precision = Literal["auto", "float32", "float64"]
@@ -48,7 +58,7 @@ def jacobian(
         A list of plain numbers is one array, unless `wrt` is given. Moving arguments are of dtype float16, bfloat16,
         float32, float64, complex64 or complex128. For a model one example, or with one input a batch. Never written.
     h : float or "auto"
-        Step, in the units of x. ``"auto"``: see `fdfast.scheme.plan_steps`; 2**-3 times the scale in float16 and
+        Step, in the units of x. ``"auto"``: see `fdfast.moves.scheme.plan_steps`; 2**-3 times the scale in float16 and
         2**-2 times the scale in bfloat16.
     wrt : key, sequence of keys, optional
         Positions or names of the arguments that move; by default all. The others are held and may have any dtype.
@@ -102,8 +112,7 @@ def jacobian(
     keras = sys.modules.get("keras")
     if not callable(f):
         raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
-    from fdfast.preflight import state_kept
-    from fdfast.sources import BatchedSource, SingleSource
+    from fdfast.functions import BatchedSource, SingleSource, state_kept
 
     selection = select(x, wrt)
 
@@ -168,7 +177,7 @@ def _of_model(
     max_rows: int | None,
     differentiate: Callable[[Any, Selection], list[Array]],
 ) -> Any:
-    from fdfast.sources import BatchedSource
+    from fdfast.functions import BatchedSource
 
     evaluated, single = model, selection.form is None
     batch = False
@@ -198,7 +207,7 @@ def _of_model(
 
 def _evaluated(model: Any, shape: tuple[int, ...], precision: Precision) -> tuple[Any, Any]:
     """The model that is evaluated, and the dtype of its rows."""
-    from fdfast.shadow import NoShadow, shadow_of
+    from fdfast.functions import NoShadow, shadow_of
 
     if precision == "float32":
         return model, np.float32

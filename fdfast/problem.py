@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.engines.batch import BatchEngine, check_max_rows
-from fdfast.estimation import Engine
-from fdfast.inputs import Precision, as_floats, as_points
-from fdfast.scheme import Bounds
-from fdfast.tiling import Channels, TileLike, Tiling, check_choice, make_tiling
+from fdfast.engines import BatchEngine, Progress, check_max_rows
+from fdfast.estimates import Engine
+from fdfast.moves import Bounds, Channels, Precision, TileLike, Tiling, as_floats, as_points, check_choice, make_tiling
 
 if TYPE_CHECKING:
-    from fdfast.variables import Snapshot
+    from fdfast.functions import Snapshot
 
 #: Tiles and examples looked at together; more are taken in groups, so that memory does not grow with their number.
 _GROUP, _EXAMPLES = 32768, 25
@@ -66,7 +64,7 @@ def engine_for(problem: Problem, group: slice, max_rows: int | None, count: Call
     max_rows = check_max_rows(max_rows)
     if problem.differences is None:
         return BatchEngine(objective, problem.tiling, max_rows=max_rows, progress=count)
-    from fdfast.engines.difference import DifferenceEngine
+    from fdfast.engines import DifferenceEngine
 
     return DifferenceEngine(objective, problem.tiling, problem.differences, progress=count)
 
@@ -78,7 +76,7 @@ def _choose(engine: str, objective: Any, precision: Precision) -> Any:
     """
     if engine == "batch":
         return None
-    from fdfast.compiled import NoDifferences, compiled_for
+    from fdfast.differences import NoDifferences, compiled_for
 
     dtype = np.dtype(np.float32 if precision == "float32" else np.float64)
     try:
@@ -101,7 +99,7 @@ def _choose(engine: str, objective: Any, precision: Precision) -> Any:
 @contextlib.contextmanager
 def checked(f: Any, *arguments: Any, always: bool = True) -> Iterator[Problem]:
     """Set the problem up, see that f can be differentiated row by row, and keep the model's state as it was."""
-    from fdfast.preflight import layers_of, preflight, state_kept
+    from fdfast.functions import layers_of, preflight, state_kept
 
     with state_kept(f) as now:
         problem = problem_of(f, *arguments, now=now)
@@ -149,7 +147,7 @@ def problem_of(
         raise TypeError("loss goes with a Keras model; a callable f returns the loss itself")
     if y is not None:
         kwargs = {**kwargs, "y": y}
-    from fdfast.callable_objective import callable_objective
+    from fdfast.functions import callable_objective
 
     dtype = array.dtype if precision == "auto" else np.dtype(precision)
     shape = array.shape
@@ -176,7 +174,7 @@ def _model_problem(
     bounds: Bounds | None,
     now: Snapshot | None,
 ) -> Problem:
-    from fdfast.model_objective import model_objective
+    from fdfast.functions import model_objective
 
     inputs = getattr(model, "inputs", None)
     # Only a functional model knows its input's rank; any other takes batches, as Keras does.
@@ -226,3 +224,16 @@ def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:
         raise ValueError(f"analytic has shape {array.shape}; it must have the shape of x, {problem.x.shape}")
     whole = array.reshape(-1, *problem.shape)
     return whole[group]
+
+
+class Count:
+    """Adds up rows over several engine calls for one progress callback."""
+
+    def __init__(self, progress: Progress | None, expected: int) -> None:
+        self._progress, self._expected, self._done = progress, expected, 0
+
+    def __call__(self, rows: int) -> None:
+        """Count rows that are done."""
+        self._done += rows
+        if self._progress is not None:
+            self._progress(min(self._done, self._expected), self._expected)

@@ -9,19 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.engines.batch import check_max_rows
-from fdfast.inputs import Precision, as_floats, as_points
-from fdfast.model_objective import model_objective
-from fdfast.objective import TracedObjective
-from fdfast.preflight import layers_of, preflight, state_kept
-from fdfast.sampling import Budget
-from fdfast.scheme import Bounds, StepLike, check_step
-from fdfast.tiling import check_choice
-from fdfast.weight_findings import report_of
-from fdfast.weight_judge import Given, WeightJudge
-from fdfast.weight_objective import WeightObjective
-from fdfast.weight_report import WeightReport
-from fdfast.weight_rounds import judged, paths_for
+from fdfast.engines import check_max_rows
+from fdfast.functions import TracedObjective, WeightObjective, layers_of, model_objective, preflight, state_kept
+from fdfast.moves import Bounds, Budget, Precision, StepLike, as_floats, as_points, check_choice, check_step
+from fdfast.report import WeightReport, report_of
+from fdfast.verdict import Given, WeightJudge, judged, paths_for
 
 
 def check_weights(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.engines.pairs import Differences, Pairs
-from fdfast.tiling import Tiling
+from fdfast.moves.tiling import Tiling
 
 Array = npt.NDArray[Any]
 Rows = Callable[[Array], Array]

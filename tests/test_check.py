@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 import fdfast
+from fdfast.data.seed_loops import seed_loop
+from fdfast.functions.shadow import shadow_of
 from fdfast.problem import groups_of
-from fdfast.seed import seed_loop
-from fdfast.shadow import shadow_of
 
 K = keras.layers
 RNG = np.random.default_rng(0)

@@ -11,11 +11,13 @@ import pytest
 import tensorflow as tf
 
 import fdfast
-from fdfast import compiled, rules, variables
+from fdfast import rules
+from fdfast.differences import compiled
 from fdfast.engines import difference
 from fdfast.engines.difference import DifferenceEngine
-from fdfast.objective import TracedObjective
-from fdfast.variables import Snapshot
+from fdfast.functions import variables
+from fdfast.functions.objective import TracedObjective
+from fdfast.functions.variables import Snapshot
 
 K = keras.layers
 SHAPE = (8, 8, 1)

@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 import fdfast
-from fdfast import rowwise
-from fdfast.displaced import displace
-from fdfast.selection import select
+from fdfast.functions import rowwise
+from fdfast.moves.displaced import displace
+from fdfast.moves.selection import select
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0.2, 1.0, (4, 3))

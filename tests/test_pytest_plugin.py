@@ -10,7 +10,7 @@ import keras  # noqa: F401 (pytester forgets what its sessions import, and Tenso
 import pytest
 import tensorflow as tf  # noqa: F401
 
-from fdfast import check, html, objective, preflight, pytest_plugin  # noqa: F401
+from fdfast import pytest_plugin
 from fdfast.pytest_plugin import file_name
 
 pytest_plugins = ("pytester",)

@@ -58,7 +58,7 @@ def _target() -> Any:
 
 def _truth(model: Any, x: Any) -> Any:
     """Gradient of the loss by autodiff in float64."""
-    from fdfast.model_objective import model_objective
+    from fdfast.functions.model import model_objective
 
     objective = model_objective(model, _target()[None], None, x.shape[1:], 1, batched=True, precision="float64")
     return objective.gradient(x.reshape(1, -1).astype("float64")).reshape(x.shape[1:])

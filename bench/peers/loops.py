@@ -1,4 +1,4 @@
-"""The loops that everyone starts from: the question's and the answer's, as they are in `fdfast.seed`."""
+"""The loops that everyone starts from: the question's and the answer's, as they are in `fdfast.data.seed_loops`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _setting(h: float) -> str:
 
 @peer("seed-loop", "the question's loop", "loops", "tensorflow")
 def seed_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    from fdfast.seed import seed_loop as loop
+    from fdfast.data.seed_loops import seed_loop as loop
 
     model, h = keras_model(problem, precision), STEP[precision]
     target = problem.target[None].astype(precision)
@@ -44,7 +44,7 @@ def seed_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready:
 def answer_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready:
     import tensorflow as tf
 
-    from fdfast.seed import seed_gradient
+    from fdfast.data.seed_loops import seed_gradient
 
     model, h = keras_model(problem, precision), STEP[precision]
     target = tf.constant(problem.target[None].astype(precision))
@@ -63,7 +63,7 @@ def answer_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready
 
 @peer("traced-loop", "the answer's loop, f traced", "loops", "tensorflow")
 def traced_loop(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    from fdfast.seed import seed_gradient
+    from fdfast.data.seed_loops import seed_gradient
 
     f, h = effort.resting(traced_loss(problem, precision)), STEP[precision]
     return Ready(lambda x: seed_gradient(f, x.astype(precision), h).ravel(), 2 * 784, _setting(h))

@@ -22,7 +22,7 @@ from typing import Any
 
 #: What is imported ahead, by what a peer needs; all others run on TensorFlow.
 AHEAD = {"jax": ("jax", "jax.numpy"), "torch": ("torch",)}
-USUAL = ("tensorflow", "keras", "fdfast", "fdfast.model_objective", "fdfast.engines.difference")
+USUAL = ("tensorflow", "keras", "fdfast", "fdfast.functions.model", "fdfast.engines.difference")
 #: What their processes get besides. PyTorch asks malloc for every result: where that gives memory back to the system,
 #: and gets it anew page by page, the same call takes twice as long in some processes, and three times as long in chunks
 #: of all rows. TensorFlow and JAX are the same with it and without.

@@ -58,7 +58,10 @@ def _parts(call: Callable[[], Any]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _timed(clock: dict[str, float]) -> Iterator[None]:
-    from fdfast import _core, base_pass, compiled, problem, report, row_function, variables
+    from fdfast import _core, problem
+    from fdfast.differences import base_pass, compiled
+    from fdfast.functions import row_function, variables
+    from fdfast.report import report
 
     places = (
         ("set-up", problem, "problem_of"),

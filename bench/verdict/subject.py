@@ -15,7 +15,7 @@ import fdfast
 from bench.verdict.cases import PER_MODEL, Parts, Spec, build, draw, inputs_of, targets_of
 from bench.verdict.faults import DISTORTIONS, DiagonalSoftmax, fits_array, place_of
 from bench.verdict.rules import Numerics
-from fdfast.model_objective import model_objective
+from fdfast.functions.model import model_objective
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]

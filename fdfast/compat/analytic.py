@@ -14,20 +14,27 @@ import tensorflow as tf
 from tensorflow.python.eager import imperative_grad
 
 from fdfast.functions import (
+    BATCHED_ROW,
     BUDGET,
+    PROBED,
+    SINGLE_ROW,
+    STACKED_ROW,
+    Cost,
     Mapped,
+    Single,
+    Stacked,
     Unmapped,
     agreement,
     as_array,
+    cheapest,
     dense,
     forget,
     known,
+    pays,
     refuse,
     remember,
     rows_at_once,
 )
-from fdfast.single import BATCHED_ROW, PROBED, SINGLE_ROW, STACKED_ROW, Cost, Single, cheapest, pays
-from fdfast.stacked import Stacked
 
 Array = npt.NDArray[Any]
 #: What tracing for all rows costs, in seconds, and beyond that in backward passes. Fitted, as `SINGLE` is, to the 49

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from fdfast.compat.call import Call, is_smooth
 from fdfast.compat.rows import displaced
-from fdfast.rowwise import RowValues
+from fdfast.functions import RowValues
 
 Array = npt.NDArray[Any]
 

@@ -1,4 +1,4 @@
-"""The loop of the question and the function of its answer (see `fdfast.seed`), by their names and at once."""
+"""The loop of the question and the function of its answer (`fdfast.data.seed_loops`), by their names and at once."""
 
 from __future__ import annotations
 

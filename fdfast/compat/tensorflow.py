@@ -21,8 +21,7 @@ from tensorflow.python.ops import gradient_checker_v2
 from fdfast.compat.analytic import Autodiff, flat, reals
 from fdfast.compat.graph import compute_in_graph
 from fdfast.compat.numeric import columns_of, displaced
-from fdfast.functions import as_array
-from fdfast.rowwise import RowValues
+from fdfast.functions import RowValues, as_array
 
 Array = npt.NDArray[Any]
 Jacobians = tuple[Array, ...]
@@ -64,11 +63,11 @@ def compute_gradient(
     Notes
     -----
     f is traced once, for one row, and every operation of that trace is run at many rows, by a rule that keeps rows
-    apart (see `fdfast.stacked`); the values are compared with those of f itself at x and at the first rows. Where an
-    operation has no rule, draws random numbers or keeps state, and where rows are many and dear, rows go through f by
-    one traced function (see `fdfast.functions`), fewer of them one by one through the trace of one row. What was traced
-    is kept while f lives and reads the same. Where so few or so cheap calls are due that any tracing would take longer,
-    and where f cannot be traced, f is called row by row. What could not be done as was planned is logged to
+    apart (`fdfast.functions.stacked`); the values are compared with those of f itself at x and at the first rows. Where
+    an operation has no rule, draws random numbers or keeps state, and where rows are many and dear, rows go through f
+    by one traced function (`fdfast.functions.over_rows`), fewer of them one by one through that of one row. What was
+    traced is kept while f lives and reads the same. Where so few or so cheap calls are due that any tracing would take
+    longer, and where f cannot be traced, f is called row by row. What could not be done as was planned is logged to
     ``logging.getLogger("fdfast")`` as information.
 
     Kernels may add up the terms of a batch in another order than those of one row: numbers agree with TensorFlow's up

@@ -15,8 +15,7 @@ from fdfast import _core
 from fdfast.engines.chunking import BUDGET, chunking_for
 from fdfast.engines.device import RemoteRows, accelerator
 from fdfast.engines.pairs import Differences, Pairs
-from fdfast.scheme import auto_step, vanishing_step_error
-from fdfast.tiling import Tiling
+from fdfast.moves import Tiling, auto_step, vanishing_step_error
 
 Progress = Callable[[int, int], None]
 Advance = Callable[[int], None]
@@ -28,7 +27,7 @@ class BatchEngine:
 
     Parameters
     ----------
-    objective : fdfast.objective.Objective
+    objective : fdfast.functions.objective.Objective
     tiling : Tiling
     max_rows : int, optional
         Largest number of rows in one forward pass; by default what the memory budget and the cache like best.

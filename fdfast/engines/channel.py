@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast import _core
-from fdfast.lowering import Map, Node
+from fdfast.differences import Map, Node
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]

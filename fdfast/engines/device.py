@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from fdfast.tiling import Tiling
+from fdfast.moves import Tiling
 
 Float64 = npt.NDArray[np.float64]
 

@@ -11,14 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast import _core
-from fdfast.base_pass import Foreseen
-from fdfast.compiled import Compiled
+from fdfast.differences import Compiled, Foreseen, PushedObjective
 from fdfast.engines.batch import Advance
 from fdfast.engines.chunking import BUDGET, chunking_for
 from fdfast.engines.pairs import Differences, Pairs
 from fdfast.engines.trust import check_loss, check_sample
-from fdfast.pushed import PushedObjective
-from fdfast.tiling import Tiling
+from fdfast.moves import Tiling
 
 Float64 = npt.NDArray[np.float64]
 
@@ -63,11 +61,11 @@ class DifferenceEngine:
 
     Parameters
     ----------
-    objective : fdfast.objective.TracedObjective
+    objective : fdfast.functions.objective.TracedObjective
         In float64.
     tiling : Tiling
     compiled : Compiled
-        What `fdfast.compiled.compiled_for` made of the objective.
+        What `fdfast.differences.compiled.compiled_for` made of the objective.
     threads : int, optional
         All cores by default, or what OMP_NUM_THREADS says.
     progress : callable, optional

@@ -10,9 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.compiled import Compiled
-from fdfast.differences import Step
-from fdfast.lowering import Map, Node, Where
+from fdfast.differences import Compiled, Map, Node, Step, Where
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fdfast.engines.batch import BatchEngine
 from fdfast.engines.pairs import Pairs
-from fdfast.tiling import Tiling
+from fdfast.moves import Tiling
 
 Float64 = npt.NDArray[np.float64]
 

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast import _core
-from fdfast.base_pass import BasePass
-from fdfast.compiled import Compiled
+from fdfast.differences import BasePass, Compiled
 from fdfast.engines.channel import ChannelProgram, channel_program
 from fdfast.engines.chunking import BUDGET
 from fdfast.engines.difference import TINY, cores
@@ -33,11 +32,11 @@ class WeightPaths:
 
     Parameters
     ----------
-    compiled : fdfast.compiled.Compiled
+    compiled : fdfast.differences.compiled.Compiled
         Complete: the kernels see every unit up to the loss.
     variables : list of keras.Variable
         Of the model that was compiled.
-    objective : fdfast.objective.TracedObjective
+    objective : fdfast.functions.objective.TracedObjective
 
     Attributes
     ----------
@@ -88,7 +87,7 @@ class PointValues:
 
 
 class WeightEngine:
-    """Evaluates displaced weights of one variable by difference arithmetic, as `fdfast.estimation.Engine`.
+    """Evaluates displaced weights of one variable by difference arithmetic, as `fdfast.estimates.estimate.Engine`.
 
     A tile is a weight, the one point is the variable as it is, and the loss is that of the whole batch. For each weight
     the move of one channel of its layer's pre-activation is known exactly: the step times a map. It goes through the

@@ -1,0 +1,81 @@
+"""What is differentiated: models, losses and callables as functions of rows, traced once and kept.
+
+Also what a function reads besides its arguments, its float64 copy, whether it is fit for a check, and how a function of
+one example is run at many. Nothing here knows steps, differences or tolerances.
+"""
+
+from __future__ import annotations
+
+from fdfast.functions.callables import callable_objective
+from fdfast.functions.fitness import layers_of, preflight, state_kept
+from fdfast.functions.model import model_objective
+from fdfast.functions.objective import TracedObjective
+from fdfast.functions.over_rows import (
+    BUDGET,
+    Mapped,
+    OverRows,
+    Unmapped,
+    agreement,
+    as_array,
+    dense,
+    first_line,
+    forget,
+    known,
+    quietly,
+    refuse,
+    remember,
+    rows_at_once,
+    same_values,
+)
+from fdfast.functions.row_function import RowFunction
+from fdfast.functions.rowwise import RowValues
+from fdfast.functions.shadow import NoShadow, shadow_of
+from fdfast.functions.single import BATCHED_ROW, PROBED, SINGLE_ROW, STACKED_ROW, Cost, Single, cheapest, pays
+from fdfast.functions.sources import BatchedSource, SingleSource
+from fdfast.functions.stacked import Stacked
+from fdfast.functions.traced import Traced
+from fdfast.functions.variables import Snapshot, view
+from fdfast.functions.weights import WeightObjective
+
+__all__ = [
+    "BATCHED_ROW",
+    "BUDGET",
+    "PROBED",
+    "SINGLE_ROW",
+    "STACKED_ROW",
+    "BatchedSource",
+    "Cost",
+    "Mapped",
+    "NoShadow",
+    "OverRows",
+    "RowFunction",
+    "RowValues",
+    "Single",
+    "SingleSource",
+    "Snapshot",
+    "Stacked",
+    "Traced",
+    "TracedObjective",
+    "Unmapped",
+    "WeightObjective",
+    "agreement",
+    "as_array",
+    "callable_objective",
+    "cheapest",
+    "dense",
+    "first_line",
+    "forget",
+    "known",
+    "layers_of",
+    "model_objective",
+    "pays",
+    "preflight",
+    "quietly",
+    "refuse",
+    "remember",
+    "rows_at_once",
+    "same_values",
+    "shadow_of",
+    "state_kept",
+    "view",
+]

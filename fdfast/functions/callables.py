@@ -1,0 +1,116 @@
+"""A callable as an objective: traced over rows, over one example after the other, or called as it is."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fdfast.functions.objective import Array, LoopObjective, TracedObjective
+from fdfast.functions.over_rows import OverRows, Unmapped, first_line, same_values
+from fdfast.functions.row_function import RowFunction, trace
+
+
+def callable_objective(
+    f: Callable[..., Any],
+    kwargs: dict[str, Any],
+    points: Array,
+    shape: tuple[int, ...],
+    *,
+    batched: bool,
+) -> TracedObjective | LoopObjective:
+    """Objective of a callable: traced if it is a TensorFlow function of rows or of one example, else called as it is.
+
+    A TensorFlow function of one example goes over all rows by `tf.vectorized_map`; if it cannot be traced, or its
+    traced form gives another value at the first example than itself, it is called row by row, and a note says so.
+
+    Parameters
+    ----------
+    f : callable
+        Of one example, returning a scalar; or with `batched` of rows (rows, *shape), returning (rows,). It may
+        take TensorFlow tensors or NumPy arrays; which one is found by calling it once with the first example.
+    kwargs : dict
+        Further arguments of f.
+    points : ndarray, shape (examples, size)
+    shape : tuple of int
+    batched : bool
+    """
+    dtype = points.dtype
+    first = points[:1].reshape(1, *shape) if batched else points[0].reshape(shape)
+    value = _tensor_of(f, kwargs, first)
+    if value is None:
+        return LoopObjective(f, kwargs, shape, dtype, batched=batched, tensors=False)
+    row_bytes = 64 * math.prod(shape) * dtype.itemsize
+    over = OverRows()
+
+    def apply(f: Callable[..., Any], rows: Any) -> Any:
+        if batched:
+            return f(rows, **kwargs)
+        if tf.executing_eagerly():  # for the gradient: that of f as it is, not of its batched form
+            return tf.stack([_scalar_tensor(f(row, **kwargs), shape) for row in tf.unstack(rows)])
+        return over(lambda row: _scalar_tensor(f(row, **kwargs), shape), rows)
+
+    def of_rows(rows: Any, example: Any, context: Any) -> Any:
+        return apply(f, rows)
+
+    def alone(rows: Any, example: Any, context: Any) -> Any:
+        alive = weak()
+        assert alive is not None, "the function was deleted during its own evaluation"
+        return apply(alive, rows)
+
+    if kwargs or not isinstance(f, tf.types.experimental.PolymorphicFunction):
+        # Traced anew at each call: f may read what has changed since, a constant or a helper that was mended.
+        traced = RowFunction(of_rows, shape, dtype, ())
+    else:
+        weak = weakref.ref(f)
+        traced = trace(f, (shape, dtype.name, batched), lambda: RowFunction(alone, shape, dtype, ()))
+    found = TracedObjective(traced, (), shape, row_bytes, [])
+    if batched:
+        return found
+    value = _scalar_tensor(value, shape)
+    if not value.dtype.is_floating:
+        return LoopObjective(f, kwargs, shape, dtype, batched=False, tensors=True)
+    try:
+        # Three rows: a single one may be broadcast.
+        rows = found.tensor_values(tf.constant(np.stack([first] * 3)), np.zeros(3, np.int32), 3)
+        if not same_values(tf.cast(rows[0], value.dtype), value):
+            raise Unmapped(
+                "its traced form gives another value at x; it may draw random numbers, keep state in Python, or use an "
+                "operation that TensorFlow batches wrongly"
+            )
+    except Exception as error:
+        return LoopObjective(f, kwargs, shape, dtype, batched=False, tensors=True, why=first_line(error))
+    if over.row_bytes:
+        traced.row_bytes = over.row_bytes
+    found.row_bytes = traced.row_bytes or row_bytes
+    if over.looped:
+        found.notes.append(
+            f"{', '.join(over.looped)} cannot be batched by TensorFlow and ran row by row, inside the traced function"
+        )
+    return found
+
+
+def _scalar_tensor(value: Any, shape: tuple[int, ...]) -> Any:
+    """The one number that f returns for one x."""
+    value = tf.convert_to_tensor(value)
+    if value.shape.num_elements() not in (1, None):
+        raise ValueError(
+            f"f must return a scalar for one x of shape {shape}; it returned shape {tuple(value.shape)}. For a "
+            "function of rows pass batched=True, for several outputs use fdfast.jacobian"
+        )
+    return tf.reshape(value, [])
+
+
+def _tensor_of(f: Callable[..., Any], kwargs: dict[str, Any], first: Array) -> Any:
+    """What f returns for a tensor, if that is a tensor; else None."""
+    try:
+        value = f(tf.constant(first), **kwargs)
+    except Exception:
+        # If it takes no arrays either, that error is the one to show: TensorFlow functions take arrays.
+        f(first.copy(), **kwargs)
+        return None
+    return value if tf.is_tensor(value) else None

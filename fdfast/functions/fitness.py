@@ -1,0 +1,262 @@
+"""Before a check starts: is f a function at all, row by row? If not, which layer is to blame."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import types
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from fdfast.functions.variables import Snapshot, same_bits
+
+Float64 = npt.NDArray[np.float64]
+
+_NOISE = "Differences of f would be noise"
+_LOOKED_AT = 1000  # things that the search for layers behind a function looks at before it gives up
+
+
+class PreflightError(ValueError):
+    """f cannot be differentiated row by row; the message names the cause and the remedy."""
+
+
+_passed: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.Layer], *, always: bool = True) -> None:
+    """Evaluate a few rows and see that f is deterministic, keeps rows apart and changes no state.
+
+    The first point goes through f twice in one batch, between two rows that differ from it, and once alone.
+
+    Parameters
+    ----------
+    objective : fdfast.functions.objective.Objective
+    points : ndarray, shape (examples, size)
+    layers : sequence of keras.Layer
+        The models and layers that f is made of (see `layers_of`), to watch and to name.
+    always : bool
+        False skips the test for a traced function that has passed it before.
+
+    Raises
+    ------
+    PreflightError
+    """
+    if not always and objective.traced is not None and objective.traced in _passed:
+        return
+    x = points[:1]
+    # Whoever looks at the first or the last row of a batch must not find x there.
+    rows = np.concatenate([_another(x), x, x, _another(x)]).reshape(4, *objective.shape)
+    before = _snapshot(layers)
+    try:
+        together = _values(objective, rows)
+    except Exception:
+        # The other row may lie outside the domain of f; if x does, the same error comes again.
+        rows = np.concatenate([x] * 4).reshape(4, *objective.shape)
+        together = _values(objective, rows)
+    changed = before.changed()
+    drawing = [layer for layer in layers_holding(layers, changed) if _draws(layer)]
+    scale = float(np.abs(together[np.isfinite(together)]).max(initial=np.finfo(float).tiny))
+    # Rounding depends on a row's place in the batch, by some units in the last place of the largest terms.
+    limit, single = (1e4 * float(np.finfo(dtype).eps) * scale for dtype in (objective.dtype, np.float32))
+    gap = _gap(together[1], together[2])
+    if gap > limit:
+        twice = f"the same row twice in one batch gives {together[1]:.9g} and {together[2]:.9g}"
+        blame = _named(drawing) if drawing else _guilty(layers, rows, random=True)
+        if not same_bits(_values(objective, rows), together):
+            raise PreflightError(f"f is not deterministic: {twice}{blame}. {_NOISE}")
+        # An f that rounds to float32 somewhere inside does so by place, but each time in the same way.
+        if gap > single:
+            raise PreflightError(
+                f"rows influence each other, or noise has a fixed seed: {twice}, each time again{blame}. {_NOISE}"
+            )
+    if drawing:
+        raise PreflightError(f"f is not deterministic: evaluating it draws random numbers{_named(drawing)}. {_NOISE}")
+    if changed:
+        raise PreflightError(
+            f"evaluating f changes its state: {_paths(changed)} differ after one forward pass, so every row would see "
+            f"another f{_named(layers_holding(layers, changed))}. Keep state out of the forward pass, or check in "
+            "inference mode"
+        )
+    alone = _values(objective, rows[1:2])[0]
+    gap = _gap(together[1], alone)
+    if gap > limit:
+        then = max((_values(objective, rows[1:2])[0] for _ in range(4)), key=lambda value: _gap(alone, value))
+        if _gap(alone, then) > limit:
+            blame = _guilty(layers, rows, random=True)
+            raise PreflightError(
+                f"f is not deterministic: the same row gives {alone:.9g}, and then {then:.9g}{blame}. {_NOISE}"
+            )
+        if gap > single or _gap(together[1], _values(objective, rows[[1, 1, 1, 1]])[1]) > limit:
+            blame = _guilty(layers, rows, random=False)
+            raise PreflightError(
+                f"rows influence each other: the same row gives {alone:.9g} alone and {together[1]:.9g} next to "
+                f"another row{blame}. Perturbed rows cannot share a batch: normalise with stored statistics, or "
+                "pass the function per example with batched=False"
+            )
+    if objective.traced is not None:
+        _passed.add(objective.traced)
+
+
+def layers_of(f: Any) -> list[keras.Layer]:
+    """Models and layers that f is, or that a function reaches.
+
+    It reaches what its closure holds, what it uses of its module's globals, its arguments if it is a partial, its
+    owner if it is a method; and what functions, containers and callable objects among these reach in turn.
+    """
+    found: list[keras.Layer] = []
+    seen: dict[int, Any] = {}  # holds what it names, so that no number is used twice
+    waiting = [f]
+    while waiting and len(seen) < _LOOKED_AT:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen[id(one)] = one
+        if isinstance(one, keras.Layer):
+            found.append(one)
+        elif isinstance(one, list | tuple | set | dict):
+            waiting += list(one.values() if isinstance(one, dict) else one)[:_LOOKED_AT]
+        elif callable(one) and not isinstance(one, type) and not _of_a_library(one):
+            waiting += _reached(one)
+    return found
+
+
+@contextlib.contextmanager
+def state_kept(f: Any) -> Iterator[Snapshot]:
+    """Put weights, statistics, counters and seed generators behind f back as they were, whatever happens inside."""
+    before = _snapshot(layers_of(f))
+    try:
+        yield before
+    finally:
+        before.restore()
+
+
+def _snapshot(layers: Sequence[keras.Layer]) -> Snapshot:
+    return Snapshot([v for layer in layers for v in layer.variables])
+
+
+def layers_holding(layers: Sequence[keras.Layer], variables: Sequence[Any]) -> list[keras.Layer]:
+    """Innermost layer that each of the variables belongs to."""
+    inside = _inside(layers)
+    found = [[layer for layer in inside if any(v is variable for v in layer.variables)] for variable in variables]
+    holders = [min(some, key=lambda layer: len(layer._flatten_layers())) for some in found]
+    return list({id(layer): layer for layer in holders}.values())
+
+
+def _another(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A row that is not x, nor alike in mean or variance, with values between those of x: f is likely defined there."""
+    other = (x[:, ::-1] + x.max()) / 2
+    return other if (other != x).any() else x / 2 if x.any() else x + np.asarray(2.0**-8, x.dtype)
+
+
+def _of_a_library(f: Any) -> bool:
+    # A library's method, like a model's call, still leads to its owner.
+    module = "" if isinstance(f, types.MethodType) else getattr(f, "__module__", None) or ""
+    return module.split(".")[0] in ("keras", "tensorflow", "numpy", "builtins")
+
+
+def _reached(f: Any) -> list[Any]:
+    """What a function or a callable object refers to by itself; libraries are not entered."""
+    if isinstance(f, functools.partial):
+        return [f.func, *f.args, *f.keywords.values()]
+    if isinstance(f, types.MethodType):
+        owner = f.__self__
+        return [f.__func__, owner, *({} if isinstance(owner, keras.Layer) else getattr(owner, "__dict__", {})).values()]
+    if not isinstance(f, types.FunctionType):
+        # An object with __call__, or what tf.function and functools.wraps make of a function.
+        return [*getattr(f, "__dict__", {}).values(), type(f).__call__, getattr(f, "__wrapped__", None)]
+    cells = [cell.cell_contents for cell in f.__closure__ or () if _filled(cell)]
+    return [*cells, *_globals_of(f.__code__, f.__globals__), getattr(f, "__wrapped__", None)]
+
+
+def _globals_of(code: types.CodeType, values: dict[str, Any]) -> list[Any]:
+    inner = [
+        value for const in code.co_consts if isinstance(const, types.CodeType) for value in _globals_of(const, values)
+    ]
+    return [values[name] for name in code.co_names if name in values] + inner
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def _gap(a: float, b: float) -> float:
+    """Distance of two values of f; not finite ones are somebody else's error."""
+    return abs(float(a) - float(b)) if np.isfinite(a) and np.isfinite(b) else 0.0
+
+
+def _values(objective: Any, rows: npt.NDArray[Any]) -> Float64:
+    example = np.zeros(len(rows), np.int32)
+    with np.errstate(all="ignore"):
+        if objective.traced is None:
+            return np.asarray(objective.values(rows, example, len(rows)), np.float64)
+        return np.asarray(objective.tensor_values(tf.constant(rows), example, len(rows)), np.float64)
+
+
+def _inside(layers: Sequence[keras.Layer]) -> list[keras.Layer]:
+    return list({id(one): one for layer in layers for one in layer._flatten_layers()}.values())
+
+
+def _paths(variables: Sequence[Any]) -> str:
+    shown = ", ".join(v.path for v in variables[:4])
+    return shown if len(variables) <= 4 else f"{shown} and {len(variables) - 4} more"
+
+
+def _guilty(layers: Sequence[keras.Layer], rows: npt.NDArray[Any], *, random: bool) -> str:
+    """Name the first layer whose output for the first row is not the same; else those that might be."""
+    suspects = [
+        one for one in _inside(layers) if (_draws(one) if random else isinstance(one, keras.layers.BatchNormalization))
+    ]
+    try:
+        first = (
+            _first_to_differ(layers[0], rows, random=random)
+            if len(layers) == 1 and getattr(layers[0], "inputs", None)
+            else None
+        )
+    except Exception:  # f does not hand its rows to the model as they are, or a layer occurs twice: no naming, no harm
+        first = None
+    if first is None:
+        return _named(suspects)
+    held = [one for one in _inside([first]) if one is not first and one in suspects]
+    within = f", which holds {_listed(held)}" if held else ""
+    return f"; the first layer to differ is {_listed([first])}{within}: {_remedy((held or [first])[0])}"
+
+
+def _first_to_differ(model: keras.Model, rows: npt.NDArray[Any], *, random: bool) -> keras.Layer | None:
+    inside = [layer for layer in model.layers if layer._inbound_nodes and tf.nest.flatten(layer.output)]
+    probe = keras.Model(model.inputs, [tf.nest.flatten(layer.output)[0] for layer in inside])
+    whole = tf.nest.flatten(probe(tf.constant(rows), training=False))
+    other = whole if random else tf.nest.flatten(probe(tf.constant(rows[1:2]), training=False))
+    for layer, a, b in zip(inside, whole, other, strict=True):
+        first, second = a[1].numpy(), (a[2] if random else b[0]).numpy()
+        if not np.allclose(first, second, rtol=1e-6, atol=1e-6 * float(np.abs(first).max(initial=0.0))):
+            return layer
+    return None
+
+
+def _named(layers: Sequence[keras.Layer]) -> str:
+    return f"; look at {_listed(layers)}: {_remedy(layers[0])}" if layers else ""
+
+
+def _listed(layers: Sequence[keras.Layer]) -> str:
+    return ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in layers[:4])
+
+
+def _draws(layer: keras.Layer) -> bool:
+    return bool(getattr(layer, "_seed_generators", None)) or getattr(layer, "seed_generator", None) is not None
+
+
+def _remedy(layer: keras.Layer) -> str:
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return "in training mode it normalises by the batch; call it with training=False"
+    if _draws(layer):
+        return "in training mode it draws random numbers; call it with training=False"
+    return "make its output depend on its own row only, and on nothing that changes"

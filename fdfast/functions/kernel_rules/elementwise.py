@@ -1,0 +1,67 @@
+"""Each element, or each matrix, by itself: leading axes are a batch already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from fdfast.functions.kernel_rules.arranged import all_rows, broadcast
+from fdfast.functions.kernels import Kernel, repeated, rule
+from fdfast.functions.over_rows import Unmapped
+
+
+@rule(
+    *["Abs", "Acos", "Acosh", "Angle", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "ComplexAbs"],
+    *["Conj", "Cos", "Cosh", "Digamma", "Elu", "Erf", "Erfc", "Erfinv", "Exp", "Expm1", "Floor", "Identity", "Imag"],
+    *["Inv", "IsFinite", "IsInf", "IsNan", "LeakyRelu", "Lgamma", "Log", "Log1p", "LogicalNot", "Ndtri", "Neg"],
+    *["OnesLike", "PreventGradient", "Real", "Reciprocal", "Relu", "Relu6", "Rint", "Round", "Rsqrt", "Selu"],
+    *["Sigmoid", "Sign", "Sin", "Sinh", "Snapshot", "Softplus", "Softsign", "Sqrt", "Square", "StopGradient", "Tan"],
+    *["Tanh", "ZerosLike", "Add", "AddV2", "Atan2", "BitwiseAnd", "Complex", "Div", "DivNoNan", "Equal", "FloorDiv"],
+    *["FloorMod", "Greater", "GreaterEqual", "Igamma", "Igammac", "Less", "LessEqual", "LogicalAnd", "LogicalOr"],
+    *["Maximum", "Minimum", "Mod", "Mul", "MulNoNan", "NotEqual", "Polygamma", "Pow", "RealDiv", "SelectV2"],
+    *["SquaredDifference", "Sub", "TruncateDiv", "TruncateMod", "Xdivy", "Xlog1py", "Xlogy", "Zeta"],
+)
+def elementwise(kernel: Kernel, rows: int, *inputs: Any) -> Any:
+    """Each element by itself; shapes broadcast."""
+    return kernel(*broadcast(kernel, inputs))
+
+
+@rule(
+    *["AddN", "EluGrad", "IdentityN", "InvGrad", "LeakyReluGrad", "ReciprocalGrad", "Relu6Grad", "ReluGrad"],
+    *["RsqrtGrad", "SeluGrad", "SigmoidGrad", "SoftplusGrad", "SoftsignGrad", "SqrtGrad", "TanhGrad"],
+)
+# Leading axes are a batch already, to these:
+@rule("Cholesky", "LogMatrixDeterminant", "LogSoftmax", "MatrixDeterminant", "MatrixInverse", "MatrixSolve")
+@rule("MatrixTriangularSolve", "Qr", "SelfAdjointEigV2", "Softmax", "Svd")
+def same_shape(kernel: Kernel, rows: int, *inputs: Any) -> Any:
+    """Nothing broadcasts: what does not move is repeated."""
+    return kernel(*all_rows(kernel, rows, inputs))
+
+
+@rule("ClipByValue", moving=(0,))
+def clip_by_value(kernel: Kernel, rows: int, x: Any, low: Any, high: Any) -> Any:
+    """Limits are numbers; arrays of them are in the shape of one row, which the kernel does not broadcast."""
+    if low.shape.rank or high.shape.rank:
+        low, high = repeated(low, rows), repeated(high, rows)
+    return kernel(x, low, high)
+
+
+@rule("EnsureShape")
+def ensure_shape(kernel: Kernel, rows: int, x: Any) -> Any:
+    """The shape is that of one row."""
+    if not tf.TensorShape(kernel.attributes["shape"]).is_compatible_with(x.shape[1:]):
+        raise Unmapped("a tensor has another shape than it must have")
+    return x
+
+
+@rule("MatrixBandPart", "MatrixDiagPartV3", "MatrixDiagV3", moving=(0,))
+def of_leading_axes(kernel: Kernel, rows: int, x: Any, *held: Any) -> Any:
+    """Leading axes are a batch already."""
+    return kernel(x, *held)
+
+
+@rule("MatrixSetDiagV3", moving=(0, 1))
+def set_diagonal(kernel: Kernel, rows: int, x: Any, diagonal: Any, k: Any) -> Any:
+    """Leading axes are a batch already."""
+    return kernel(*all_rows(kernel, rows, (x, diagonal, k))[:2], k)

@@ -1,0 +1,55 @@
+"""What moves and how far: tiles, steps, bounds, which inputs, samples of weights.
+
+Arrays and plain data only. Nothing here knows a function, TensorFlow or a verdict.
+"""
+
+from __future__ import annotations
+
+from fdfast.moves.displaced import displace
+from fdfast.moves.inputs import Precision, as_floats, as_points, grain
+from fdfast.moves.sampling import ROWS, Budget, Draw
+from fdfast.moves.scheme import (
+    CENTRAL,
+    SCHEMES,
+    Bounds,
+    StepLike,
+    Steps,
+    auto_step,
+    check_step,
+    plan_steps,
+    three_point,
+    vanishing_step_error,
+)
+from fdfast.moves.selection import Selection, Wrt, as_argument, select
+from fdfast.moves.tiling import Channels, Reduction, TileLike, Tiling, check_choice, make_tiling
+
+__all__ = [
+    "CENTRAL",
+    "ROWS",
+    "SCHEMES",
+    "Bounds",
+    "Budget",
+    "Channels",
+    "Draw",
+    "Precision",
+    "Reduction",
+    "Selection",
+    "StepLike",
+    "Steps",
+    "TileLike",
+    "Tiling",
+    "Wrt",
+    "as_argument",
+    "as_floats",
+    "as_points",
+    "auto_step",
+    "check_choice",
+    "check_step",
+    "displace",
+    "grain",
+    "make_tiling",
+    "plan_steps",
+    "select",
+    "three_point",
+    "vanishing_step_error",
+]

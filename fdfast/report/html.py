@@ -1,0 +1,307 @@
+"""A report as one self-contained HTML page, and as a short piece of HTML for notebooks.
+
+Nothing is fetched: no script, no font, no style from outside; the figure is inside as PNG. All text passes
+`escape` unless it is `Markup`, which only this module makes.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fdfast.report.panels import CLASS_COLOURS
+from fdfast.report.plot import VERDICT_COLOURS, percent_text, save, step_text, tile_text
+
+if TYPE_CHECKING:
+    from fdfast.report.report import Report
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --soft: #f3f3f3; --line: #d0d0d0; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8e8e8; --paper: #17181a; --soft: #232527; --line: #44474a; }
+}
+body { margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: var(--ink); background: var(--paper);
+       font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; display: flex; gap: 1rem; align-items: center; flex-wrap: wrap;
+     overflow-wrap: anywhere; }
+h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
+img { max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }
+.wide { overflow-x: auto; }
+li { overflow-wrap: anywhere; }
+"""
+_TABLES = """
+.fdfast table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.fdfast th, .fdfast td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid #8885; }
+.fdfast td.number, .fdfast th.number { text-align: right; white-space: nowrap; }
+.fdfast .badge { color: #fff; padding: .15rem .7rem; border-radius: .4rem; font-weight: bold; }
+.fdfast .key { display: inline-block; width: .8em; height: .8em; margin-right: .5em; border-radius: .15em; }
+"""
+_MEANING = {
+    "agree": "the two gradients are equal within error bar and tolerance",
+    "wrong": "they differ by more, and the function is smooth there",
+    "kink": "the function has a kink at x: there is no single derivative to compare with",
+    "unresolved": "the error bar is wider than the tolerance: nothing was learnt",
+}
+_METRICS = {
+    "max_abs_error": ("maximum absolute error", "max |fd − ad|"),
+    "median_rel_error": ("median relative error", "median of |fd − ad| / |ad|, where ad ≠ 0"),
+    "mean_rel_error": ("mean relative error", "ruled by the gradients near zero"),
+    "geometric_mean_rel_error": ("geometric mean relative error", "where positive"),
+    "max_rel_error": ("maximum relative error", "ruled by the gradients near zero"),
+    "cs231n_rel_error": ("CS231n relative error", "max |fd − ad| / max(1e-8, |fd| + |ad|)"),
+}
+
+
+class Markup(str):
+    """HTML that is put in as it stands."""
+
+
+def escape(value: object) -> str:
+    """Make a value safe as text and inside quotes; `Markup` stays as it is."""
+    return value if isinstance(value, Markup) else html.escape(str(value), quote=True)
+
+
+def to_html(report: Report) -> str:
+    """Write a report as one HTML page that needs nothing else: no network, no file, no script.
+
+    Parameters
+    ----------
+    report : Report
+
+    Returns
+    -------
+    str
+        HTML5, light or dark as the reader's system is. Without matplotlib it says that there is no figure.
+    """
+    sections = (
+        f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>"
+        for title, write in SECTIONS
+        if (content := write(report))
+    )
+    name = report.label or "Gradient check"
+    return "\n".join(
+        [
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>fdfast: {escape(report.verdict)}, {escape(name)}</title>",
+            f"<style>{_STYLE}{_TABLES}</style>\n</head>",
+            f'<body class="fdfast">\n<h1>{_badge(report)} <span>{escape(name)}</span></h1>',
+            f"<p>{escape(_summary(report))}</p>",
+            *sections,
+            "</body>\n</html>\n",
+        ]
+    )
+
+
+def fragment(report: Report) -> str:
+    """Write verdict, reasons, counts and metrics as a piece of HTML: what a notebook shows of a report.
+
+    Parameters
+    ----------
+    report : Report
+
+    Returns
+    -------
+    str
+        One ``div``, with no script and no picture.
+    """
+    name = escape(report.label or "Gradient check")
+    parts = [
+        f"<p>{_badge(report)} <b>{name}</b> {escape(_summary(report))}</p>",
+        _list([*report.reasons, *report.hints]),
+        _counts(report),
+        _metrics(report),
+    ]
+    return f'<div class="fdfast"><style>{_TABLES}</style>\n' + "\n".join(filter(None, parts)) + "\n</div>"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a number with few digits; what is not a number is a dash."""
+    return "–" if math.isnan(value) else f"{value:.{digits}g}"
+
+
+def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
+    """Write a table; numbers stand to the right."""
+
+    def line(cells: Sequence[object], tag: str, like: Sequence[object]) -> str:
+        kinds = [' class="number"' if isinstance(v, Number) else "" for v in like]
+        return "".join(f"<{tag}{k}>{escape(c)}</{tag}>" for c, k in zip(cells, kinds, strict=True))
+
+    rows = list(rows)
+    top = f"<thead><tr>{line(head, 'th', rows[0] if rows else head)}</tr></thead>" if head else ""
+    body = "\n".join(f"<tr>{line(row, 'td', row)}</tr>" for row in rows)
+    return Markup(f'<div class="wide"><table>{top}<tbody>\n{body}\n</tbody></table></div>')
+
+
+class Number(str):
+    """A cell of a table that stands to the right."""
+
+
+def _list(sentences: Iterable[object]) -> Markup:
+    items = "\n".join(f"<li>{escape(s)}</li>" for s in sentences)
+    return Markup(f"<ul>\n{items}\n</ul>" if items else "")
+
+
+def _badge(report: Report) -> Markup:
+    colour = VERDICT_COLOURS[report.verdict]
+    return Markup(f'<span class="badge" style="background:{colour}">{escape(report.verdict.upper())}</span>')
+
+
+def _class(name: str) -> Markup:
+    return Markup(f'<span class="key" style="background:{CLASS_COLOURS[name]}"></span>{escape(name)}')
+
+
+def _summary(report: Report) -> str:
+    tiles = sum(report.counts.values())
+    return (
+        f"{report.counts['agree']} of {tiles} tiles agree ({percent_text(report.coverage)}; asked: "
+        f"{100 * report.coverage_asked:g} %); wrong: {report.counts['wrong']}."
+    )
+
+
+def _why(report: Report) -> str:
+    return _list(report.reasons)
+
+
+def _hints(report: Report) -> str:
+    return _list(report.hints)
+
+
+def _counts(report: Report) -> str:
+    total = sum(report.counts.values())
+    near = int(np.count_nonzero(report.near & (report.classes == "agree")))
+    said = {"agree": f"{_MEANING['agree']}: {report.counts['agree'] - near} at x, {near} near x, off a kink"}
+    rows = [
+        (
+            _class(name),
+            Number(n),
+            Number(percent_text(n / total)),
+            said.get(name, meaning) if near else meaning,
+        )
+        for name, meaning in _MEANING.items()
+        for n in [report.counts[name]]
+    ]
+    return _table(("class", "tiles", "share", "meaning"), rows)
+
+
+def _figure(report: Report) -> str:
+    picture = io.BytesIO()
+    try:
+        save(report, picture)
+    except ImportError:
+        return "<p>No figure: matplotlib is not installed. Remedy: pip install matplotlib.</p>"
+    data = base64.b64encode(picture.getvalue()).decode("ascii")
+    says = f"Maps of both gradients, the relative error and the class of each tile. {_summary(report)}"
+    return f'<img src="data:image/png;base64,{data}" alt="{escape(says)}">'
+
+
+def _metrics(report: Report) -> str:
+    rows = [
+        (name, Number(number(report.metrics[key])), Number(number(report.metrics_smooth[key])), note)
+        for key, (name, note) in _METRICS.items()
+    ]
+    return _table(("error at x", "all tiles", "smooth tiles", ""), rows)
+
+
+def _worst(report: Report) -> str:
+    keys = ("autodiff", "finite_difference", "abs_error", "rel_error", "error_bar", "left", "right")
+    rows = [
+        (
+            ", ".join(map(str, row["index"])) + (" *" if row.get("near_x") else ""),
+            _class(row["class"]),
+            *(Number(number(row[key], 5 if key in keys[:2] + keys[5:] else 2)) for key in keys),
+        )
+        for row in report.worst(10)
+    ]
+    head = (
+        "tile at",
+        "class",
+        "autodiff",
+        "difference",
+        "error",
+        "relative",
+        "error bar",
+        "left slope",
+        "right slope",
+    )
+    starred = any(row.get("near_x") for row in report.worst(10))
+    note = "<p>* decided near x, because x is on a kink there; the one-sided slopes are those at x.</p>"
+    return (_table(head, rows) + (note if starred else "")) if rows else ""
+
+
+def _deployed(report: Report) -> str:
+    if not report.deployed:
+        return ""
+    return _pairs({str(k).replace("_", " "): v for k, v in report.deployed.items()})
+
+
+def _settings(report: Report) -> str:
+    own = {
+        "input": f"shape {report.shape}" + (f", {len(report.numeric)} examples" if report.batched else ""),
+        "tile": f"{tile_text(report)}; grid {report.grid}",
+        "step": step_text(report.step),
+        "engine": f"{report.engine}, {report.dtype}",
+        "evaluations": f"{report.evaluations} rows, {report.refined} of them to refine single tiles",
+        "noise of f": number(report.noise),
+    }
+    return _pairs(own | report.settings)
+
+
+def _timings(report: Report) -> str:
+    rows = [(name, Number(f"{1000 * seconds:.4g} ms")) for name, seconds in report.timings.items()]
+    return _table((), rows) if rows else ""
+
+
+def _pairs(values: dict[str, Any]) -> Markup:
+    rows = [(name, number(v) if isinstance(v, float) else v) for name, v in values.items()]
+    return _table((), rows)
+
+
+def _optional(attribute: str) -> Callable[[Report], str]:
+    """Write an attribute that not every report has: a sentence, a list of them, or a dict."""
+
+    def write(report: Report) -> str:
+        value = getattr(report, attribute, None)
+        if not value:
+            return ""
+        if isinstance(value, dict):
+            return _pairs(value)
+        return _list([value] if isinstance(value, str) else value)
+
+    return write
+
+
+_POWER = {
+    "smallest": "a common factor off by (seen on the most sensitive tile)",
+    "median": "a single tile off by, relatively (half of the tiles)",
+    "p90": "a single tile off by, relatively (nine tenths of the tiles)",
+}
+
+
+def _power(report: Report) -> str:
+    found: dict[str, float] = getattr(report, "power", None) or {}
+    return _pairs({_POWER.get(name, name): value for name, value in found.items()}) if found else ""
+
+
+#: What the page is made of, in order. A section that has nothing to say returns "" and is left out.
+SECTIONS: tuple[tuple[str, Callable[[Report], str]], ...] = (
+    ("Why", _why),
+    ("What the mismatch looks like", _hints),
+    ("Where", _figure),
+    ("Classes", _counts),
+    ("Errors", _metrics),
+    ("Worst tiles", _worst),
+    ("The gradient in the model's own precision", _deployed),
+    ("What this check would have caught", _power),
+    ("Self-test", _optional("selftest")),
+    ("Settings", _settings),
+    ("Time", _timings),
+)

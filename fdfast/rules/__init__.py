@@ -1,8 +1,0 @@
-"""Difference rules: how a difference d of a layer's input becomes the difference of its output."""
-
-from __future__ import annotations
-
-from fdfast.rules import elementwise, linear, merging, pooling
-from fdfast.rules.registry import activation_rule, difference_rule, find_rule
-
-__all__ = ["activation_rule", "difference_rule", "elementwise", "find_rule", "linear", "merging", "pooling"]

@@ -1,0 +1,37 @@
+"""From derivatives and the gradient under test to classes, the verdict's reasons and patterns of a mismatch.
+
+Comparison, looks at points near x, diagnosis, and the loops over metrics that Numba compiles. Nothing is drawn or
+written here.
+"""
+
+from __future__ import annotations
+
+from fdfast.verdict.compare import AGREE, CLASSES, METRICS, WRONG, error_summary
+from fdfast.verdict.diagnosis import hints
+from fdfast.verdict.judge import Judge
+from fdfast.verdict.judgement import Judgement
+from fdfast.verdict.reasons import deployed_figure, reasons_of, selftest_figure
+from fdfast.verdict.weight_judge import Found, Given, WeightJudge
+from fdfast.verdict.weight_reasons import patterns, sentences
+from fdfast.verdict.weight_rounds import judged, paths_for
+
+__all__ = [
+    "AGREE",
+    "CLASSES",
+    "METRICS",
+    "WRONG",
+    "Found",
+    "Given",
+    "Judge",
+    "Judgement",
+    "WeightJudge",
+    "deployed_figure",
+    "error_summary",
+    "hints",
+    "judged",
+    "paths_for",
+    "patterns",
+    "reasons_of",
+    "selftest_figure",
+    "sentences",
+]

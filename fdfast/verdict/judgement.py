@@ -1,0 +1,69 @@
+"""What was found out about examples, tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What was found out about a group of examples; every map has shape (examples, tiles).
+
+    The names are those of `fdfast.report.Report`. `between` marks kinked tiles whose gradient lies between the
+    one-sided slopes; `branch` those where the gradient at x differs, but not at the generic points near x; `edge` those
+    where it differs from a slope that bounds allow on one side only. `ties` counts the kinked tiles by the first layer
+    that sits on a kink, where the engine sees the layers.
+    """
+
+    numeric: Float64
+    analytic: Float64
+    error_bar: Float64
+    right: Float64
+    left: Float64
+    kind: npt.NDArray[np.int8]
+    codes: npt.NDArray[np.int8]
+    near: Bool
+    between: Bool
+    branch: Bool
+    edge: Bool
+    checked_numeric: Float64
+    checked_analytic: Float64
+    checked_error: Float64
+    detectable: Float64
+    step: Float64
+    base: Float64
+    noise: Float64
+    deployed: Float64 | None
+    deployed_dtype: str | None
+    selftest: Bool | None
+    evaluations: int
+    refined: int
+    timings: dict[str, float]
+    ties: dict[str, int]
+
+    @staticmethod
+    def join(parts: Sequence[Judgement]) -> Judgement:
+        """Put groups of examples back together."""
+        if len(parts) == 1:
+            return parts[0]
+        whole: dict[str, Any] = {}
+        for field in fields(Judgement):
+            values = [getattr(p, field.name) for p in parts]
+            if isinstance(values[0], np.ndarray):
+                whole[field.name] = np.concatenate(values)
+            elif isinstance(values[0], dict):
+                names = dict.fromkeys(name for value in values for name in value)
+                whole[field.name] = {name: sum(value.get(name, 0) for value in values) for name in names}
+            elif isinstance(values[0], int):
+                whole[field.name] = sum(values)
+            else:
+                whole[field.name] = values[0]
+        return Judgement(**whole)

@@ -1,0 +1,76 @@
+"""Classes of tiles so far, and what points near x say about those that x itself cannot decide."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.estimates import SMOOTH, Estimate
+from fdfast.verdict.compare import AGREE, KINKED, UNRESOLVED, WRONG, Comparison
+
+Bool = npt.NDArray[np.bool_]
+
+
+class Near:
+    """Classes so far, and which tiles a generic point near x may still decide."""
+
+    def __init__(self, found: Estimate, here: Comparison, edge: Bool) -> None:
+        self.codes = np.where(edge, UNRESOLVED, here.classes).astype(np.int8)
+        self.near = np.zeros(self.codes.shape, bool)
+        self.branch = np.zeros(self.codes.shape, bool)
+        self.numeric, self.analytic, self.error = found.value.copy(), here.analytic.copy(), found.error.copy()
+        self.detectable = here.detectable.copy()
+        self.evaluations = self.refined = 0
+        # Noise is the same a little further on: smooth tiles with a wide bar are not looked at again.
+        self.open = (here.classes == WRONG) | (found.kind != SMOOTH)
+        self._at_x: Bool = (here.classes == WRONG) & ~edge
+        self._accused = self._at_x.copy()
+        self._looked = np.zeros(self.codes.shape, bool)
+
+    @property
+    def accused(self) -> Bool:
+        """Tiles that were called wrong at x."""
+        return self._at_x
+
+    def drop(self, rows: npt.NDArray[np.int64], which: Bool) -> None:
+        """Take accusations at x back: f has a kink there, although its slopes from both sides are equal."""
+        self.codes[rows] = np.where(which, KINKED, self.codes[rows])
+        self.branch[rows] |= which
+
+    def close(self) -> None:
+        """Leave accusations at x open that no point near x has borne out, where there was a look at one."""
+        self.codes = np.where(self.open & self._at_x & self._looked, UNRESOLVED, self.codes).astype(np.int8)
+
+    def take(self, rows: npt.NDArray[np.int64], there: Estimate, seen: Comparison) -> None:
+        """Count what was seen at another generic point."""
+        open_ = self.open[rows]
+        self._looked[rows] = True
+        agree = open_ & (seen.classes == AGREE)
+        wrong = open_ & (seen.classes == WRONG)
+        second = wrong & self._accused[rows]
+        first = wrong & ~self._accused[rows]
+        cleared = agree & self._accused[rows]
+        fresh = agree & ~self._accused[rows]
+        self._settle(rows, fresh, AGREE, there, seen)
+        self._settle(rows, second & ~self._at_x[rows], WRONG, there, seen)
+        self.codes[rows] = np.where(second, WRONG, self.codes[rows])
+        # Accused once and then cleared: at x it was a branch of a kink; near x nothing can be said for sure.
+        self.codes[rows] = np.where(cleared, np.where(self._at_x[rows], KINKED, UNRESOLVED), self.codes[rows])
+        self.branch[rows] |= cleared & self._at_x[rows]
+        self._accused[rows] |= first
+        self.open[rows] = open_ & ~(agree | second)
+        self.evaluations += there.evaluations
+        self.refined += there.refined
+
+    def _settle(self, rows: npt.NDArray[np.int64], which: Bool, code: int, there: Estimate, seen: Comparison) -> None:
+        if not which.any():
+            return
+        for mine, theirs in (
+            (self.numeric, there.value),
+            (self.analytic, seen.analytic),
+            (self.error, there.error),
+            (self.detectable, seen.detectable),
+        ):
+            mine[rows] = np.where(which, theirs, mine[rows])
+        self.codes[rows] = np.where(which, code, self.codes[rows])
+        self.near[rows] |= which

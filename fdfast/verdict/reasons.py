@@ -1,0 +1,145 @@
+"""Why the verdict is what it is, in sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.estimates import KINK
+from fdfast.verdict.compare import AGREE, CLASSES, UNRESOLVED, WRONG
+from fdfast.verdict.judgement import Judgement
+
+_SMALL_LOSS = 0.05  # -log p of a p of 0.95
+_SATURATED = (
+    "The loss at x is only {:.2g}: the usual cause is a saturated softmax, as {} cannot tell a probability near 1 "
+    "from 1. Logits alone do not help, Keras finds them already; the loss log1p(sum exp(z_k - z_y)) over the other "
+    "classes keeps the digits."
+)
+_COARSE = (
+    "Likely causes: (a) mixed precision, (b) large terms that nearly cancel, as in a saturated or badly scaled layer."
+)
+_NOT_NEAR = (
+    "None of them was checked near x: jitter is off, or the gradient is an array, which has no value there, or no "
+    "smooth point was found."
+)
+
+
+def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]:
+    """Sentences on faults, kinks, open tiles and precision; `notes` of the objective come last."""
+    total = found.codes.size
+    count = np.bincount(found.codes.ravel(), minlength=len(CLASSES)).tolist()
+    sentences = []
+    if count[WRONG]:
+        sentences.append(
+            f"{_tiles(count[WRONG])} of {total}: the gradient differs from the finite difference by more than the "
+            "error bar and "
+            "the tolerance allow, so the formula (or an operation's gradient) is wrong there."
+        )
+    kinked = found.kind == KINK
+    kinks = _count(kinked)
+    if kinks:
+        near = _count(kinked & found.near & (found.codes == AGREE))
+        inside = _count(kinked & found.between)
+        sentences.append(
+            f"{_tiles(kinks)} {'sits' if kinks == 1 else 'sit'} exactly on a kink at x (a ReLU at zero, or equal "
+            "cells in a max pool): the "
+            "right and the left slope differ, autodiff returns one branch and a central difference the mean of both, "
+            "so no step size makes "
+            f"them agree. {_tied(found.ties)}The gradient lies between the two slopes on {inside} of them. "
+            + (f"{near} were checked at a generic point near x, where f is smooth." if near else _NOT_NEAR)
+        )
+    branch = _count(found.branch)
+    if branch:
+        sentences.append(
+            f"{_tiles(branch)}: the gradient differs from the finite difference at x, but agrees at the points near "
+            "x. There autodiff "
+            "takes a branch of several kinks that cancel; this is not counted as a fault, nor as agreement."
+        )
+    edge = _count(found.edge)
+    if edge:
+        near = _count(found.edge & found.near & (found.codes == AGREE))
+        sentences.append(
+            f"{_tiles(edge)} at the bounds: only one side of x can be looked at, and the slope there is not the "
+            "gradient. A kink at x "
+            f"does that as well as a fault, so x does not decide; {near} agree at a generic point near x. bounds=None "
+            "looks at both sides."
+        )
+    unresolved = _count((found.codes == UNRESOLVED) & ~found.edge)
+    if unresolved:
+        sentences.append(
+            f"{_tiles(unresolved)} stayed unresolved: the error bar is wider than the tolerance at every step tried. "
+            f"The measured rounding noise of f is {found.noise.max():.1e}; remedies: (a) precision='float64', (b) a "
+            "larger rtol, "
+            "(c) a point x further from kinks."
+        )
+    if not (np.any(found.numeric[np.isfinite(found.numeric)]) or np.any(found.analytic)):
+        sentences.append(
+            "Every derivative is exactly zero on both sides, so nothing was checked: the loss is saturated or clipped "
+            "at x, or does "
+            "not depend on x. Check at a point where it does."
+        )
+    elif count[WRONG] and not (np.any(found.analytic) or np.any(found.checked_analytic)):
+        sentences.append(
+            "The gradient is zero everywhere, the finite difference is not. If it is autodiff's: TensorFlow sees no "
+            "path from x to the "
+            "loss (a stop_gradient, a rounding, an integer cast or NumPy code in between)."
+        )
+    elif not count[WRONG] and count[AGREE] < coverage * total:
+        sentences.append(
+            f"Only {100 * count[AGREE] / total:.2f} % of the tiles could be checked, {100 * coverage:g} % were asked "
+            "for."
+        )
+    figure = deployed_figure(found)
+    if figure is not None and figure["digits"] < 4:
+        loss = float(np.median(found.base))
+        sentences.append(
+            f"The gradient as deployed, in {figure['dtype']}, keeps about {figure['digits']:.1f} digits here (median "
+            "relative error "
+            f"{figure['median_rel_error']:.1e} against float64). That is rounding, not a wrong formula: the formula "
+            "is judged in float64. "
+            + (_SATURATED.format(loss, figure["dtype"]) if abs(loss) < _SMALL_LOSS else _COARSE)
+        )
+    return [*sentences, *(note[0].upper() + note[1:] + "." for note in notes)]
+
+
+def selftest_figure(found: Judgement) -> tuple[str | None, bool]:
+    """What became of the planted faults, in a sentence, and whether all were seen."""
+    if found.selftest is None:
+        return None, True
+    planted, seen = len(found.selftest), _count(found.selftest)
+    if seen == planted:
+        return f"A 1 % error planted on one tile of each example was found in {seen} of {planted}.", True
+    return (
+        f"A 1 % error planted on one tile of each example was found in only {seen} of {planted}: this run could not "
+        "have seen such a "
+        "fault, so it proves less than it seems."
+    ), False
+
+
+def deployed_figure(found: Judgement) -> dict[str, Any] | None:
+    """How far the gradient in the model's own dtype is from the float64 one: median relative error, and digits kept."""
+    if found.deployed is None:
+        return None
+    with np.errstate(all="ignore"):
+        relative = np.abs(found.deployed - found.analytic) / np.abs(found.analytic)
+    relative = relative[np.isfinite(relative)]
+    median = float(np.median(relative)) if relative.size else float("nan")
+    digits = float(-np.log10(median)) if median > 0 else 16.0
+    return {"dtype": found.deployed_dtype, "median_rel_error": median, "digits": digits}
+
+
+def _count(tiles: npt.NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(tiles))
+
+
+def _tied(ties: dict[str, int]) -> str:
+    if not ties:
+        return ""
+    shown = [f"{name} on {count}" for name, count in list(ties.items())[:4]]
+    return f"The first layer to tie is {', '.join(shown)}. "
+
+
+def _tiles(n: int) -> str:
+    return f"{n} tile" if n == 1 else f"{n} tiles"

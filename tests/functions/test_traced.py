@@ -1,0 +1,75 @@
+"""Traced functions called by the operation that runs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fdfast.functions.traced import Traced
+
+ROWS = tf.TensorSpec([None, 2], tf.float64)
+NUMBER = tf.TensorSpec([], tf.float64)
+
+
+def traced(f: Any, *specs: Any, **options: Any) -> Traced:
+    return Traced(tf.function(f, input_signature=specs or [ROWS, NUMBER]), **options)
+
+
+@pytest.mark.parametrize("optimised", [True, False])
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_nested_arguments_and_results(rows: int, optimised: bool) -> None:
+    held = tf.Variable([3.0, 4.0], dtype=tf.float64)
+
+    def f(points: Any, context: dict[str, Any]) -> dict[str, Any]:
+        return {"b": [points * held, tf.shape(points)], "a": points + context["y"]}
+
+    run = traced(f, ROWS, {"y": NUMBER}, optimised=optimised)
+    x = np.arange(2.0 * rows).reshape(rows, 2)
+    found = run(tf.constant(x), {"y": tf.constant(0.5, tf.float64)})
+    np.testing.assert_array_equal(found["b"][0], x * [3, 4])
+    np.testing.assert_array_equal(found["b"][1], [rows, 2])
+    np.testing.assert_array_equal(found["a"], x + 0.5)
+    held.assign([1.0, 1.0])
+    np.testing.assert_array_equal(run(tf.constant(x), {"y": tf.constant(0.0, tf.float64)})["b"][0], x)
+
+
+def test_without_fusing_where_a_fused_kernel_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, seen = tf.raw_ops.StatefulPartitionedCall, []
+
+    def call(*, config_proto: bytes, **arguments: Any) -> Any:
+        options = tf.compat.v1.ConfigProto.FromString(config_proto).graph_options.rewrite_options
+        seen.append(options.remapping == options.OFF)
+        if not seen[-1]:
+            raise tf.errors.InvalidArgumentError(None, None, "No OpKernel for _FusedConv2D")
+        return original(config_proto=config_proto, **arguments)
+
+    monkeypatch.setattr(tf.raw_ops, "StatefulPartitionedCall", call)
+    run = traced(lambda x, y: x * y)
+    x, two = tf.ones([1, 2], tf.float64), tf.constant(2.0, tf.float64)
+    before = tf.config.optimizer.get_experimental_options()
+    for _ in range(2):
+        np.testing.assert_array_equal(run(x, two), [[2, 2]])
+    assert seen == [False, True, True]
+    assert tf.config.optimizer.get_experimental_options() == before
+
+
+@pytest.mark.parametrize("message", ["shape mismatch", "No OpKernel for _FusedConv2D"])
+def test_other_errors_and_lasting_ones_are_raised(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    def call(**arguments: Any) -> Any:
+        raise tf.errors.InvalidArgumentError(None, None, message)
+
+    monkeypatch.setattr(tf.raw_ops, "StatefulPartitionedCall", call)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        traced(lambda x, y: x * y)(tf.ones([1, 2], tf.float64), tf.constant(2.0, tf.float64))
+
+
+def test_errors_of_the_function_itself() -> None:
+    def f(x: Any, y: Any) -> Any:
+        tf.debugging.assert_positive(y, "y must be positive")
+        return x * y
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="y must be positive"):
+        traced(f)(tf.ones([1, 2], tf.float64), tf.constant(-1.0, tf.float64))
