@@ -281,7 +281,7 @@ def test_a_single_wrong_weight_is_found_and_named(as_arrays: bool) -> None:
     report = fdfast.gradcheck(model, x, y, loss=CROSS, wrt="weights", analytic=wrong(x) if as_arrays else wrong)
     assert report.verdict == "fail"
     assert report.counts["wrong"] == 1
-    assert report.worst(1)[0]["index"] == [3, 1]
+    assert report.worst(1)[0]["index"] == (3, 1)
     assert report.worst(1)[0]["class"] == "wrong"
     right = gradients_of(model, y, list)
     assert fdfast.gradcheck(model, x, y, loss=CROSS, wrt="weights", analytic=right(x) if as_arrays else right)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fdfast.check import gradient as finite_difference
 from fdfast.moves import Bounds, Precision, TileLike, as_floats, check_choice
-from fdfast.problem import problem_of
+from fdfast.problem import Request, problem_of
 
 if TYPE_CHECKING:
     from fdfast.engines import Progress
@@ -133,7 +133,7 @@ def fgsm(
 def _autodiff(
     model: Any, x: npt.NDArray[Any], y: npt.ArrayLike, loss: Any, tile: TileLike, precision: Precision
 ) -> npt.NDArray[np.float64]:
-    problem = problem_of(model, x, y, loss, tile, "together", "batch", precision, None, None, {})
+    problem = problem_of(Request(model, x, y, loss, tile, engine="batch", precision=precision))
     found = problem.objective.gradient(problem.points)
     return problem.examples(problem.tiling.expand(problem.tiling.sums(found), "mean"))
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fdfast.check import gradcheck
 from fdfast.engines import Pairs
 from fdfast.moves import Precision, TileLike, plan_steps
-from fdfast.problem import checked, engine_for
+from fdfast.problem import Request, checked, engine_for
 
 #: Rows per forward pass that the batch engine is timed with; the budget for memory may forbid the larger ones.
 CHUNKS = (16, 64, 256)
@@ -77,8 +77,8 @@ def gradient_costs(model: Any, x: npt.NDArray[Any], y: Any, loss: Any, tile: Til
 def _cost(
     model: Any, x: Any, y: Any, loss: Any, tile: TileLike, engine: str, precision: Precision, chunk: int | None
 ) -> Cost:
-    arguments: tuple[Any, ...] = (y, loss, tile, "together", engine, precision, None, None, {})
-    with checked(model, x, *arguments, always=False) as problem:
+    request = Request(model, x, y, loss, tile, engine=engine, precision=precision)
+    with checked(request, always=False) as problem:
         runner = engine_for(problem, slice(0, 1), chunk, lambda rows: None)
         points, tiles = problem.points[:1], problem.tiling.tiles
         order = np.random.default_rng(0).permutation(tiles)

@@ -11,6 +11,7 @@ from fdfast.verdict.diagnosis import hints
 from fdfast.verdict.judge import Judge
 from fdfast.verdict.judgement import Judgement
 from fdfast.verdict.reasons import deployed_figure, reasons_of, selftest_figure
+from fdfast.verdict.terms import Terms
 from fdfast.verdict.weight_judge import Found, Given, WeightJudge
 from fdfast.verdict.weight_reasons import patterns, sentences
 from fdfast.verdict.weight_rounds import judged, paths_for
@@ -24,6 +25,7 @@ __all__ = [
     "Given",
     "Judge",
     "Judgement",
+    "Terms",
     "WeightJudge",
     "deployed_figure",
     "error_summary",
