@@ -14,7 +14,6 @@ from fdfast.functions.over_rows import (
     BUDGET,
     Mapped,
     OverRows,
-    Unmapped,
     agreement,
     as_array,
     dense,
@@ -33,7 +32,6 @@ from fdfast.functions.shadow import NoShadow, shadow_of
 from fdfast.functions.single import BATCHED_ROW, PROBED, SINGLE_ROW, STACKED_ROW, Cost, Single, cheapest, pays
 from fdfast.functions.sources import BatchedSource, SingleSource
 from fdfast.functions.stacked import Stacked
-from fdfast.functions.traced import Traced
 from fdfast.functions.variables import Snapshot, view
 from fdfast.functions.weights import WeightObjective
 
@@ -54,9 +52,7 @@ __all__ = [
     "SingleSource",
     "Snapshot",
     "Stacked",
-    "Traced",
     "TracedObjective",
-    "Unmapped",
     "WeightObjective",
     "agreement",
     "as_array",
