@@ -5,31 +5,24 @@ One file a family. Nothing here knows a graph, a tape or a model: a rule sees on
 
 from __future__ import annotations
 
-from fdfast.operations import (
-    algebra,
-    backward,
-    branches,
-    elementwise,
-    image,
-    linear,
-    order,
-    pooling,
-    products,
-    rows,
-    softmax,
-    values,
-)
+# The families fill the table.
+import fdfast.operations.algebra
+import fdfast.operations.backward
+import fdfast.operations.branches
+import fdfast.operations.elementwise
+import fdfast.operations.image
+import fdfast.operations.linear
+import fdfast.operations.order
+import fdfast.operations.pooling
+import fdfast.operations.products
+import fdfast.operations.rows
+import fdfast.operations.softmax
+import fdfast.operations.values  # noqa: F401
 from fdfast.operations.call import Call, Notes, at_rows, difference, has_value, is_real
 from fdfast.operations.kernel import NARROW, Kernel, Unmapped, repeated
 from fdfast.operations.table import TABLE, Operation, Rows, difference_rule, for_rows, smooth_rule, value
 
-#: The families, which fill the table.
-FAMILIES = (
-    *(algebra, backward, branches, elementwise, image, linear, order, pooling, products, rows, softmax, values),
-)
-
 __all__ = [
-    "FAMILIES",
     "NARROW",
     "TABLE",
     "Call",

@@ -6,8 +6,8 @@ operation does is in `operations`; what is asked of a function is not known here
 
 from __future__ import annotations
 
+from fdfast.tape.again import guards_hold, push, replay
 from fdfast.tape.recorder import Narrow, Recorder, lifted
-from fdfast.tape.replay import guards_hold, push, replay
 from fdfast.tape.tape import Entry, Guard, Handle, NoTape, Tape
 from fdfast.tape.traced import Traced
 
