@@ -25,6 +25,17 @@ def fill_rows(
     held_tile: npt.NDArray[np.int64],
     moved: npt.NDArray[np.float64],
 ) -> int: ...
+def draw(
+    g: npt.NDArray[np.float64],
+    v: npt.NDArray[np.float64],
+    *,
+    low: float,
+    unit: float,
+    seed: int,
+    first: int = 0,
+    threads: int,
+) -> None: ...
+def dot(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], *, threads: int) -> float: ...
 
 class _Type(type): ...  # pybind11's
 

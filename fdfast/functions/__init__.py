@@ -6,8 +6,11 @@ one example is run at many. Nothing here knows steps, differences or tolerances.
 
 from __future__ import annotations
 
+from fdfast.functions.arguments import Argument
 from fdfast.functions.callables import callable_objective
 from fdfast.functions.fitness import layers_of, preflight, state_kept
+from fdfast.functions.flat import Flat, flat_callable
+from fdfast.functions.flat_model import flat_model
 from fdfast.functions.model import model_objective
 from fdfast.functions.objective import TracedObjective
 from fdfast.functions.over_rows import (
@@ -41,8 +44,10 @@ __all__ = [
     "PROBED",
     "SINGLE_ROW",
     "STACKED_ROW",
+    "Argument",
     "BatchedSource",
     "Cost",
+    "Flat",
     "Mapped",
     "NoShadow",
     "OverRows",
@@ -60,6 +65,8 @@ __all__ = [
     "cheapest",
     "dense",
     "first_line",
+    "flat_callable",
+    "flat_model",
     "forget",
     "known",
     "layers_of",

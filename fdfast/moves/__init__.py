@@ -5,6 +5,7 @@ Arrays and plain data only. Nothing here knows a function, TensorFlow or a verdi
 
 from __future__ import annotations
 
+from fdfast.moves.directions import Directions, Group
 from fdfast.moves.displaced import displace
 from fdfast.moves.inputs import Precision, as_floats, as_points, grain
 from fdfast.moves.sampling import ROWS, Budget, Draw
@@ -30,7 +31,9 @@ __all__ = [
     "Bounds",
     "Budget",
     "Channels",
+    "Directions",
     "Draw",
+    "Group",
     "Precision",
     "Reduction",
     "Selection",

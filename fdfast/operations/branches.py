@@ -189,8 +189,10 @@ def extremum_smooth(c: Call) -> Any:
     z, d = way * c.z[0], c.d[0]
     gap = tf.reduce_max(z, axes, keepdims=True) - z
     near = tf.cast(gap <= 2 * tf.reduce_max(tf.abs(d)), z.dtype)
-    found = tf.reduce_sum(d * near, [a + 1 for a in axes])
-    return tf.reshape(found, [c.count, *c.out[0].shape]), tf.reduce_any(tf.reduce_sum(near, axes) > 1)
+    part, over = d * near, [a + 1 for a in axes]
+    stir = tf.reduce_sum(tf.abs(part), over)
+    found = tf.reshape(tf.reduce_sum(part, over), [c.count, *c.out[0].shape])
+    return found, tf.reduce_any((tf.reduce_sum(near, axes) > 1) & (stir > 0))
 
 
 @difference_rule("Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual")

@@ -258,9 +258,8 @@ def power(c: Call) -> Any:
         inner = db * tf.math.log(a)
         # 0^b is 0 for b > 0 on either side.
         return c.broad(tf.where(a == 0, tf.pow(a, b + db) - p, p * tf.math.expm1(inner)))
-    whole = None
-    if db is None and has_value(b) and b.shape.num_elements() == 1:
-        whole = int(b) if float(tf.reshape(b, [])) in (2.0, 3.0) else None
+    constant = db is None and has_value(b) and b.shape.num_elements() == 1
+    whole = float(b.numpy().reshape(-1)[0]) if constant else 0.0
     if whole == 2:
         return c.broad(square(a, da))
     if whole == 3:

@@ -7,6 +7,7 @@ operation does is in `operations`; what is asked of a function is not known here
 from __future__ import annotations
 
 from fdfast.tape.again import guards_hold, push, replay
+from fdfast.tape.recorded import Point, Recorded, Slopes
 from fdfast.tape.recorder import Narrow, Recorder, lifted
 from fdfast.tape.tape import Entry, Guard, Handle, NoTape, Tape
 from fdfast.tape.traced import Traced
@@ -17,7 +18,10 @@ __all__ = [
     "Handle",
     "Narrow",
     "NoTape",
+    "Point",
+    "Recorded",
     "Recorder",
+    "Slopes",
     "Tape",
     "Traced",
     "guards_hold",

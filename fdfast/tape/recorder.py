@@ -6,6 +6,7 @@ lists are Python tuples, variables are inputs. Only what the outputs depend on r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,30 @@ OPAQUE = ("PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaCustomCallV2", "TfLite
 def lifted(value: Any) -> Any:
     """A tensor in float64, if it is of a narrower floating point type."""
     return tf.cast(value, tf.float64) if value.dtype in NARROW else value
+
+
+#: What TensorFlow's gradient functions multiply by, rounded where they are traced: of erf, erfinv, ndtri, log.
+_IRRATIONAL = [
+    sign * number
+    for number in (
+        2 / math.sqrt(math.pi),
+        math.sqrt(math.pi) / 2,
+        math.sqrt(2 * math.pi),
+        math.log(2.0),
+        math.log(10.0),
+    )
+    for sign in (1.0, -1.0)
+]
+
+
+def _unrounded(value: Any) -> Any:
+    """The irrational number that a constant of a gradient was rounded from; None if it was none that is known."""
+    if value.dtype not in NARROW or value.shape.rank != 0:
+        return None
+    for number in _IRRATIONAL:
+        if bool(tf.cast(number, value.dtype) == value):
+            return tf.constant(number, tf.float64)
+    return None
 
 
 class Narrow:
@@ -162,7 +187,7 @@ class Recorder:
         if kind == "VariableShape":
             return [self.tape.add(tf.raw_ops.VariableShape(input=slots[0].tensor, out_type=op.get_attr("out_type")))]
         if kind == "Const":
-            return [self.tape.add(self._constant(op))]
+            return [self.tape.add(self._constant(op, name))]
         if kind in ("Identity", "IdentityN") and not all(isinstance(slot, int) for slot in slots):
             return slots
         if kind in OPAQUE:
@@ -186,10 +211,11 @@ class Recorder:
             self.tape.variables[key] = self.tape.add(lifted(value))
         return self.tape.variables[key]
 
-    def _constant(self, op: Any) -> Any:
+    def _constant(self, op: Any, name: str) -> Any:
         if id(op) not in self._constants:
             value = tf.constant(tf.make_ndarray(op.get_attr("value")), op.get_attr("dtype"))
-            self._constants[id(op)] = lifted(value)
+            exact = _unrounded(value) if "gradient" in name else None
+            self._constants[id(op)] = lifted(value) if exact is None else exact
         return self._constants[id(op)]
 
     def _shapes(self, op: Any, slots: list[int]) -> list[int]:
