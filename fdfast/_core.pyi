@@ -24,6 +24,8 @@ def fill_rows(
     held_example: npt.NDArray[np.int64],
     held_tile: npt.NDArray[np.int64],
     moved: npt.NDArray[np.float64],
+    *,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> int: ...
 
 class _Type(type): ...  # pybind11's
@@ -67,6 +69,7 @@ def push(
     tile: npt.NDArray[np.int64],
     step: npt.NDArray[np.float64],
     *,
+    weights: npt.NDArray[np.float64] | None = None,
     rows: npt.NDArray[np.float32] | npt.NDArray[np.float64] | None = None,
     start: int = 0,
     threads: int | None = None,
