@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fdfast.functions.callables import callable_objective
 from fdfast.functions.fitness import layers_of, preflight, state_kept
+from fdfast.functions.layout import layout_of
 from fdfast.functions.model import model_objective
 from fdfast.functions.objective import TracedObjective
 from fdfast.functions.over_rows import (
@@ -67,6 +68,7 @@ __all__ = [
     "forget",
     "known",
     "layers_of",
+    "layout_of",
     "model_objective",
     "pays",
     "preflight",
