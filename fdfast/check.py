@@ -28,7 +28,7 @@ def gradient(
     y: Any = None,
     loss: Any = None,
     tile: TileLike = 1,
-    channels: Channels = "together",
+    channels: Channels = "apart",
     reduction: Reduction = "mean",
     engine: str = "auto",
     precision: Precision = "auto",
@@ -55,8 +55,9 @@ def gradient(
         Loss of the model; None takes the one that it was compiled with.
     tile : int or sequence of int
         Extent of a tile along the spatial axes.
-    channels : {"together", "apart"}
-        Whether the channels of a tile move together; see `fdfast.moves.tiling.make_tiling`.
+    channels : {"apart", "together"}
+        Whether each channel of a tile moves on its own; ``"together"`` costs as many times less as there are channels,
+        and gives each of them their mean. Channels come last, unless the model's layers say ``channels_first``.
     reduction : {"mean", "sum"}
         ``"mean"`` gives each pixel its share of the tile's derivative, ``"sum"`` the derivative itself.
     engine : {"auto", "batch", "difference"}
@@ -114,7 +115,7 @@ def estimate(
     y: Any = None,
     loss: Any = None,
     tile: TileLike = 1,
-    channels: Channels = "together",
+    channels: Channels = "apart",
     rtol: float = 1e-4,
     engine: str = "auto",
     precision: Precision = "auto",
@@ -164,7 +165,7 @@ def gradcheck(
     wrt: Literal["input", "weights"] = "input",
     analytic: npt.ArrayLike | Callable[..., Any] | None = None,
     tile: TileLike = 1,
-    channels: Channels = "together",
+    channels: Channels = "apart",
     h: StepLike = "auto",
     engine: str = "auto",
     precision: Precision = "auto",

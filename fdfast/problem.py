@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fdfast.differences import NoDifferences, compiled_for
 from fdfast.engines import BatchEngine, DifferenceEngine, Progress, check_max_rows
 from fdfast.estimates import Engine
-from fdfast.functions import Snapshot, callable_objective, layers_of, model_objective, preflight, state_kept
+from fdfast.functions import Snapshot, callable_objective, layers_of, layout_of, model_objective, preflight, state_kept
 from fdfast.moves import (
     Bounds,
     Channels,
@@ -50,7 +50,7 @@ class Request:
     y: Any = None
     loss: Any = None
     tile: TileLike = 1
-    channels: Channels = "together"
+    channels: Channels = "apart"
     h: StepLike = "auto"
     engine: str = "auto"
     precision: Precision = "auto"
@@ -161,7 +161,7 @@ def problem_of(request: Request, *, now: Snapshot | None = None) -> Problem:
     kwargs = {**request.kwargs} if y is None else {**request.kwargs, "y": y}
     dtype = array.dtype if request.precision == "auto" else np.dtype(request.precision)
     shape = array.shape
-    tiling = make_tiling(shape, request.tile, request.channels)
+    tiling = make_tiling(shape, request.tile, request.channels, layout_of(layers_of(f)))
     points = as_points(array, shape, dtype)
     objective = callable_objective(f, kwargs, points, shape, batched=bool(request.batched))
     points = as_points(array, shape, objective.dtype)
@@ -195,7 +195,7 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
     if wide and differences is None:
         notes, objective = objective.notes, made(request.precision)
         objective.notes.extend(note for note in notes if note not in objective.notes)
-    tiling = make_tiling(shape, request.tile, request.channels)
+    tiling = make_tiling(shape, request.tile, request.channels, layout_of([request.f]))
     points = as_points(array, shape, objective.dtype)
     return Problem(array, shape, batched, points, objective, tiling, request.f.name, differences)
 

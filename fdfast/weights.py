@@ -103,7 +103,7 @@ def _refuse(request: Request, terms: Terms) -> None:
         raise TypeError(f"unexpected argument for wrt='weights': {', '.join(request.kwargs)}")
     for name, value, default, remedy in (
         ("tile", request.tile, 1, "every weight is checked by itself; budget= checks fewer of them"),
-        ("channels", request.channels, "together", "every weight is checked by itself; leave it out"),
+        ("channels", request.channels, "apart", "every weight is checked by itself; leave it out"),
         ("batched", request.batched, None, "f is a model, whose x takes a leading axis of examples or none"),
         (
             *("selftest", terms.selftest, False),

@@ -17,7 +17,7 @@ METRICS = (
 class FakeReport(SimpleNamespace):
     """The attributes of a report of one input, and of its only part, with consistent counts."""
 
-    wrt, noun, left_out = "input", "tile", 0
+    wrt, noun, left_out, channel_axis = "input", "tile", 0, None
 
     @property
     def parts(self) -> list[FakeReport]:
@@ -107,6 +107,7 @@ def fake_report(
         "shape": shape,
         "tile": tile,
         "grid": grid,
+        "channel_axis": len(shape) - 1 if len(shape) > 2 else None,
         "numeric": numeric,
         "analytic": analytic,
         "rel_error": rel,

@@ -10,8 +10,9 @@ from fdfast.functions.arguments import Argument
 from fdfast.functions.callables import callable_objective
 from fdfast.functions.fitness import layers_of, preflight, state_kept
 from fdfast.functions.flat import Flat, flat_callable
-from fdfast.functions.flat_model import flat_model
+from fdfast.functions.layout import layout_of
 from fdfast.functions.model import model_objective
+from fdfast.functions.model_loss import flat_model
 from fdfast.functions.objective import TracedObjective
 from fdfast.functions.over_rows import (
     BUDGET,
@@ -70,6 +71,7 @@ __all__ = [
     "forget",
     "known",
     "layers_of",
+    "layout_of",
     "model_objective",
     "pays",
     "preflight",

@@ -22,7 +22,7 @@ from fdfast.moves.scheme import (
     vanishing_step_error,
 )
 from fdfast.moves.selection import Selection, Wrt, as_argument, select
-from fdfast.moves.tiling import Channels, Reduction, TileLike, Tiling, check_choice, make_tiling
+from fdfast.moves.tiling import Channels, Layout, Reduction, TileLike, Tiling, check_choice, make_tiling
 
 __all__ = [
     "CENTRAL",
@@ -34,6 +34,7 @@ __all__ = [
     "Directions",
     "Draw",
     "Group",
+    "Layout",
     "Precision",
     "Reduction",
     "Selection",

@@ -72,6 +72,7 @@ def input_report(
         grid=tiling.grid,
         batched=batched,
         x=x.copy(),
+        channel_axis=tiling.channel_axis,
     )
     selftest, selftest_passed = selftest_figure(found)
     return Report(
@@ -90,7 +91,7 @@ def input_report(
         base=float(found.base.max()),
         label=label,
         deployed=deployed_figure(found),
-        hints=hints(found.checked_numeric, found.checked_analytic, found.codes, tiling.grid),
+        hints=hints(found.checked_numeric, found.checked_analytic, found.codes, tiling.grid, tiling.channel_axis),
         selftest=selftest,
         selftest_passed=selftest_passed,
     )

@@ -65,6 +65,8 @@ class Part:
         Whether there is a leading axis of examples.
     x : ndarray or None
         What was checked; None for a variable.
+    channel_axis : int or None
+        Axis of `shape` that holds channels; None where there are none.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Part:
     grid: tuple[int, ...]
     batched: bool = False
     x: npt.NDArray[Any] | None = None
+    channel_axis: int | None = None
 
     @cached_property
     def asked(self) -> npt.NDArray[np.bool_]:

@@ -167,10 +167,11 @@ def step_text(step: float) -> str:
 
 def tile_text(part: Part) -> str:
     """Write the extent of a tile: ``4 × 4``, and what moves together where there are channels."""
-    spatial = part.tile[:-1] if len(part.shape) > 2 else part.tile
+    axis = part.channel_axis
+    spatial = [n for i, n in enumerate(part.tile) if i != axis]
     text = " × ".join(str(n) for n in spatial) or "1"
-    if len(part.shape) > 2 and part.shape[-1] > 1:
-        held, channels = part.tile[-1], part.shape[-1]
+    if axis is not None and part.shape[axis] > 1:
+        held, channels = part.tile[axis], part.shape[axis]
         moved = "channels together" if held == channels else "channels apart"
         text += f", {moved if held in (1, channels) else f'{held} of {channels} channels together'}"
     return text
@@ -183,12 +184,17 @@ def percent_text(part: float) -> str:
 
 def _examples(part: Part) -> list[Example]:
     def split(values: Any, one: tuple[int, ...]) -> npt.NDArray[Any]:
-        return np.asarray(values).reshape(-1, *one)
+        # Channels last, as a picture has them.
+        each = np.asarray(values).reshape(-1, *one)
+        return each if part.channel_axis is None else np.moveaxis(each, 1 + part.channel_axis, -1)
 
     words = np.where(part.near & (part.classes == "agree"), NEAR, part.classes)
     on_grid = (part.numeric, part.analytic, part.rel_error, words)
     columns = zip(split(part.x, part.shape), *(split(v, part.grid) for v in on_grid), strict=True)
-    return [Example(i, x, part.tile, *rest) for i, (x, *rest) in enumerate(columns)]
+    tile = list(part.tile)
+    if part.channel_axis is not None:
+        tile.append(tile.pop(part.channel_axis))
+    return [Example(i, x, tuple(tile), *rest) for i, (x, *rest) in enumerate(columns)]
 
 
 @contextmanager
