@@ -13,6 +13,7 @@ from fdfast.functions.flat import Flat, flat_callable
 from fdfast.functions.layout import layout_of
 from fdfast.functions.model import model_objective
 from fdfast.functions.model_loss import flat_model
+from fdfast.functions.naming import namer
 from fdfast.functions.objective import TracedObjective
 from fdfast.functions.over_rows import (
     BUDGET,
@@ -30,12 +31,15 @@ from fdfast.functions.over_rows import (
     rows_at_once,
     same_values,
 )
+from fdfast.functions.recordings import recorded
 from fdfast.functions.row_function import RowFunction
 from fdfast.functions.rowwise import RowValues
 from fdfast.functions.shadow import NoShadow, shadow_of
+from fdfast.functions.shares import Gap, gaps
 from fdfast.functions.single import BATCHED_ROW, PROBED, SINGLE_ROW, STACKED_ROW, Cost, Single, cheapest, pays
 from fdfast.functions.sources import BatchedSource, SingleSource
 from fdfast.functions.stacked import Stacked
+from fdfast.functions.units import Unit
 from fdfast.functions.variables import Snapshot, view
 from fdfast.functions.weights import WeightObjective
 
@@ -49,6 +53,7 @@ __all__ = [
     "BatchedSource",
     "Cost",
     "Flat",
+    "Gap",
     "Mapped",
     "NoShadow",
     "OverRows",
@@ -59,6 +64,7 @@ __all__ = [
     "Snapshot",
     "Stacked",
     "TracedObjective",
+    "Unit",
     "WeightObjective",
     "agreement",
     "as_array",
@@ -69,13 +75,16 @@ __all__ = [
     "flat_callable",
     "flat_model",
     "forget",
+    "gaps",
     "known",
     "layers_of",
     "layout_of",
     "model_objective",
+    "namer",
     "pays",
     "preflight",
     "quietly",
+    "recorded",
     "refuse",
     "remember",
     "rows_at_once",

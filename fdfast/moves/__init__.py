@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fdfast.moves.directions import Directions, Group
 from fdfast.moves.displaced import displace
+from fdfast.moves.generic import beside
 from fdfast.moves.inputs import Precision, as_floats, as_points, grain
 from fdfast.moves.sampling import ROWS, Budget, Draw
 from fdfast.moves.scheme import (
@@ -47,6 +48,7 @@ __all__ = [
     "as_floats",
     "as_points",
     "auto_step",
+    "beside",
     "check_choice",
     "check_step",
     "displace",

@@ -74,7 +74,7 @@ class Directions:
     def __init__(
         self, gradients: Sequence[Float64], seed: int, held: Sequence[npt.NDArray[np.bool_] | None] | None = None
     ) -> None:
-        self.gradients = [np.ascontiguousarray(g, np.float64) for g in gradients]
+        self.gradients = [np.asarray(g, np.float64, order="C") for g in gradients]
         self._held = list(held) if held is not None else [None] * len(gradients)
         largest = max((float(np.abs(g).max(initial=0.0)) for g in self.gradients), default=0.0)
         self.low = FLOOR * largest if largest > 0 else 1.0
@@ -152,13 +152,14 @@ class Directions:
                 found |= {(place, int(i)): None for i in some}
         return list(found)[:count]
 
-    def dot(self, directions: dict[int, Float64]) -> Float64:
-        """Claimed derivative g.v along each direction, in twice the precision."""
+    def dot(self, directions: dict[int, Float64], gradients: Sequence[Float64] | None = None) -> Float64:
+        """Claimed derivative g.v along each direction, in twice the precision; or that of other gradients."""
+        of = self.gradients if gradients is None else [np.asarray(g, np.float64, order="C") for g in gradients]
         count = len(next(iter(directions.values())))
         found = np.zeros(count)
         for k in range(count):
             found[k] = math.fsum(
-                _core.dot(v[k].reshape(-1), self.gradients[place].reshape(-1), threads=self._threads)
+                _core.dot(v[k].reshape(-1), of[place].reshape(-1), threads=self._threads)
                 for place, v in directions.items()
             )
         return found

@@ -13,7 +13,7 @@ from fdfast.operations.kernel import Kernel, Unmapped
 from fdfast.operations.table import TABLE, Operation
 
 #: Class of tensors that have values; those of a graph in the making are of another.
-_EAGER = type(tf.constant(0))
+_EAGER = tf.__internal__.EagerTensor
 _FAILURES = (Unmapped, tf.errors.OpError, ValueError, TypeError, AssertionError)
 
 

@@ -22,17 +22,49 @@ _LINES = 40  # variables in the table, those with most to say
 
 def render(report: Report) -> str:
     """Verdict, counts, table of variables, metrics, reasons and worst tiles."""
-    lines = [_headline(report), ""]
-    lines += _counts(report)
+    lines = [_headline(report)]
+    lines += [f"  {line}" for line in textwrap.wrap(how(report), 112)]
+    lines += [f"  {line}" for line in textwrap.wrap(blame(report), 112)]
+    lines += ["", *_counts(report)]
     if report.wrt != "input" or len(report.parts) > 1:
         lines += ["", *_table(report)]
-    lines += ["", *_metrics(report), ""]
+    lines += ["", *_metrics(report), ""] if report.check == "every" else [""]
     lines += [f"  {sentence}" for reason in (*report.reasons, *report.hints) for sentence in _wrapped(reason)]
-    lines += [f"  {sentence}" for sentence in _wrapped(power_sentence(report))]
+    lines += [f"  {sentence}" for sentence in _wrapped(power_sentence(report)) if sentence]
     if report.verdict != "pass":
         lines += ["", *_worst(report)]
     lines += ["", _footer(report)]
     return "\n".join(lines)
+
+
+def how(report: Report) -> str:
+    """Say how a gradient was checked as a whole, and what that means; empty where every tile was, by itself."""
+    if report.guarantee is None or report.directed is None:
+        return ""
+    error, chance = report.guarantee
+    many = "1 random direction" if report.directed.count == 1 else f"{report.directed.count} random directions"
+    said = f"{report.total:,} {report.noun}s together, by {many}"
+    if not math.isfinite(report.directed.tau) or report.directed.ties or report.directed.dense:
+        return f"{said}."
+    return (
+        f"{said}: a relative error of {error:g} in any one would have been missed with a chance below "
+        f"{max(chance, 1e-99):.0e}, a lone one of {4 * report.directed.tau:.0e} never."
+    )
+
+
+def blame(report: Report) -> str:
+    """Say which layer is to blame for a mismatch; empty where none is known."""
+    found = report.culprits
+    if found is None or not found.wrong:
+        return ""
+    named: dict[str, str] = {}
+    for unit in found.wrong:
+        about = f" (the gradient written by hand in {unit.function})" if unit.function != unit.name else ""
+        kinds = {"layer": f"layer {unit.name}", "operation": f"operation {unit.name}"}
+        whole = kinds.get(unit.kind, f"{unit.name}{about if unit.function else ''}")
+        named.setdefault(unit.name, whole)
+    others = f"the other {found.right} layers and operations are right" if found.right else "there is nothing else"
+    return f"Wrong in {', '.join(named.values())}; {others}."
 
 
 def times(numbers: tuple[int, ...]) -> str:
@@ -45,13 +77,17 @@ def _headline(report: Report) -> str:
     if report.wrt == "weights":
         return f"{start}, {report.total} weights in {len(report.parts)} variables"
     part = report.parts[0]
+    if len(report.parts) > 1:
+        return f"{start}, {report.total} {report.noun}s in {len(report.parts)} arrays"
     many = f"{len(report)} examples of " if part.batched else ""
+    if report.check == "directions":
+        return f"{start}, {many}{times(part.shape)}"
     return f"{start}, {many}{times(part.shape)}, {part.codes.size} tiles of {times(part.tile)}"
 
 
 def title(report: Report) -> str:
     """Write what was checked; empty where nobody gave it a name."""
-    if report.wrt == "input":
+    if report.wrt != "weights":
         return report.label or ""
     examples = "1 example" if report.examples == 1 else f"{report.examples} examples"
     return f"weights of {report.label or 'f'}, {examples}"
@@ -102,16 +138,18 @@ def _worst(report: Report, k: int = 8) -> list[str]:
     rows = report.worst(k)
     wide = max([len(place(row)) + 3 for row in rows] + [18])
     head = f"  {f'{report.noun} at':<{wide}}{'class':<12}{'autodiff':>13}{'difference':>13}{'rel. error':>12}"
-    head += f"{'error bar':>11}{'left':>13}{'right':>13}"
+    sides = report.check == "every"
+    head += f"{'error bar':>11}" + (f"{'left':>13}{'right':>13}" if sides else "")
     lines = [head]
     for row in rows:
         near = "*" if row["near_x"] else " "
         lines.append(
             f"  {place(row)}".ljust(wide + 2)
             + f"{row['class']:<12}{row['autodiff']:>13.4e}{row['finite_difference']:>13.4e}{row['rel_error']:>12.1e}"
-            + f"{row['error_bar']:>11.1e}{row['left']:>13.4e}{row['right']:>13.4e}{near}"
+            + f"{row['error_bar']:>11.1e}"
+            + (f"{row['left']:>13.4e}{row['right']:>13.4e}{near}" if sides else "")
         )
-    if any(row["near_x"] for row in rows):
+    if sides and any(row["near_x"] for row in rows):
         lines.append("  * autodiff, difference and bar are those near x, the one-sided slopes those at x")
     return lines
 
@@ -124,9 +162,11 @@ def place(row: dict[str, Any]) -> str:
 
 def power_sentence(report: Report) -> str:
     """Say which fault this run would have seen, and what became of a planted one."""
-    power = report.power
+    power = report.power if report.directed is None else {"median": 0.0}
     if math.isnan(power["median"]):
         return "Nothing was learnt that could have shown a fault."
+    if report.directed is not None:
+        return report.selftest or ""
     found = (
         f"Would have been found: a wrong factor of 1 +- {power['smallest']:.1e}; on a single {report.noun}, a relative "
         f"error of {power['median']:.1e} (half of the {report.noun}s) or {power['p90']:.1e} (nine tenths)."
@@ -135,7 +175,8 @@ def power_sentence(report: Report) -> str:
 
 
 def _footer(report: Report) -> str:
-    rows = "rows" if report.wrt == "input" else "losses with a displaced weight"
+    rows = "losses with a displaced weight" if report.wrt == "weights" else "rows"
+    rows = "differences" if report.check == "directions" else rows
     parts = [f"{report.engine} engine in {report.dtype}", f"step {report.step:.2g}", f"{report.evaluations} {rows}"]
     if report.refined:
         parts[-1] += f" ({report.refined} of them to refine single {report.noun}s)"

@@ -85,7 +85,7 @@ def push(
     outputs = tape.outputs if outputs is None else outputs
     values, notes = values or {}, Notes() if notes is None else notes
     d = dict(moved)
-    entries = tape.needed(list(outputs))
+    entries = tape.needed(list(outputs), moved)
     numbers = {id(entry): i for i, entry in enumerate(tape.entries)}
     last = {i: at for at, entry in enumerate(entries) for i in entry.inputs}
     kept = set(outputs)
@@ -100,7 +100,8 @@ def push(
                 numbers[id(entry)],
                 notes,
             )
-            d.update(zip(entry.outputs, difference(call), strict=True))
+            found = zip(entry.outputs, difference(call), strict=True)
+            d.update((number, one) for number, one in found if number not in moved)
         for i in entry.inputs:
             if last[i] == at and i not in kept:
                 d.pop(i, None)

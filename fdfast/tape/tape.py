@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,11 +88,11 @@ class Tape:
                 found.update(entry.outputs)
         return found
 
-    def needed(self, outputs: list[int]) -> list[Entry]:
-        """Entries that these values depend on, in order."""
-        wanted, found = set(outputs), []
+    def needed(self, outputs: list[int], given: Collection[int] = ()) -> list[Entry]:
+        """Entries that these values depend on, in order; values that are given depend on nothing."""
+        wanted, found = set(outputs) - set(given), []
         for entry in reversed(self.entries):
             if not wanted.isdisjoint(entry.outputs):
-                wanted.update(entry.inputs)
+                wanted.update(number for number in entry.inputs if number not in given)
                 found.append(entry)
         return found[::-1]

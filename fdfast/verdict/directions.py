@@ -19,10 +19,15 @@ Float64 = npt.NDArray[np.float64]
 #: Directional derivatives: (directions by place, steps) -> object with `value` of shape (steps, directions).
 Slopes = Callable[[Mapping[int, Float64], Sequence[float]], Any]
 
+#: (directions by place, distance, turn) -> D(v) - g.v there
+Beside = Callable[[Mapping[int, Float64], float, int], Float64]
+
 #: Step, in units of the largest |v_i|: differences are exact, so it need not be long, and its square vanishes.
 STEP = 2.0**-100
 STEPS = (STEP, 0.75 * STEP)
 _SAFETY = 8.0
+#: How far away, and how often, it is looked whether what parts is rounding of the gradient under test.
+_DISTANCES, _TURNS = (2.0**-40, 2.0**-26, 2.0**-13), 2
 _AGAIN = 6  # directions by which rounding is measured again before an alarm
 _CROWD = 16  # failing groups of one level beyond which an error is dense
 _ROWS = 8  # groups that are tried together
@@ -82,21 +87,52 @@ class Directed:
         return float(min(1.0, 4 * self.tau / error) ** self.count)
 
 
-def look(slopes: Slopes, directions: Directions, count: int) -> Directed:
-    """Compare along whole directions; bisect if they part by more than rounding, measured again before."""
+def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | None = None) -> Directed:
+    """Compare along whole directions; bisect if they part by more than rounding, measured again before.
+
+    Parameters
+    ----------
+    slopes : callable
+    directions : Directions
+    count : int
+    beside : callable or None
+        D(v) - g.v for given directions at another point, so far away, relative to the scale of x.
+
+    Returns
+    -------
+    Directed
+        Where a unit ties, nothing is judged.
+    """
     v = directions.whole(count)
     seen, claimed = slopes(v, STEPS), directions.dot(v)
     tau, excess = _rounding(seen.value, claimed, directions), _excess(seen.value, claimed, directions)
     found = Directed(count, tau, excess, rows=2 * count, ties=seen.ties, subtracted=seen.subtracted)
+    if found.ties:
+        return found  # a direction there sees the mean of both sides
     if found.alarm:
         # A few differences may happen to round alike.
         more = directions.whole(_AGAIN, count)
-        again = slopes(more, STEPS)
+        twice, claimed = slopes(more, STEPS), directions.dot(more)
         found.rows += 2 * _AGAIN
-        found.tau = max(tau, _rounding(again.value, directions.dot(more), directions))
+        found.tau = max(tau, _rounding(twice.value, claimed, directions))
+        if beside is not None:
+            _as_rounding(beside, more, twice.value[0] - claimed, directions, found)
     if found.alarm:
         _locate(slopes, directions, found)
     return found
+
+
+def _as_rounding(
+    beside: Beside, v: Mapping[int, Float64], gap: Float64, directions: Directions, found: Directed
+) -> None:
+    """See whether what parts is rounding of the gradient under test: near the point it is another, a fault goes on."""
+    for distance in _DISTANCES:
+        change = min(float(np.max(np.abs(beside(v, distance, turn) - gap))) for turn in range(_TURNS))
+        found.rows += _TURNS * _AGAIN
+        tau = _SAFETY * change / directions.unit
+        if found.excess <= tau:
+            found.tau = tau
+            return
 
 
 def _rounding(value: Float64, claimed: Float64, directions: Directions) -> float:
