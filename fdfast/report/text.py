@@ -6,6 +6,8 @@ import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from fdfast.report.plain import times
+
 if TYPE_CHECKING:
     from fdfast.report.report import Report
 
@@ -17,12 +19,13 @@ _METRIC_NAMES = {
     "max_rel_error": "max relative error",
     "cs231n_rel_error": "CS231n max relative error",
 }
+_COLUMNS = {"agree": 9, "wrong": 7, "kink": 7, "unresolved": 8, "singular": 10}
 _LINES = 40  # variables in the table, those with most to say
 
 
 def render(report: Report) -> str:
     """Verdict, counts, table of variables, metrics, reasons and worst tiles."""
-    lines = [_headline(report), ""]
+    lines = [_headline(report), *(f"  {line}" for one in report.caveats for line in _wrapped(one)), ""]
     lines += _counts(report)
     if report.wrt != "input" or len(report.parts) > 1:
         lines += ["", *_table(report)]
@@ -33,11 +36,6 @@ def render(report: Report) -> str:
         lines += ["", *_worst(report)]
     lines += ["", _footer(report)]
     return "\n".join(lines)
-
-
-def times(numbers: tuple[int, ...]) -> str:
-    """Write extents with a cross between them: 28x28x1."""
-    return "x".join(map(str, numbers)) or "scalar"
 
 
 def _headline(report: Report) -> str:
@@ -60,7 +58,7 @@ def title(report: Report) -> str:
 def _counts(report: Report) -> list[str]:
     near = sum(int((part.near & (part.codes == 0)).sum()) for part in report.parts)
     lines = []
-    for name, n in report.counts.items():
+    for name, n in report.met.items():
         note = f"   {n - near} at x, {near} near x" if name == "agree" and near else ""
         lines.append(f"  {name:<11}{n:>8}  {100 * n / max(1, report.checked):6.2f} %{note}")
     of = f" of the {report.checked} weights to check" if report.wrt == "weights" else ""
@@ -74,15 +72,16 @@ def _table(report: Report) -> list[str]:
     order = sorted(range(len(rows)), key=lambda i: (-rows[i]["wrong"], -rows[i]["unresolved"], -rows[i]["kink"], i))
     shown = sorted(order[:_LINES])
     wide = max([len(rows[i]["name"]) for i in shown] + [8])
-    head = f"{'shape':>14}{'checked':>10}{'agree':>9}{'wrong':>7}{'kink':>7}{'unres.':>8}{'max rel. error':>16}  engine"
+    columns = {name: width for name, width in _COLUMNS.items() if name in report.met}
+    named = "".join(f"{'unres.' if name == 'unresolved' else name:>{width}}" for name, width in columns.items())
+    head = f"{'shape':>14}{'checked':>10}{named}{'max rel. error':>16}  engine"
     lines = [f"  {report.parts[0].kind:<{wide}}  {head}"]
     for i in shown:
         row = rows[i]
         error = "" if math.isnan(row["max_rel_error"]) else f"{row['max_rel_error']:.1e}"
-        lines.append(
-            f"  {row['name']:<{wide}}  {times(tuple(row['shape'])):>14}{row['checked']:>10}{row['agree']:>9}"
-            f"{row['wrong']:>7}{row['kink']:>7}{row['unresolved']:>8}{error:>16}  {row['engine']}"
-        )
+        counts = "".join(f"{row[name]:>{width}}" for name, width in columns.items())
+        shape = times(row["shape"])
+        lines.append(f"  {row['name']:<{wide}}  {shape:>14}{row['checked']:>10}{counts}{error:>16}  {row['engine']}")
     if len(rows) > len(shown):
         lines.append(f"  ... and {len(rows) - len(shown)} more with as few to say about them")
     return lines
