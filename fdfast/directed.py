@@ -38,8 +38,8 @@ def check_directed(
 
     Raises
     ------
-    fdfast.tape.NoTape, fdfast.verdict.NotWhole
-        This cannot be done here; the message says why.
+    fdfast.tape.NoTape
+        The function cannot be recorded; the message says why.
     """
     started = time.perf_counter()
     if directions < 1:

@@ -145,7 +145,7 @@ def _arrays(found: Any, objective: WeightObjective) -> list[npt.NDArray[Any]]:
         )
     out = []
     for one, (name, shape) in zip(found, shapes.items(), strict=True):
-        array = as_floats(one, f"analytic for {name}") if np.size(one) else np.zeros(shape)
+        array = as_floats(one, f"analytic for {name}", finite=False) if np.size(one) else np.zeros(shape)
         if array.shape != shape:
             raise ValueError(f"analytic for {name} has shape {array.shape}; the variable has {shape}")
         out.append(array)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fdfast.functions import WeightObjective
 from fdfast.moves import Tiling
 from fdfast.report.part import LEFT_OUT, MAPS, Part
+from fdfast.report.plain import times
 from fdfast.report.report import Report, WeightReport
 from fdfast.verdict import (
     Found,
@@ -94,7 +95,17 @@ def input_report(
         hints=hints(found.checked_numeric, found.checked_analytic, found.codes, tiling.grid, tiling.channel_axis),
         selftest=selftest,
         selftest_passed=selftest_passed,
+        caveats=_caveats(found, tiling),
     )
+
+
+def _caveats(found: Judgement, tiling: Tiling) -> list[str]:
+    if not found.sums_only:
+        return []
+    return [
+        f"Only sums over tiles of {times(tiling.tile)} were compared: an error inside a tile that sums to zero does "
+        f"not show. Their elements could not be moved by themselves ({found.sums_only})."
+    ]
 
 
 def weight_report(

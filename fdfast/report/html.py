@@ -11,10 +11,12 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fdfast.report.first_lines import said_first
 from fdfast.report.markup import Markup, Number, bullets, escape, number, pairs, table
 from fdfast.report.panels import CLASS_COLOURS
+from fdfast.report.plain import times
 from fdfast.report.plot import VERDICT_COLOURS, percent_text, save, step_text, tile_text
-from fdfast.report.text import place, times, title
+from fdfast.report.text import place, title
 
 if TYPE_CHECKING:
     from fdfast.report.report import Report
@@ -47,6 +49,7 @@ _MEANING = {
     "wrong": "they differ by more, and the function is smooth there",
     "kink": "the function has a kink at x: there is no single derivative to compare with",
     "unresolved": "the error bar is wider than the tolerance: nothing was learnt",
+    "singular": "the function has no finite slope at x: it jumps, is not defined beside x, or is infinitely steep",
 }
 _METRICS = {
     "max_abs_error": ("maximum absolute error", "max |fd − ad|"),
@@ -85,6 +88,7 @@ def to_html(report: Report) -> str:
             f"<style>{_STYLE}{_TABLES}</style>\n</head>",
             f'<body class="fdfast">\n<h1>{_badge(report)} <span>{escape(name)}</span></h1>',
             f"<p>{escape(_summary(report))}</p>",
+            *_first(report),
             *sections,
             "</body>\n</html>\n",
         ]
@@ -106,6 +110,7 @@ def fragment(report: Report) -> str:
     name = escape(title(report) or "Gradient check")
     parts = [
         f"<p>{_badge(report)} <b>{name}</b> {escape(_summary(report))}</p>",
+        *_first(report),
         bullets([*report.reasons, *report.hints]),
         _counts(report),
         _metrics(report),
@@ -120,6 +125,10 @@ def _badge(report: Report) -> Markup:
 
 def _class(name: str) -> Markup:
     return Markup(f'<span class="key" style="background:{CLASS_COLOURS[name]}"></span>{escape(name)}')
+
+
+def _first(report: Report) -> list[str]:
+    return [f"<p><strong>{escape(one)}</strong></p>" for one in said_first(report)]
 
 
 def _summary(report: Report) -> str:
@@ -149,6 +158,7 @@ def _counts(report: Report) -> str:
             said.get(name, meaning) if near else meaning,
         )
         for name, meaning in _MEANING.items()
+        if name in report.met
         for n in [report.counts[name]]
     ]
     return table(("class", f"{report.noun}s", "share", "meaning"), rows)
@@ -235,13 +245,13 @@ def _variables(report: Report) -> str:
             Number(times(tuple(row["shape"]))),
             Number(row["checked"]),
             _bar(row),
-            *(Number(row[name]) for name in CLASS_COLOURS),
+            *(Number(row[name]) for name in report.met),
             Number(number(row["max_rel_error"], 2)),
             row["engine"],
         )
         for row in report.table
     ]
-    return table((report.parts[0].kind, "shape", "checked", "", *CLASS_COLOURS, "max rel. error", "engine"), rows)
+    return table((report.parts[0].kind, "shape", "checked", "", *report.met, "max rel. error", "engine"), rows)
 
 
 def _bar(row: dict[str, Any]) -> Markup:

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from fdfast.report.part import Part
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
-CLASS_COLOURS = {"agree": "#009E73", "wrong": "#D55E00", "kink": "#E69F00", "unresolved": "#999999"}
+CLASS_COLOURS = {
+    "agree": "#009E73",
+    "wrong": "#D55E00",
+    "kink": "#E69F00",
+    "unresolved": "#999999",
+    "singular": "#CC79A7",
+}
 NEAR = "agree near x"
 # With what agrees near x only, whose error at x is large. In order of badness: where several channels share a
 # pixel, the class map shows the last.
@@ -26,8 +32,10 @@ MAP_COLOURS = {
     NEAR: "#56B4E9",
     "kink": CLASS_COLOURS["kink"],
     "unresolved": CLASS_COLOURS["unresolved"],
+    "singular": CLASS_COLOURS["singular"],
     "wrong": CLASS_COLOURS["wrong"],
 }
+_RARE = (NEAR, "singular")  # told only where there are some
 WRONG_RINGED = 40  # more rings than these would hide the map
 
 _ZERO, _BAD = "#d9d9d9", "#ffffff"
@@ -275,6 +283,8 @@ def shares(ax: Axes, parts: Sequence[Part]) -> None:
     place = np.arange(len(parts))
     left = np.zeros(len(parts))
     for name, colour in CLASS_COLOURS.items():
+        if name in _RARE and not any(part.counts[name] for part in parts):
+            continue
         share = np.array([part.counts[name] / max(1, part.checked) for part in parts])
         total = sum(part.counts[name] for part in parts)
         ax.barh(place, share, 0.75, left=left, color=colour, label=f"{name} {total}")
@@ -310,10 +320,10 @@ def spreads(ax: Axes, parts: Sequence[Part]) -> None:
 
 
 def _legend_names(e: Example) -> dict[str, str]:
-    """Name and count of each class; NEAR only where there is any, and then what else agrees does so at x."""
+    """Name and count of each class, the rare ones only where there are any; with NEAR, what agrees does so at x."""
     counts = {name: np.count_nonzero(e.classes == name) for name in MAP_COLOURS}
     at = " at x" if counts[NEAR] else ""
-    names = {name: name + (at if name == "agree" else "") for name in MAP_COLOURS if counts[name] or name != NEAR}
+    names = {name: name + (at if name == "agree" else "") for name in MAP_COLOURS if counts[name] or name not in _RARE}
     return {name: f"{words}\n{counts[name]}" for name, words in names.items()}
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.report import panels, text
-from fdfast.report.panels import CLASS_COLOURS, NEAR, Example
+from fdfast.report.first_lines import said_first
+from fdfast.report.panels import NEAR, Example
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -220,11 +221,12 @@ def _header(report: Report, title: str | None) -> list[str]:
     moved = sum(int((part.near & (part.classes == "agree")).sum()) for part in report.parts)
     what = f"tile {tile_text(report.parts[0])}" if report.wrt == "input" else f"{report.total} weights"
     near = f" ({moved} of them near x)" if moved else ""
-    counts = "   ".join(f"{name} {report.counts[name]}" + (near if name == "agree" else "") for name in CLASS_COLOURS)
+    counts = "   ".join(f"{name} {n}" + (near if name == "agree" else "") for name, n in report.met.items())
     return [
         textwrap.shorten(name, 90, placeholder=" ...") if name else "Finite differences against autodiff",
         f"{counts}   coverage {percent_text(report.coverage)}",
         f"{what}   step {step_text(report.step)}   engine {report.engine}   {report.dtype}",
+        *(textwrap.shorten(one, 130, placeholder=" ...") for one in said_first(report)),
     ]
 
 

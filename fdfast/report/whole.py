@@ -69,6 +69,7 @@ def _part(found: Whole, flat: Flat, i: int) -> Part:
     # One example of a model goes in with an axis for it, which the caller did not give.
     alone = argument is not None and not argument.batched
     batched = argument is not None and argument.batched and flat.model is not None
+    near = found.near[i]
     nothing = np.broadcast_to(np.nan, claimed.shape)
     numeric = nothing
     if any(one.place == i for one in found.suspects):
@@ -77,13 +78,13 @@ def _part(found: Whole, flat: Flat, i: int) -> Part:
             if one.place == i:
                 numeric.reshape(-1)[one.index] = one.numeric
     maps = {
-        "numeric": nothing if found.near else numeric,
+        "numeric": np.where(near, np.nan, numeric) if near.any() else numeric,
         "analytic": found.analytic[i],
         "error_bar": nothing,
         "right": nothing,
         "left": nothing,
         "codes": found.codes[i],
-        "near": np.broadcast_to(found.near, claimed.shape),
+        "near": near & found.judged_near,
         "checked_numeric": numeric,
         "checked_analytic": claimed,
         "checked_error": np.broadcast_to(found.directed.tau, claimed.shape),
@@ -115,7 +116,7 @@ def _hints(found: Whole, parts: list[Part], blamed: Culprits | None) -> list[str
         if not any(part.codes.reshape(-1)[one.index] == 1 for one in mine):
             continue
         codes = np.full(part.codes.shape, 3, np.int8).reshape(-1)
-        index = [one.index for one in mine]
+        index = [one.index for one in mine if np.isfinite(one.analytic)]
         codes[index] = part.codes.reshape(-1)[index]
         grid = part.shape or (1,)
         flat: list[Any] = [np.asarray(a).reshape(1, -1) for a in (part.checked_numeric, part.checked_analytic, codes)]

@@ -13,11 +13,12 @@ from fdfast.verdict.directions import Directed, Suspect
 from fdfast.verdict.judge import Judge
 from fdfast.verdict.judgement import Judgement
 from fdfast.verdict.reasons import deployed_figure, reasons_of, selftest_figure
+from fdfast.verdict.stage import Place
 from fdfast.verdict.terms import Terms
 from fdfast.verdict.weight_judge import Found, Given, WeightJudge
 from fdfast.verdict.weight_reasons import patterns, sentences
 from fdfast.verdict.weight_rounds import judged, paths_for
-from fdfast.verdict.whole import NotWhole, Place, Whole, judge_whole
+from fdfast.verdict.whole import Whole, judge_whole
 from fdfast.verdict.whole_reasons import sentences_on_whole
 
 __all__ = [
@@ -32,7 +33,6 @@ __all__ = [
     "Given",
     "Judge",
     "Judgement",
-    "NotWhole",
     "Place",
     "Suspect",
     "Terms",
