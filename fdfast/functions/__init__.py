@@ -9,6 +9,7 @@ from __future__ import annotations
 from fdfast.functions.callables import callable_objective
 from fdfast.functions.fitness import layers_of, preflight, state_kept
 from fdfast.functions.layout import layout_of
+from fdfast.functions.losses import is_stock, settings_of
 from fdfast.functions.model import model_objective
 from fdfast.functions.objective import TracedObjective
 from fdfast.functions.over_rows import (
@@ -66,6 +67,7 @@ __all__ = [
     "dense",
     "first_line",
     "forget",
+    "is_stock",
     "known",
     "layers_of",
     "layout_of",
@@ -77,6 +79,7 @@ __all__ = [
     "remember",
     "rows_at_once",
     "same_values",
+    "settings_of",
     "shadow_of",
     "state_kept",
     "view",

@@ -67,8 +67,8 @@ def callable_objective(
         traced = RowFunction(of_rows, shape, dtype, ())
     else:
         weak = weakref.ref(f)
-        traced = trace(f, (shape, dtype.name, batched), lambda: RowFunction(alone, shape, dtype, ()))
-    found = TracedObjective(traced, (), shape, row_bytes, [])
+        traced = trace(f, None, (shape, dtype.name, batched), lambda: RowFunction(alone, shape, dtype, ()))
+    found = TracedObjective(traced, (), shape, row_bytes, _left_as_it_is(f, kwargs, first, value))
     if batched:
         return found
     value = _scalar_tensor(value, shape)
@@ -92,6 +92,27 @@ def callable_objective(
             f"{', '.join(over.looped)} cannot be batched by TensorFlow and ran row by row, inside the traced function"
         )
     return found
+
+
+def _left_as_it_is(f: Callable[..., Any], kwargs: dict[str, Any], first: Array, value: Any) -> list[str]:
+    """Say that TensorFlow keeps a trace of f which is not what f computes by now: a note, or none."""
+    if not isinstance(f, tf.types.experimental.PolymorphicFunction):
+        return []
+    try:
+        now = f.python_function(tf.constant(first), **kwargs)
+    except Exception:  # written for graphs only
+        return []
+    if same_values(now, value):
+        return []
+    return [
+        "f is a tf.function, which TensorFlow has traced before: the trace was checked, and at x it gives "
+        f"{_shown(value)}, where the Python function gives {_shown(now)} by now. Pass f.python_function, or trace it "
+        "anew"
+    ]
+
+
+def _shown(value: Any) -> str:
+    return np.array2string(np.asarray(value).reshape(-1)[:1], precision=6)[1:-1]
 
 
 def _scalar_tensor(value: Any, shape: tuple[int, ...]) -> Any:

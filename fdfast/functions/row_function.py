@@ -140,17 +140,27 @@ class RowFunction:
         return tf.cast(found, tf.float64)
 
 
-_traced: weakref.WeakKeyDictionary[Any, dict[object, RowFunction]] = weakref.WeakKeyDictionary()
+_traced: weakref.WeakKeyDictionary[Any, dict[tuple[object, object], RowFunction]] = weakref.WeakKeyDictionary()
 
 
-def trace(owner: Any, key: object, make: Callable[[], RowFunction]) -> RowFunction:
-    """Return the owner's traced function for this key, tracing it at most once while the owner lives."""
+def forget_traces(owner: Any) -> None:
+    """Drop what was traced of a model."""
+    _traced.pop(owner, None)
+
+
+def trace(owner: Any, state: object, key: object, make: Callable[[], RowFunction]) -> RowFunction:
+    """Return the owner's traced function for this key, tracing it at most once while the owner lives in this state.
+
+    What was traced of another state is dropped, and with it all that was compiled of it.
+    """
     try:
         known = _traced.setdefault(owner, {})
     except TypeError:  # an owner that is not hashable or takes no weak reference is traced anew each time
         return make()
-    if key not in known:
-        known[key] = make()
+    if (state, key) not in known:
+        for former in [one for one in known if one[0] is not state]:
+            del known[former]
+        known[state, key] = make()
         while len(known) > _KEPT:
             del known[next(iter(known))]
-    return known[key]
+    return known[state, key]
