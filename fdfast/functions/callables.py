@@ -70,6 +70,8 @@ def callable_objective(
         traced = trace(f, None, (shape, dtype.name, batched), lambda: RowFunction(alone, shape, dtype, ()))
     found = TracedObjective(traced, (), shape, row_bytes, _left_as_it_is(f, kwargs, first, value))
     if batched:
+        found.tensor_values(tf.constant(first), np.zeros(1, np.int32), 1)
+        found.notes += _numpy_calls(traced)
         return found
     value = _scalar_tensor(value, shape)
     if not value.dtype.is_floating:
@@ -87,11 +89,22 @@ def callable_objective(
     if over.row_bytes:
         traced.row_bytes = over.row_bytes
     found.row_bytes = traced.row_bytes or row_bytes
+    found.notes += _numpy_calls(traced)
     if over.looped:
         found.notes.append(
             f"{', '.join(over.looped)} cannot be batched by TensorFlow and ran row by row, inside the traced function"
         )
     return found
+
+
+def _numpy_calls(traced: RowFunction) -> list[str]:
+    if not traced.numpy_calls:
+        return []
+    return [
+        f"NumPy's {', '.join(traced.numpy_calls)} became TensorFlow's own while f was traced; called eagerly on "
+        "tensors "
+        "it returns arrays, which cut a GradientTape: tf.experimental.numpy has the same functions"
+    ]
 
 
 def _left_as_it_is(f: Callable[..., Any], kwargs: dict[str, Any], first: Array, value: Any) -> list[str]:
