@@ -84,9 +84,9 @@ def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:
                     seed=1,
                     turn=0,
                 )
-                if a.dtype.kind == "f"
+                if i in flat.moving
                 else a
-                for a in flat.points()
+                for i, a in enumerate(flat.points())
             ]
             return _blamed(flat, near, places, request.f, terms.seed)
     except NoTape:
@@ -151,7 +151,11 @@ def _given(analytic: Any, flat: Flat, places: Sequence[Place]) -> Any:
     def call(arguments: Sequence[npt.NDArray[Any]]) -> list[Float64]:
         found = analytic
         if callable(analytic):
-            own = [a if given.batched else a[0] for a, given in zip(arguments, flat.arguments, strict=True)]
+            own = [
+                a if given.batched else a[0]
+                for a, given in zip(arguments, flat.arguments, strict=True)
+                if not given.held
+            ]
             found = analytic(own[0].copy() if len(own) == 1 else [a.copy() for a in own])
         each = [found] if len(places) == 1 and not isinstance(found, list | tuple) else list(found)
         if len(each) != len(places):

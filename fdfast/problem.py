@@ -185,7 +185,7 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
 
     def made(precision: Precision) -> Any:
         return model_objective(
-            request.f, request.y, request.loss, shape, examples, batched=batched, precision=precision, now=now
+            request.f, request.y, request.loss, shape, examples, batched=batched, precision=precision, now=now, x=array
         )
 
     # Differences in float32 still start from values in float64.

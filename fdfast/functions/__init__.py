@@ -11,6 +11,7 @@ from fdfast.functions.callables import callable_objective
 from fdfast.functions.fitness import layers_of, preflight, state_kept
 from fdfast.functions.flat import Flat, flat_callable
 from fdfast.functions.layout import layout_of
+from fdfast.functions.losses import is_stock, settings_of
 from fdfast.functions.model import model_objective
 from fdfast.functions.model_loss import flat_model
 from fdfast.functions.naming import namer
@@ -76,6 +77,7 @@ __all__ = [
     "flat_model",
     "forget",
     "gaps",
+    "is_stock",
     "known",
     "layers_of",
     "layout_of",
@@ -89,6 +91,7 @@ __all__ = [
     "remember",
     "rows_at_once",
     "same_values",
+    "settings_of",
     "shadow_of",
     "state_kept",
     "view",

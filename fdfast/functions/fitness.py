@@ -68,7 +68,7 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
     if gap > limit:
         twice = f"the same row twice in one batch gives {together[1]:.9g} and {together[2]:.9g}"
         blame = _named(drawing) if drawing else _guilty(layers, rows, random=True)
-        if not same_bits(_values(objective, rows), together):
+        if drawing or not same_bits(_values(objective, rows), together):
             raise PreflightError(f"f is not deterministic: {twice}{blame}. {_NOISE}")
         # An f that rounds to float32 somewhere inside does so by place, but each time in the same way.
         if gap > single:

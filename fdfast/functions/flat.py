@@ -11,8 +11,9 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.functions.arguments import Argument, flattened, packer
-from fdfast.functions.over_rows import dense
+from fdfast.functions.over_rows import dense, first_line
 from fdfast.moves import as_floats
+from fdfast.tape import NoTape, numpy_calls
 
 Array = npt.NDArray[Any]
 
@@ -35,6 +36,8 @@ class Flat:
         What a trace of it may be kept with; None for none.
     key : tuple
         What tells traces of one owner apart.
+    reads : tuple of object
+        What the function is made of, besides what Python tells of it: a model, losses.
     notes : list of str
     model : keras.Model or keras.Layer or None
     """
@@ -46,12 +49,18 @@ class Flat:
     names: list[str] = field(default_factory=list)
     owner: Any = None
     key: tuple[Any, ...] = ()
+    reads: tuple[Any, ...] = ()
     notes: list[str] = field(default_factory=list)
     model: Any = None
 
     def specs(self) -> list[tf.TensorSpec]:
         """What the function is traced with."""
         return [tf.TensorSpec(a.value.shape, a.dtype) for a in self.arguments]
+
+    @property
+    def moving(self) -> list[int]:
+        """Numbers of the arguments that may move."""
+        return [i for i, a in enumerate(self.arguments) if a.moves]
 
     def points(self) -> list[Array]:
         """Values of the arguments."""
@@ -66,9 +75,13 @@ class Flat:
         """Concrete function of the value, its gradient for every argument that moves, and for every variable.
 
         Gradients that are not connected are None in its structured outputs.
+
+        Raises
+        ------
+        fdfast.tape.NoTape
         """
         call, variables = self.call, self.variables
-        moving = [i for i, a in enumerate(self.arguments) if a.moves]
+        moving = self.moving
 
         def value_and_gradients(*tensors: Any) -> Any:
             sources = [tensors[i] for i in moving]
@@ -79,7 +92,19 @@ class Flat:
             found = gradient.gradient(value, [*sources, *variables])
             return value, [None if g is None else dense(g) for g in found]
 
-        return tf.function(value_and_gradients, input_signature=self.specs(), autograph=False).get_concrete_function()
+        def traced(*, autograph: bool) -> Any:
+            function = tf.function(value_and_gradients, input_signature=self.specs(), autograph=autograph)
+            with numpy_calls():
+                return function.get_concrete_function()
+
+        try:
+            return traced(autograph=False)  # which takes a tenth of the time
+        except Exception as error:
+            self.own(self.points())  # what is wrong with f itself is said by f
+            try:
+                return traced(autograph=True)
+            except Exception:
+                raise NoTape(f"f cannot be traced: {first_line(error)}") from error
 
 
 def flat_callable(f: Callable[..., Any], x: Any, kwargs: Mapping[str, Any], *, batched: bool = False) -> Flat:
