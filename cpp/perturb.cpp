@@ -8,6 +8,7 @@ namespace {
 struct Tile {
     const std::int64_t* begin;
     const std::int64_t* end;
+    const double* weights;  // of the first member, or null
 };
 
 template <typename T>
@@ -22,13 +23,13 @@ void restore(Tile tile, const T* x, T* row) noexcept {
 // unless x and step are more than 2^28 apart.
 template <typename T>
 double displace(Tile tile, const T* x, double step, T* row, bool& all_moved) noexcept {
-    const T h = static_cast<T>(step);
     double sum = 0;
     for (const std::int64_t* m = tile.begin; m != tile.end; ++m) {
+        const double weight = tile.weights == nullptr ? 1.0 : tile.weights[m - tile.begin];
         const T value = x[*m];
-        const T there = value + h;
+        const T there = value + static_cast<T>(step * weight);
         row[*m] = there;
-        sum += static_cast<double>(there) - static_cast<double>(value);
+        sum += (static_cast<double>(there) - static_cast<double>(value)) / weight;
         all_moved &= there != value;
     }
     all_moved |= step == 0;
@@ -40,7 +41,10 @@ double displace(Tile tile, const T* x, double step, T* row, bool& all_moved) noe
 // Not FDFAST_MULTIVERSION: the loop waits for memory. Compiled for AVX2 and for AVX-512 it measured no faster.
 template <typename T>
 std::int64_t fill_rows(const Perturbation<T>& p) noexcept {
-    const auto tile_at = [&p](std::int64_t t) { return Tile{p.members + p.offsets[t], p.members + p.offsets[t + 1]}; };
+    const auto tile_at = [&p](std::int64_t t) {
+        const double* const weights = p.weights == nullptr ? nullptr : p.weights + p.offsets[t];
+        return Tile{p.members + p.offsets[t], p.members + p.offsets[t + 1], weights};
+    };
     std::int64_t vanished = -1;
     for (std::int64_t i = 0; i < p.pairs; ++i) {
         const T* x = p.x + p.example[i] * p.n;

@@ -122,6 +122,7 @@ Prepared<T> prepare(const Program<T>& program, std::int64_t images, const std::v
 struct Tiles {
     const std::int64_t* offsets;  // (tiles + 1,)
     const std::int64_t* members;  // flat element indices within one example
+    const double* weights;        // (members,) how far each moves, in units of the step; null: 1 each
 };
 
 template <typename T>

@@ -69,6 +69,8 @@ struct Walker {
         const std::int64_t tile = job.tile[pair];
         const std::int64_t* const begin = job.tiles.members + job.tiles.offsets[tile];
         const std::int64_t* const end = job.tiles.members + job.tiles.offsets[tile + 1];
+        const double* const weights =
+            job.tiles.weights == nullptr ? nullptr : job.tiles.weights + job.tiles.offsets[tile];
         // A map has fewer than 2^30 elements, and 32 bits are divided faster.
         const auto row = static_cast<std::uint32_t>(node.shape.w * node.shape.c);
         const auto channels = static_cast<std::uint32_t>(node.shape.c);
@@ -76,19 +78,21 @@ struct Walker {
             for (const std::int64_t* m = begin; m != end; ++m) {
                 const auto at = static_cast<std::uint32_t>(*m);
                 const std::uint32_t y = at / row, along = at - y * row, x = along / channels;
-                f(static_cast<std::int32_t>(y), static_cast<std::int32_t>(x), along - x * channels);
+                f(static_cast<std::int32_t>(y), static_cast<std::int32_t>(x), along - x * channels, m - begin);
             }
         };
         out.at = {node.shape.h, 0, node.shape.w, 0};
-        each_member([&](std::int32_t y, std::int32_t x, std::uint32_t) __attribute__((always_inline)) {
+        each_member([&](std::int32_t y, std::int32_t x, std::uint32_t, std::ptrdiff_t) __attribute__((always_inline)) {
             out.at = {least(out.at.y0, y), most(out.at.y1, y + 1), least(out.at.x0, x), most(out.at.x1, x + 1)};
         });
         for (int side = 0; side < 2; ++side) {
             if (!out.live[side]) continue;
             clear(out, side);
-            const T d = static_cast<T>(side == 0 ? ask.a : rest);
-            each_member([&](std::int32_t y, std::int32_t x, std::uint32_t k)
-                            __attribute__((always_inline)) { out.cell(side, y, x)[k] = d; });
+            const double d = side == 0 ? ask.a : rest;
+            each_member([&](std::int32_t y, std::int32_t x, std::uint32_t k, std::ptrdiff_t i)
+                            __attribute__((always_inline)) {
+                                out.cell(side, y, x)[k] = static_cast<T>(weights == nullptr ? d : d * weights[i]);
+                            });
         }
     }
 

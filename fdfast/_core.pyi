@@ -24,7 +24,20 @@ def fill_rows(
     held_example: npt.NDArray[np.int64],
     held_tile: npt.NDArray[np.int64],
     moved: npt.NDArray[np.float64],
+    *,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> int: ...
+def draw(
+    g: npt.NDArray[np.float64],
+    v: npt.NDArray[np.float64],
+    *,
+    low: float,
+    unit: float,
+    seed: int,
+    first: int = 0,
+    threads: int,
+) -> None: ...
+def dot(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], *, threads: int) -> float: ...
 
 class _Type(type): ...  # pybind11's
 
@@ -67,6 +80,7 @@ def push(
     tile: npt.NDArray[np.int64],
     step: npt.NDArray[np.float64],
     *,
+    weights: npt.NDArray[np.float64] | None = None,
     rows: npt.NDArray[np.float32] | npt.NDArray[np.float64] | None = None,
     start: int = 0,
     threads: int | None = None,

@@ -9,22 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fdfast.directed import check_directed
 from fdfast.engines import Progress
 from fdfast.estimates import Estimate, estimate_tiles, slopes
-from fdfast.moves import (
-    Bounds,
-    Channels,
-    Precision,
-    Reduction,
-    StepLike,
-    TileLike,
-    check_choice,
-    check_step,
-    plan_steps,
-)
-from fdfast.problem import Count, Problem, analytic_of, checked, engine_for
-from fdfast.report import MAPS, Report
-from fdfast.verdict import Judge, Judgement, deployed_figure, hints, reasons_of, selftest_figure
+from fdfast.moves import Bounds, Channels, Precision, Reduction, StepLike, TileLike, check_choice, plan_steps
+from fdfast.problem import Count, Request, analytic_of, checked, engine_for
+from fdfast.report import Report, input_report
+from fdfast.verdict import Judge, Judgement, Terms
+from fdfast.weights import check_weights
 
 Float64 = npt.NDArray[np.float64]
 
@@ -37,7 +29,7 @@ def gradient(
     y: Any = None,
     loss: Any = None,
     tile: TileLike = 1,
-    channels: Channels = "together",
+    channels: Channels = "apart",
     reduction: Reduction = "mean",
     engine: str = "auto",
     precision: Precision = "auto",
@@ -64,8 +56,9 @@ def gradient(
         Loss of the model; None takes the one that it was compiled with.
     tile : int or sequence of int
         Extent of a tile along the spatial axes.
-    channels : {"together", "apart"}
-        Whether the channels of a tile move together; see `fdfast.moves.tiling.make_tiling`.
+    channels : {"apart", "together"}
+        Whether each channel of a tile moves on its own; ``"together"`` costs as many times less as there are channels,
+        and gives each of them their mean. Channels come last, unless the model's layers say ``channels_first``.
     reduction : {"mean", "sum"}
         ``"mean"`` gives each pixel its share of the tile's derivative, ``"sum"`` the derivative itself.
     engine : {"auto", "batch", "difference"}
@@ -101,8 +94,10 @@ def gradient(
     >>> fdfast.gradient(lambda rows: (rows**2).sum(axis=1), np.array([1.0, 2.0, 3.0]), batched=True).round(6)
     array([2., 4., 6.])
     """
-    check_step(h)
-    with checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs, always=False) as problem:
+    request = Request(
+        f, x, y, loss, tile, channels, h, engine, precision, bounds, max_rows, batched, progress, kwargs
+    )  # fmt: skip
+    with checked(request, always=False) as problem:
         count = Count(progress, 2 * problem.tiling.tiles * len(problem.points))
         found = np.empty((len(problem.points), *problem.shape))
         for group in problem.groups():
@@ -121,7 +116,7 @@ def estimate(
     y: Any = None,
     loss: Any = None,
     tile: TileLike = 1,
-    channels: Channels = "together",
+    channels: Channels = "apart",
     rtol: float = 1e-4,
     engine: str = "auto",
     precision: Precision = "auto",
@@ -148,8 +143,10 @@ def estimate(
     Estimate
         Arrays of shape (examples, tiles); a single x counts as one example.
     """
-    check_step(h)
-    with checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs) as problem:
+    request = Request(
+        f, x, y, loss, tile, channels, h, engine, precision, bounds, max_rows, batched, progress, kwargs
+    )  # fmt: skip
+    with checked(request) as problem:
         count = Count(progress, 4 * problem.tiling.tiles * len(problem.points))
         parts = []
         for group in problem.groups():
@@ -166,10 +163,12 @@ def gradcheck(
     y: Any = None,
     *,
     loss: Any = None,
-    wrt: Literal["input", "weights"] = "input",
+    wrt: str = "input",
+    check: Literal["auto", "every", "directions"] = "auto",
+    directions: int = 2,
     analytic: npt.ArrayLike | Callable[..., Any] | None = None,
     tile: TileLike = 1,
-    channels: Channels = "together",
+    channels: Channels = "apart",
     h: StepLike = "auto",
     engine: str = "auto",
     precision: Precision = "auto",
@@ -220,7 +219,7 @@ def gradcheck(
     Returns
     -------
     Report
-        With ``wrt="weights"`` a `fdfast.report.weights.WeightReport`.
+        With ``wrt="weights"`` a `fdfast.WeightReport`.
 
     Raises
     ------
@@ -231,50 +230,22 @@ def gradcheck(
     --------
     assert_gradcheck : The raising form, for tests.
     """
+    check_choice("check", check, ("auto", "every", "directions"))
+    started = time.perf_counter()
+    request = Request(
+        f, x, y, loss, tile, channels, h, engine, precision, bounds, max_rows, batched, progress, kwargs
+    )  # fmt: skip
+    terms = Terms(h, bounds, rtol, atol, coverage, jitter, seed, selftest)
+    if check == "directions":
+        return check_directed(request, terms, wrt=wrt, analytic=analytic, directions=directions, label=label)
     check_choice("wrt", wrt, ("input", "weights"))
     if wrt == "weights":
-        from fdfast.weights import check_weights, refuse
-
-        refuse(tile=tile, channels=channels, batched=batched, selftest=selftest, **kwargs)
-        return check_weights(  # type: ignore[return-value]
-            f,
-            x,
-            y,
-            loss=loss,
-            analytic=analytic,
-            h=h,
-            engine=engine,
-            precision=precision,
-            rtol=rtol,
-            atol=atol,
-            coverage=coverage,
-            jitter=jitter,
-            bounds=bounds,
-            budget=budget,
-            max_rows=max_rows,
-            seed=seed,
-            label=label,
-            progress=progress,
-        )
+        return check_weights(request, terms, analytic=analytic, budget=budget, label=label)
     if budget is not None:
         raise TypeError(f"budget={budget!r} goes with wrt='weights'; for inputs a larger tile= costs less")
-    started = time.perf_counter()
-    check_step(h)
-    for name, value, low, high in (("rtol", rtol, 0.0, np.inf), ("coverage", coverage, 0.0, 1.0)):
-        if not low <= value <= high:
-            raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value}")
-    with checked(f, x, y, loss, tile, channels, engine, precision, bounds, batched, kwargs) as problem:
+    with checked(request) as problem:
         count = Count(progress, 4 * problem.tiling.tiles * len(problem.points))
-        judge = Judge(
-            problem.tiling,
-            h=h,
-            rtol=rtol,
-            atol=None if atol == "auto" else float(atol),
-            jitter=jitter,
-            bounds=bounds,
-            seed=seed,
-            selftest=selftest,
-        )
+        judge = Judge(problem.tiling, terms)
         judgements = []
         for group in problem.groups():
             runner = engine_for(problem, group, max_rows, count)
@@ -282,49 +253,16 @@ def gradcheck(
             judgements.append(judge(runner, problem.objective.select(group), problem.points[group], given))
     whole = Judgement.join(judgements)
     whole.timings["total"] = time.perf_counter() - started
-    settings = {
-        "rtol": rtol,
-        "atol": atol,
-        "coverage": coverage,
-        "jitter": jitter,
-        "seed": seed,
-        "h": h,
-        "bounds": bounds,
-    }
-    return _report(problem, whole, runner.name, coverage, settings, label or problem.label)
-
-
-def _report(
-    problem: Problem, found: Judgement, engine: str, coverage: float, settings: dict[str, Any], label: str
-) -> Report:
-    def grid(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return problem.examples(problem.tiling.on_grid(values))
-
-    maps = {name: grid(getattr(found, name)) for name in MAPS}
-    objective = problem.objective
-    selftest, selftest_passed = selftest_figure(found)
-    return Report(
-        **maps,
-        x=problem.x.copy(),
-        shape=problem.shape,
-        tile=problem.tiling.tile,
-        grid=problem.tiling.grid,
-        coverage_asked=coverage,
-        reasons=reasons_of(found, coverage, objective.notes),
-        engine=engine,
-        dtype=problem.dtype,
-        step=float(np.median(found.step)),
-        evaluations=found.evaluations,
-        refined=found.refined,
-        noise=float(found.noise.max()),
-        timings=found.timings,
-        settings=settings,
-        label=label,
-        deployed=deployed_figure(found),
+    return input_report(
+        whole,
+        problem.x,
+        problem.tiling,
         batched=problem.batched,
-        hints=hints(found.checked_numeric, found.checked_analytic, found.codes, problem.tiling.grid),
-        selftest=selftest,
-        selftest_passed=selftest_passed,
+        engine=runner.name,
+        dtype=problem.dtype,
+        settings=terms.settings(),
+        label=label or problem.label,
+        notes=problem.objective.notes,
     )
 
 

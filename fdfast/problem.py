@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.engines import BatchEngine, Progress, check_max_rows
+from fdfast.differences import NoDifferences, compiled_for
+from fdfast.engines import BatchEngine, DifferenceEngine, Progress, check_max_rows
 from fdfast.estimates import Engine
-from fdfast.moves import Bounds, Channels, Precision, TileLike, Tiling, as_floats, as_points, check_choice, make_tiling
-
-if TYPE_CHECKING:
-    from fdfast.functions import Snapshot
+from fdfast.functions import Snapshot, callable_objective, layers_of, layout_of, model_objective, preflight, state_kept
+from fdfast.moves import (
+    Bounds,
+    Channels,
+    Precision,
+    StepLike,
+    TileLike,
+    Tiling,
+    as_floats,
+    as_points,
+    check_choice,
+    check_step,
+    make_tiling,
+)
 
 #: Tiles and examples looked at together; more are taken in groups, so that memory does not grow with their number.
 _GROUP, _EXAMPLES = 32768, 25
@@ -31,6 +42,32 @@ def groups_of(examples: int, tiles: int) -> Iterator[slice]:
 
 
 @dataclass(frozen=True, eq=False)
+class Request:
+    """What the caller of a public function asks to have differentiated; see `fdfast.gradient` for each."""
+
+    f: Any
+    x: npt.ArrayLike
+    y: Any = None
+    loss: Any = None
+    tile: TileLike = 1
+    channels: Channels = "apart"
+    h: StepLike = "auto"
+    engine: str = "auto"
+    precision: Precision = "auto"
+    bounds: Bounds | None = None
+    max_rows: int | None = None
+    batched: bool | None = None
+    progress: Progress | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_step(self.h)
+        check_choice("precision", self.precision, ("auto", "float32", "float64"))
+        check_choice("engine", self.engine, ("auto", "batch", "difference"))
+        check_max_rows(self.max_rows)
+
+
+@dataclass(frozen=True, eq=False)
 class Problem:
     """What is differentiated, where, and by which engine."""
 
@@ -40,7 +77,6 @@ class Problem:
     points: npt.NDArray[Any]
     objective: Any
     tiling: Tiling
-    bounds: Bounds | None
     label: str
     differences: Any = None
 
@@ -61,11 +97,8 @@ class Problem:
 def engine_for(problem: Problem, group: slice, max_rows: int | None, count: Callable[[int], None]) -> Engine:
     """Return the engine that the problem asks for, for some of its examples; `count` is told of rows that are done."""
     objective = problem.objective.select(group)
-    max_rows = check_max_rows(max_rows)
     if problem.differences is None:
-        return BatchEngine(objective, problem.tiling, max_rows=max_rows, progress=count)
-    from fdfast.engines import DifferenceEngine
-
+        return BatchEngine(objective, problem.tiling, max_rows=check_max_rows(max_rows), progress=count)
     return DifferenceEngine(objective, problem.tiling, problem.differences, progress=count)
 
 
@@ -76,8 +109,6 @@ def _choose(engine: str, objective: Any, precision: Precision) -> Any:
     """
     if engine == "batch":
         return None
-    from fdfast.differences import NoDifferences, compiled_for
-
     dtype = np.dtype(np.float32 if precision == "float32" else np.float64)
     try:
         compiled = compiled_for(objective, dtype)
@@ -97,106 +128,76 @@ def _choose(engine: str, objective: Any, precision: Precision) -> Any:
 
 
 @contextlib.contextmanager
-def checked(f: Any, *arguments: Any, always: bool = True) -> Iterator[Problem]:
+def checked(request: Request, *, always: bool = True) -> Iterator[Problem]:
     """Set the problem up, see that f can be differentiated row by row, and keep the model's state as it was."""
-    from fdfast.functions import layers_of, preflight, state_kept
-
-    with state_kept(f) as now:
-        problem = problem_of(f, *arguments, now=now)
+    with state_kept(request.f) as now:
+        problem = problem_of(request, now=now)
         # Layers that have a rule are known by class: what was found of them once stays true.
         known = problem.differences is not None and not problem.differences.without_rule
-        layers = layers_of(problem.objective.model or f)
+        layers = layers_of(problem.objective.model or request.f)
         preflight(problem.objective, problem.points, layers, always=always and not known)
         if known and problem.differences.graph.stateless:
             now.leave()
         yield problem
 
 
-def problem_of(
-    f: Any,
-    x: npt.ArrayLike,
-    y: Any,
-    loss: Any,
-    tile: TileLike,
-    channels: Channels,
-    engine: str,
-    precision: Precision,
-    bounds: Bounds | None,
-    batched: bool | None,
-    kwargs: dict[str, Any],
-    *,
-    now: Snapshot | None = None,
-) -> Problem:
-    """What the arguments of the public functions ask for; `now` is what was read of the model's variables."""
-    check_choice("precision", precision, ("auto", "float32", "float64"))
-    check_choice("engine", engine, ("auto", "batch", "difference"))
-    array = as_floats(x)
-    keras = sys.modules.get("keras")
-    if keras is not None and isinstance(f, keras.Model):
-        if kwargs:
-            raise TypeError(f"unexpected arguments for a model: {', '.join(sorted(kwargs))}")
-        return _model_problem(f, array, y, loss, make_tiling_for(tile, channels), engine, precision, bounds, now)
-    if engine == "difference" and callable(f):
+def problem_of(request: Request, *, now: Snapshot | None = None) -> Problem:
+    """Bring what is asked into a function, points and tiles; `now` is what was read of the model's variables."""
+    f, y = request.f, request.y
+    array = as_floats(request.x)
+    if isinstance(f, keras.Model):
+        if request.kwargs:
+            raise TypeError(f"unexpected arguments for a model: {', '.join(sorted(request.kwargs))}")
+        return _model_problem(request, array, now)
+    if request.engine == "difference" and callable(f):
         raise ValueError(
             "engine='difference' cannot be used: f is a callable, not a Keras model with a loss. engine='batch' "
             "evaluates f itself"
         )
     if not callable(f):
         raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
-    if loss is not None:
+    if request.loss is not None:
         raise TypeError("loss goes with a Keras model; a callable f returns the loss itself")
-    if y is not None:
-        kwargs = {**kwargs, "y": y}
-    from fdfast.functions import callable_objective
-
-    dtype = array.dtype if precision == "auto" else np.dtype(precision)
+    kwargs = {**request.kwargs} if y is None else {**request.kwargs, "y": y}
+    dtype = array.dtype if request.precision == "auto" else np.dtype(request.precision)
     shape = array.shape
-    tiling = make_tiling(shape, tile, channels)
+    tiling = make_tiling(shape, request.tile, request.channels, layout_of(layers_of(f)))
     points = as_points(array, shape, dtype)
-    objective = callable_objective(f, kwargs, points, shape, batched=bool(batched))
+    objective = callable_objective(f, kwargs, points, shape, batched=bool(request.batched))
     points = as_points(array, shape, objective.dtype)
-    return Problem(array, shape, False, points, objective, tiling, bounds, getattr(f, "__name__", type(f).__name__))
+    label = getattr(f, "__name__", type(f).__name__)
+    return Problem(array, shape, False, points, objective, tiling, label)
 
 
-def make_tiling_for(tile: TileLike, channels: Channels) -> Callable[[tuple[int, ...]], Tiling]:
-    """Bind tile and channels; the shape of one example comes later."""
-    return lambda shape: make_tiling(shape, tile, channels)
-
-
-def _model_problem(
-    model: Any,
-    array: npt.NDArray[Any],
-    y: Any,
-    loss: Any,
-    cut: Callable[[tuple[int, ...]], Tiling],
-    engine: str,
-    precision: Precision,
-    bounds: Bounds | None,
-    now: Snapshot | None,
-) -> Problem:
-    from fdfast.functions import model_objective
-
+def examples_of(request: Request, array: npt.NDArray[Any]) -> tuple[tuple[int, ...], int, bool]:
+    """Shape of one example of a model's input, number of examples, and whether x has an axis for them."""
+    model = request.f
     inputs = getattr(model, "inputs", None)
     # Only a functional model knows its input's rank; any other takes batches, as Keras does.
     batched = not (inputs and len(inputs) == 1 and array.ndim == len(inputs[0].shape) - 1)
     if batched and array.ndim < 2:
         raise ValueError(f"x has shape {array.shape}; {model.name!r} takes a batch, with a leading axis of examples")
-    shape = array.shape[1:] if batched else array.shape
-    examples = len(array) if batched else 1
+    return (array.shape[1:], len(array), True) if batched else (array.shape, 1, False)
+
+
+def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | None) -> Problem:
+    shape, examples, batched = examples_of(request, array)
 
     def made(precision: Precision) -> Any:
-        return model_objective(model, y, loss, shape, examples, batched=batched, precision=precision, now=now)
+        return model_objective(
+            request.f, request.y, request.loss, shape, examples, batched=batched, precision=precision, now=now
+        )
 
     # Differences in float32 still start from values in float64.
-    wide = engine != "batch" and precision == "float32"
-    objective = made("auto" if wide else precision)
-    differences = _choose(engine, objective, precision)
+    wide = request.engine != "batch" and request.precision == "float32"
+    objective = made("auto" if wide else request.precision)
+    differences = _choose(request.engine, objective, request.precision)
     if wide and differences is None:
-        notes, objective = objective.notes, made(precision)
+        notes, objective = objective.notes, made(request.precision)
         objective.notes.extend(note for note in notes if note not in objective.notes)
-    tiling = cut(shape)
+    tiling = make_tiling(shape, request.tile, request.channels, layout_of([request.f]))
     points = as_points(array, shape, objective.dtype)
-    return Problem(array, shape, batched, points, objective, tiling, bounds, model.name, differences)
+    return Problem(array, shape, batched, points, objective, tiling, request.f.name, differences)
 
 
 def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:

@@ -1,7 +1,10 @@
 #include "perturb.hpp"
 
+#include <pybind11/stl.h>
+
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "arrays.hpp"
 #include "module.hpp"
@@ -12,6 +15,7 @@ namespace {
 struct Arrays {
     const py::array &x, &offsets, &members, &example, &tile, &step;
     py::array &rows, &held_example, &held_tile, &moved;
+    const std::optional<py::array>& weights;
 };
 
 [[noreturn]] void refuse(const std::string& message) {
@@ -40,6 +44,11 @@ void require_layout(const Arrays& a) {
     require_array<std::int64_t>(a.held_example, "held_example", 1, Access::write);
     require_array<std::int64_t>(a.held_tile, "held_tile", 1, Access::write);
     require_array<double>(a.moved, "moved", 2, Access::write);
+
+    if (a.weights) {
+        require_array<double>(*a.weights, "weights", 1, Access::read);
+        require_length(*a.weights, "weights", a.members.shape(0), "the number of members");
+    }
 
     const py::ssize_t pairs = a.example.shape(0);
     if (a.offsets.shape(0) < 1) refuse("offsets must have tiles + 1 elements, got shape (0,)");
@@ -71,7 +80,8 @@ void require_layout(const Arrays& a) {
          {"members", a.members},
          {"example", a.example},
          {"tile", a.tile},
-         {"step", a.step}});
+         {"step", a.step},
+         {"weights", a.weights ? *a.weights : a.x}});
 }
 
 // Checks only the tiles of this call, so that a check costs no more than the fill, however many tiles there are.
@@ -93,6 +103,9 @@ void require_ranges(const Perturbation<T>& p, std::int64_t examples, std::int64_
             if (p.members[m] < 0 || p.members[m] >= p.n) {
                 refuse(at("members", m) + "=" + std::to_string(p.members[m]) + " must be an element of a row, below " +
                        std::to_string(p.n) + ", the columns of x");
+            }
+            if (p.weights != nullptr && !(std::abs(p.weights[m]) > 0 && std::abs(p.weights[m]) <= 1)) {
+                refuse(at("weights", m) + "=" + std::to_string(p.weights[m]) + " must lie in [-1, 1] and not be 0");
             }
         }
     };
@@ -121,6 +134,7 @@ std::int64_t fill(const Arrays& a) {
                             a.x.shape(1),
                             read(a.offsets),
                             read(a.members),
+                            a.weights ? static_cast<const double*>(a.weights->data()) : nullptr,
                             a.example.shape(0),
                             read(a.example),
                             read(a.tile),
@@ -136,8 +150,9 @@ std::int64_t fill(const Arrays& a) {
 
 std::int64_t fill_rows_of(const py::array& x, const py::array& offsets, const py::array& members,
                           const py::array& example, const py::array& tile, const py::array& step, py::array rows,
-                          py::array held_example, py::array held_tile, py::array moved) {
-    const Arrays arrays{x, offsets, members, example, tile, step, rows, held_example, held_tile, moved};
+                          py::array held_example, py::array held_tile, py::array moved,
+                          const std::optional<py::array>& weights) {
+    const Arrays arrays{x, offsets, members, example, tile, step, rows, held_example, held_tile, moved, weights};
     if (has_dtype<float>(x)) return fill<float>(arrays);
     if (has_dtype<double>(x)) return fill<double>(arrays);
     throw py::type_error("x must be float32 or float64, got " + dtype_of(x));
@@ -149,7 +164,8 @@ void bind_perturb(py::module_& m) {
     m.def("fill_rows", &fill_rows_of, py::arg("x").noconvert(), py::arg("offsets").noconvert(),
           py::arg("members").noconvert(), py::arg("example").noconvert(), py::arg("tile").noconvert(),
           py::arg("step").noconvert(), py::arg("rows").noconvert(), py::arg("held_example").noconvert(),
-          py::arg("held_tile").noconvert(), py::arg("moved").noconvert(),
+          py::arg("held_tile").noconvert(), py::arg("moved").noconvert(), py::kw_only(),
+          py::arg("weights").noconvert() = py::none(),
           R"(Write the perturbed rows of (example, tile) pairs in place, touching only what changes.
 
 Parameters
@@ -169,7 +185,9 @@ rows : (capacity, n), dtype of x, capacity at least 2 * pairs
 held_example, held_tile : (capacity // 2,) int64
     Updated: what rows 2i and 2i + 1 hold. Set held_example to -1 at first, and when x or the tiles change.
 moved : (pairs, 2) float64
-    Written: mean over the tile of row - x, the distance really moved; 0 without a tile.
+    Written: mean over the tile of (row - x) / weight, the distance really moved; 0 without a tile.
+weights : (n_members,) float64, optional
+    How far each member moves, in units of the step: in [-1, 1], not 0. By default 1 each.
 
 Returns
 -------

@@ -209,8 +209,8 @@ void require_tiles(const py::array& offsets, const py::array& members, std::int6
 
 template <typename T>
 py::tuple run_on(const Values<T>& values, const py::array& offsets, const py::array& members, const py::array& image,
-                 const py::array& tile, const py::array& step, const std::optional<py::array>& rows, std::int32_t start,
-                 const std::optional<int>& asked) {
+                 const py::array& tile, const py::array& step, const std::optional<py::array>& weights,
+                 const std::optional<py::array>& rows, std::int32_t start, const std::optional<int>& asked) {
     const Program<T>& program = *values.program;
     require_array<std::int64_t>(image, "image", 1, Access::read);
     const py::ssize_t pairs = image.shape(0);
@@ -237,6 +237,7 @@ py::tuple run_on(const Values<T>& values, const py::array& offsets, const py::ar
         require_tiles(offsets, members, size);
         require_shape<std::int64_t>(tile, "tile", {pairs});
         require_range(tile, "tile", 0, offsets.size() - 1);
+        if (weights) require_shape<double>(*weights, "weights", {members.shape(0)});
     }
     const Node<T>& last = program.nodes.back();
     const bool loss = last.op == Op::cross_entropy || last.op == Op::squared_error;
@@ -246,7 +247,8 @@ py::tuple run_on(const Values<T>& values, const py::array& offsets, const py::ar
     py::array_t<std::int32_t> tie(pairs), crossed(pairs);
     job.program = &program;
     job.prepared = &values.prepared;
-    job.tiles = {static_cast<const std::int64_t*>(offsets.data()), static_cast<const std::int64_t*>(members.data())};
+    job.tiles = {static_cast<const std::int64_t*>(offsets.data()), static_cast<const std::int64_t*>(members.data()),
+                 weights ? static_cast<const double*>(weights->data()) : nullptr};
     job.pairs = pairs;
     job.image = static_cast<const std::int64_t*>(image.data());
     job.tile = static_cast<const std::int64_t*>(tile.data());
@@ -359,14 +361,17 @@ Prepared
     m.def(
         "push",
         [](const PyPrepared& prepared, const py::array& offsets, const py::array& members, const py::array& image,
-           const py::array& tile, const py::array& step, const std::optional<py::array>& rows, std::int32_t start,
-           const std::optional<int>& threads) {
+           const py::array& tile, const py::array& step, const std::optional<py::array>& weights,
+           const std::optional<py::array>& rows, std::int32_t start, const std::optional<int>& threads) {
             return std::visit(
-                [&](const auto& v) { return run_on(v, offsets, members, image, tile, step, rows, start, threads); },
+                [&](const auto& v) {
+                    return run_on(v, offsets, members, image, tile, step, weights, rows, start, threads);
+                },
                 prepared.values);
         },
         py::arg("prepared"), py::arg("offsets"), py::arg("members"), py::arg("image"), py::arg("tile"), py::arg("step"),
-        py::kw_only(), py::arg("rows") = py::none(), py::arg("start") = 0, py::arg("threads") = py::none(),
+        py::kw_only(), py::arg("weights") = py::none(), py::arg("rows") = py::none(), py::arg("start") = 0,
+        py::arg("threads") = py::none(),
         R"(Push differences of tiles through a network.
 
 Parameters
@@ -378,6 +383,8 @@ members : ndarray of int64
 image, tile : ndarray of int64, shape (pairs,)
 step : ndarray of float64, shape (pairs, 2)
     Displacements of each pair. With `rows` their ratio is all that matters.
+weights : ndarray of float64, shape of members, optional
+    How far each member moves, in units of the step. By default 1 each.
 rows : ndarray of the program's dtype, shape (pairs, 2, size), optional
     Dense differences in the place of tiles.
 start : int

@@ -15,7 +15,17 @@ METRICS = (
 
 
 class FakeReport(SimpleNamespace):
-    """The attributes of a report, with consistent counts."""
+    """The attributes of a report of one input, and of its only part, with consistent counts."""
+
+    wrt, noun, left_out, channel_axis = "input", "tile", 0, None
+
+    @property
+    def parts(self) -> list[FakeReport]:
+        return [self]
+
+    @property
+    def checked(self) -> int:
+        return sum(self.counts.values())
 
     def __getitem__(self, index: int) -> FakeReport:
         arrays = ("x", "numeric", "analytic", "rel_error", "error_bar", "classes", "near")
@@ -97,6 +107,7 @@ def fake_report(
         "shape": shape,
         "tile": tile,
         "grid": grid,
+        "channel_axis": len(shape) - 1 if len(shape) > 2 else None,
         "numeric": numeric,
         "analytic": analytic,
         "rel_error": rel,

@@ -33,6 +33,9 @@ class RowEngine:
     def of(self, examples: Any) -> RowEngine:
         return self
 
+    def by(self, tiling: Tiling) -> RowEngine:
+        return RowEngine(self.f, tiling, self.bounds)
+
     def differences(self, points: Array, example: npt.NDArray[np.int32], pairs: Pairs) -> Differences:
         assert example.shape == (len(points),)
         assert pairs.point.shape == pairs.tile.shape == (len(pairs),)
@@ -40,13 +43,15 @@ class RowEngine:
         rows = np.repeat(points[pairs.point], 2, axis=0)
         moved = np.zeros((len(pairs), 2))
         for i, (tile, steps) in enumerate(zip(pairs.tile, pairs.step, strict=True)):
-            members = self.tiling.members[self.tiling.offsets[tile] : self.tiling.offsets[tile + 1]]
+            some = slice(*self.tiling.offsets[tile : tile + 2])
+            members = self.tiling.members[some]
+            weights = np.ones(len(members)) if self.tiling.weights is None else self.tiling.weights[some]
             x = points[pairs.point[i]][members]
             for side, step in enumerate(steps):
-                row = x + points.dtype.type(step)
+                row = x + (step * weights).astype(points.dtype)
                 assert (row != x).all(), f"the step {step} vanishes"
                 rows[2 * i + side, members] = row
-                moved[i, side] = np.mean(row.astype(np.float64) - x.astype(np.float64))
+                moved[i, side] = np.mean((row.astype(np.float64) - x.astype(np.float64)) / weights)
         if self.bounds is not None:
             assert rows.min() >= self.bounds[0]
             assert rows.max() <= self.bounds[1]

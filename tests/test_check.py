@@ -165,15 +165,16 @@ def test_reductions(tile):
 def test_channels_together_are_the_sum_of_channels_apart():
     shape = (6, 6, 3)
     model, x = small("", shape), RNG.uniform(size=(6, 6, 3)).astype("float32")
-    together = fdfast.gradient(model, x, y=0, tile=2, reduction="sum")
-    apart = fdfast.gradient(model, x, y=0, tile=2, channels="apart", reduction="sum")
+    together = fdfast.gradient(model, x, y=0, tile=2, channels="together", reduction="sum")
+    apart = fdfast.gradient(model, x, y=0, tile=2, reduction="sum")
     exact = autodiff(shadow_of(model, shape).model, x[None], [0], "sparse_categorical_crossentropy")[0]
     # Truncation of 1e-10, rounding of 1e-11.
     np.testing.assert_allclose(together[::2, ::2], sums(exact, 2)[..., None] * np.ones(3), rtol=0, atol=1e-8)
     for c in range(3):
         np.testing.assert_allclose(apart[::2, ::2, c], sums(exact[..., c], 2), rtol=0, atol=1e-8)
-    assert fdfast.gradcheck(model, x, 0, tile=2).grid == (3, 3, 1)
-    assert fdfast.gradcheck(model, x, 0, tile=2, channels="apart").grid == (3, 3, 3)
+    assert fdfast.gradcheck(model, x, 0, tile=2, channels="together").grid == (3, 3, 1)
+    assert fdfast.gradcheck(model, x, 0, tile=2).grid == (3, 3, 3)
+    np.testing.assert_allclose(fdfast.gradient(model, x, y=0), exact, rtol=0, atol=1e-8)  # the gradient, not its mean
 
 
 def test_bounds_keep_every_row_inside():

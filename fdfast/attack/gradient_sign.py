@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.check import gradient as finite_difference
-from fdfast.moves import Bounds, Precision, TileLike, as_floats, check_choice
-from fdfast.problem import problem_of
+from fdfast.moves import Bounds, Channels, Precision, TileLike, as_floats, check_choice
+from fdfast.problem import Request, problem_of
 
 if TYPE_CHECKING:
     from fdfast.engines import Progress
@@ -28,6 +28,7 @@ def fgsm(
     loss: Any = None,
     gradient: GradientKind = "finite-difference",
     tile: TileLike = 1,
+    channels: Channels = "apart",
     bounds: Bounds | None = (0, 1),
     precision: Precision = "auto",
     max_rows: int | None = None,
@@ -52,6 +53,8 @@ def fgsm(
     tile : int or sequence of int
         All pixels of a tile move the same way, by the derivative along the whole tile: fewer evaluations,
         a coarser attack. The same for both gradients.
+    channels : {"apart", "together"}
+        Whether each channel of a tile moves by a sign of its own, or all of them by one.
     bounds : (float, float) or None
         Range of valid pixels, which x must lie in and the result does not leave; None does not clip.
     precision : {"auto", "float32", "float64"}
@@ -109,7 +112,7 @@ def fgsm(
     if bounds is not None:
         bounds = _check_bounds(bounds, points)
     if gradient == "autodiff":
-        slope = _autodiff(model, points, y, loss, tile, precision)
+        slope = _autodiff(Request(model, points, y, loss, tile, channels, engine="batch", precision=precision))
     else:
         slope = finite_difference(
             model,
@@ -117,6 +120,7 @@ def fgsm(
             y=y,
             loss=loss,
             tile=tile,
+            channels=channels,
             precision=precision,
             max_rows=max_rows,
             progress=progress,
@@ -130,10 +134,8 @@ def fgsm(
     return moved.astype(getattr(x, "dtype", points.dtype))
 
 
-def _autodiff(
-    model: Any, x: npt.NDArray[Any], y: npt.ArrayLike, loss: Any, tile: TileLike, precision: Precision
-) -> npt.NDArray[np.float64]:
-    problem = problem_of(model, x, y, loss, tile, "together", "batch", precision, None, None, {})
+def _autodiff(request: Request) -> npt.NDArray[np.float64]:
+    problem = problem_of(request)
     found = problem.objective.gradient(problem.points)
     return problem.examples(problem.tiling.expand(problem.tiling.sums(found), "mean"))
 

@@ -138,6 +138,12 @@ def _add_problem(add: Any, index: str, index_help: str, *, precision: bool = Tru
     add("--no-scale", action="store_true", help="take 8-bit pixels as 0 .. 255 instead of dividing by 255")
     add("--loss", metavar="NAME", help="a Keras loss (default: the one the model was compiled with)")
     add("--tile", type=_tile, default=1, metavar="N[,M]", help="move tiles of this size together (default: 1)")
+    add(
+        "--channels",
+        choices=("apart", "together"),
+        default="apart",
+        help="whether each channel of a tile moves on its own (default: apart)",
+    )
     if precision:
         add("--precision", choices=("auto", "float32", "float64"), default="auto", help="default: auto")
 

@@ -125,6 +125,7 @@ def _check(arguments: argparse.Namespace) -> int:
             examples.y,
             loss=arguments.loss,
             tile=arguments.tile,
+            channels=arguments.channels,
             h="auto" if arguments.step is None else arguments.step,
             engine=arguments.engine,
             precision=arguments.precision,
@@ -172,6 +173,7 @@ def _attack(arguments: argparse.Namespace) -> int:
             loss=arguments.loss,
             gradient=arguments.gradient,
             tile=arguments.tile,
+            channels=arguments.channels,
             bounds=arguments.bounds,
             precision=arguments.precision,
             progress=progress,
@@ -208,7 +210,8 @@ def _bench(arguments: argparse.Namespace) -> int:
 
     batched = arguments.model is not None and examples.batched
     rows, reasons = [], []
-    problem = (x if batched else x[None], y if batched else y[None], arguments.loss, arguments.tile)
+    cut = (arguments.tile, arguments.channels)
+    problem = (x if batched else x[None], y if batched else y[None], arguments.loss, *cut)
     for cost in gradient_costs(model, *problem):
         rows_at_once = "" if cost.chunk is None else str(cost.chunk)
         if cost.why:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from fdfast.check import gradcheck
 from fdfast.engines import Pairs
-from fdfast.moves import Precision, TileLike, plan_steps
-from fdfast.problem import checked, engine_for
+from fdfast.moves import Channels, Precision, TileLike, plan_steps
+from fdfast.problem import Request, checked, engine_for
 
 #: Rows per forward pass that the batch engine is timed with; the budget for memory may forbid the larger ones.
 CHUNKS = (16, 64, 256)
@@ -55,12 +55,14 @@ class Cost:
         return 2 * self.tiles / self.seconds
 
 
-def gradient_costs(model: Any, x: npt.NDArray[Any], y: Any, loss: Any, tile: TileLike) -> Iterator[Cost]:
+def gradient_costs(
+    model: Any, x: npt.NDArray[Any], y: Any, loss: Any, tile: TileLike, channels: Channels = "apart"
+) -> Iterator[Cost]:
     """Time the engines on the first example, in both precisions.
 
     Parameters
     ----------
-    model, x, y, loss, tile
+    model, x, y, loss, tile, channels
         As `fdfast.gradient` takes them, with a leading axis of examples.
     """
     for engine in ("difference", "batch"):
@@ -68,17 +70,15 @@ def gradient_costs(model: Any, x: npt.NDArray[Any], y: Any, loss: Any, tile: Til
             chunks = (None,) if engine == "difference" else CHUNKS
             for chunk in chunks:
                 try:
-                    yield _cost(model, x, y, loss, tile, engine, precision, chunk)
+                    request = Request(model, x, y, loss, tile, channels, engine=engine, precision=precision)
+                    yield _cost(request, chunk)
                 except ValueError as error:
                     yield Cost(engine, precision, chunk, np.nan, 0, 0, str(error))
                     break
 
 
-def _cost(
-    model: Any, x: Any, y: Any, loss: Any, tile: TileLike, engine: str, precision: Precision, chunk: int | None
-) -> Cost:
-    arguments: tuple[Any, ...] = (y, loss, tile, "together", engine, precision, None, None, {})
-    with checked(model, x, *arguments, always=False) as problem:
+def _cost(request: Request, chunk: int | None) -> Cost:
+    with checked(request, always=False) as problem:
         runner = engine_for(problem, slice(0, 1), chunk, lambda rows: None)
         points, tiles = problem.points[:1], problem.tiling.tiles
         order = np.random.default_rng(0).permutation(tiles)
@@ -98,7 +98,8 @@ def _cost(
         while count < tiles and run(count) < _ENOUGH / 4:
             count = min(tiles, 4 * count)
         once, seconds = (statistics.median(run(n) for _ in range(_REPEATS)) for n in (0, count))
-        return Cost(engine, precision, chunk, once + max(0.0, seconds - once) * tiles / count, count, tiles)
+        whole = once + max(0.0, seconds - once) * tiles / count
+        return Cost(request.engine, request.precision, chunk, whole, count, tiles)
 
 
 @dataclass(frozen=True)
@@ -114,14 +115,16 @@ class CheckCost:
         return self.later + max(0, examples - 1) * self.each
 
 
-def check_cost(model: Any, x: npt.NDArray[Any], y: Any, loss: Any, tile: TileLike) -> CheckCost:
+def check_cost(
+    model: Any, x: npt.NDArray[Any], y: Any, loss: Any, tile: TileLike, channels: Channels = "apart"
+) -> CheckCost:
     """Time whole checks of the first example, and of some copies of it together where that is quick."""
     one, target = x[:1], y[:1]
 
     def run(examples: int) -> float:
         many = np.repeat(one, examples, axis=0), np.repeat(target, examples, axis=0)
         start = time.perf_counter()
-        gradcheck(model, *many, loss=loss, tile=tile)
+        gradcheck(model, *many, loss=loss, tile=tile, channels=channels)
         return time.perf_counter() - start
 
     first = run(1)

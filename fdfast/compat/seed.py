@@ -39,8 +39,7 @@ def gradient(f: Callable[..., Any], x: npt.ArrayLike, h: float, **kwargs: Any) -
 
     Notes
     -----
-    `fdfast.gradient` takes the same call, and options of its own by keyword: it is the one to write in new code. It
-    moves the channels of a pixel together unless ``channels="apart"``; this, as the answer's, moves every element.
+    `fdfast.gradient` takes the same call, and options of its own by keyword: it is the one to write in new code.
 
     Examples
     --------
@@ -50,7 +49,7 @@ def gradient(f: Callable[..., Any], x: npt.ArrayLike, h: float, **kwargs: Any) -
     array = np.asarray(x)
     if array.dtype.kind in "iub":
         array = array.astype(np.float64)
-    return _gradient(functools.partial(f, **kwargs) if kwargs else f, array, h, channels="apart")
+    return _gradient(functools.partial(f, **kwargs) if kwargs else f, array, h)
 
 
 def seed_loop(
@@ -101,7 +100,7 @@ def seed_loop(
         if progress is not None:
             progress(rows // 2, expected // 2)
 
-    return _gradient(model, x, h, y=y, loss=loss, tile=tile, reduction="sum", progress=in_squares)
+    return _gradient(model, x, h, y=y, loss=loss, tile=tile, channels="together", reduction="sum", progress=in_squares)
 
 
 seed_gradient = gradient

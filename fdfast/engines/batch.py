@@ -70,6 +70,14 @@ class BatchEngine:
             some._remote = RemoteRows(some._objective, self._tiling, self._remote.device)
         return some
 
+    def by(self, tiling: Tiling) -> BatchEngine:
+        """Return the same engine for other tiles."""
+        other = copy.copy(self)
+        other._tiling = tiling
+        if self._remote is not None:
+            other._remote = RemoteRows(self._objective, tiling, self._remote.device)
+        return other
+
     def differences(self, points: npt.NDArray[Any], example: npt.NDArray[np.int32], pairs: Pairs) -> Differences:
         """Evaluate f at the points and at their displaced rows.
 
@@ -170,13 +178,16 @@ class BatchEngine:
 
     def _raise_vanishing(self, points: npt.NDArray[Any], part: Pairs, row: int) -> None:
         pair, side = divmod(row, 2)
-        start, stop = self._tiling.offsets[part.tile[pair] : part.tile[pair] + 2]
-        members = self._tiling.members[start:stop]
+        some = slice(*self._tiling.offsets[part.tile[pair] : part.tile[pair] + 2])
+        members = self._tiling.members[some]
         x = points[part.point[pair]]
-        h = x.dtype.type(part.step[pair, side])
-        flat = int(members[np.flatnonzero(x[members] + h == x[members])[0]])
+        step = part.step[pair, side] * (
+            np.ones(len(members)) if self._tiling.weights is None else self._tiling.weights[some]
+        )
+        moved = step.astype(x.dtype)
+        first = np.flatnonzero(x[members] + moved == x[members])[0]
         auto = auto_step(x.dtype) * max(1.0, float(np.abs(x[members]).max()))
-        raise vanishing_step_error(x, flat, self._tiling.shape, abs(float(h)), auto)
+        raise vanishing_step_error(x, int(members[first]), self._tiling.shape, abs(float(moved[first])), auto)
 
 
 def check_max_rows(max_rows: object) -> int | None:
@@ -222,5 +233,6 @@ class RowBuffer:
             self._held_example,
             self._held_tile,
             moved,
+            weights=self._tiling.weights,
         )
         return self._rows[: 2 * count].reshape(2 * count, *self._tiling.shape), stuck

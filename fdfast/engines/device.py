@@ -50,10 +50,12 @@ class RemoteRows:
         row = np.repeat(np.arange(len(row_tile)), counts)
         first = np.repeat(tiling.offsets[row_tile], counts)
         within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        element = tiling.members[first + within]
+        member = first + within
+        element = tiling.members[member]
+        weight = 1.0 if tiling.weights is None else tiling.weights[member]
         x = points[row_point[row], element]
-        values = x + step[row].astype(points.dtype)
-        distance = values.astype(np.float64) - x.astype(np.float64)
+        values = x + (step[row] * weight).astype(points.dtype)
+        distance = (values.astype(np.float64) - x.astype(np.float64)) / weight
         total = np.bincount(row, weights=distance, minlength=len(row_tile))
         moved[...] = (total / np.maximum(counts, 1)).reshape(-1, 2)
         unmoved = row[(distance == 0) & (step[row] != 0)]

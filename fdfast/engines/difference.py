@@ -132,6 +132,12 @@ class DifferenceEngine:
             some._held = None
         return some
 
+    def by(self, tiling: Tiling) -> DifferenceEngine:
+        """Return the same engine for other tiles; what is held of the points serves them too."""
+        other = copy.copy(self)
+        other._tiling = tiling
+        return other
+
     def foresee(self, points: npt.NDArray[Any], near: npt.NDArray[Any]) -> Foreseen | None:
         """Prepare the engine's own points, and as many near them, that differences will be asked for.
 
@@ -227,10 +233,10 @@ class DifferenceEngine:
 
     def _push(self, held: _Held, begin: int, some: Any, pairs: Pairs) -> tuple[Any, ...]:
         compiled, tiling = self._compiled, self._tiling
-        arguments = (tiling.offsets, tiling.members)
+        tiles, weights, threads = (tiling.offsets, tiling.members), tiling.weights, self._threads
         point = pairs.point + begin
         if compiled.complete:
-            found = _core.push(held.prepared, *arguments, point, pairs.tile, pairs.step, threads=self._threads)
+            found = _core.push(held.prepared, *tiles, point, pairs.tile, pairs.step, weights=weights, threads=threads)
             self._advance(len(pairs))
             return found
         rest = compiled.rest(some)
@@ -245,7 +251,13 @@ class DifferenceEngine:
             for first in range(0, len(which), at_once):
                 part = which[first : first + at_once]
                 rows, tie[part], crossed[part] = _core.push(
-                    held.prepared, *arguments, point[part], pairs.tile[part], pairs.step[part], threads=self._threads
+                    held.prepared,
+                    *tiles,
+                    point[part],
+                    pairs.tile[part],
+                    pairs.step[part],
+                    weights=weights,
+                    threads=threads,
                 )
                 delta[part] = self._finish(bound, rows)
                 self._advance(len(part))

@@ -108,6 +108,10 @@ class WeightEngine:
         """Return this engine: the examples are one batch."""
         return self
 
+    def by(self, tiling: Any) -> WeightEngine:
+        """Return this engine: a weight is a tile of its own."""
+        return self
+
     def differences(self, points: npt.NDArray[Any], example: Int32, pairs: Pairs) -> Differences:
         """See `fdfast.engines.batch.BatchEngine.differences`."""
         self._check_steps(pairs)

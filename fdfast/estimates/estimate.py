@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.engines import Differences, Pairs
+from fdfast.moves import Tiling
 
 Float64 = npt.NDArray[np.float64]
 
@@ -32,6 +33,9 @@ class Engine(Protocol):
 
     def of(self, examples: Any) -> Engine:
         """Return the same engine for some of the examples."""
+
+    def by(self, tiling: Tiling) -> Engine:
+        """Return the same engine for other tiles."""
 
     def differences(self, points: Any, example: npt.NDArray[np.int32], pairs: Pairs) -> Differences:
         """See `fdfast.engines.batch.BatchEngine.differences`."""

@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from fdfast.functions.objective import Array, LoopObjective, TracedObjective
-from fdfast.functions.over_rows import OverRows, Unmapped, first_line, same_values
+from fdfast.functions.over_rows import OverRows, first_line, same_values
 from fdfast.functions.row_function import RowFunction, trace
+from fdfast.operations import Unmapped
 
 
 def callable_objective(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fdfast.functions.traced import Traced
+from fdfast.tape import Traced
 
 #: (rows, example numbers, context) -> one value per row
 RowValues = Callable[[Any, Any, Any], Any]

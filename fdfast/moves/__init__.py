@@ -5,7 +5,9 @@ Arrays and plain data only. Nothing here knows a function, TensorFlow or a verdi
 
 from __future__ import annotations
 
+from fdfast.moves.directions import Directions, Group
 from fdfast.moves.displaced import displace
+from fdfast.moves.generic import beside
 from fdfast.moves.inputs import Precision, as_floats, as_points, grain
 from fdfast.moves.sampling import ROWS, Budget, Draw
 from fdfast.moves.scheme import (
@@ -21,7 +23,7 @@ from fdfast.moves.scheme import (
     vanishing_step_error,
 )
 from fdfast.moves.selection import Selection, Wrt, as_argument, select
-from fdfast.moves.tiling import Channels, Reduction, TileLike, Tiling, check_choice, make_tiling
+from fdfast.moves.tiling import Channels, Layout, Reduction, TileLike, Tiling, check_choice, make_tiling
 
 __all__ = [
     "CENTRAL",
@@ -30,7 +32,10 @@ __all__ = [
     "Bounds",
     "Budget",
     "Channels",
+    "Directions",
     "Draw",
+    "Group",
+    "Layout",
     "Precision",
     "Reduction",
     "Selection",
@@ -43,6 +48,7 @@ __all__ = [
     "as_floats",
     "as_points",
     "auto_step",
+    "beside",
     "check_choice",
     "check_step",
     "displace",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 Channels = Literal["together", "apart"]
+Layout = Literal["last", "first"]
 Reduction = Literal["mean", "sum"]
 TileLike = int | Sequence[int]
+
+_LEVELS = 2**8  # amplitudes that elements of one tile may move by
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,10 @@ class Tiling:
         Tile t owns ``members[offsets[t]:offsets[t + 1]]``.
     members : ndarray of int64, shape (size,)
         Flat (C order) element indices, tile by tile.
+    channel_axis : int or None
+        Axis of `shape` that holds the channels; None where every axis is spatial.
+    weights : ndarray of float64, shape (size,), or None
+        How far each of the members moves, in units of the tile's step; None: all by 1. In [-1, 1], none is 0.
     """
 
     shape: tuple[int, ...]
@@ -39,6 +46,8 @@ class Tiling:
     grid: tuple[int, ...]
     offsets: npt.NDArray[np.int64]
     members: npt.NDArray[np.int64]
+    channel_axis: int | None = None
+    weights: npt.NDArray[np.float64] | None = None
 
     @property
     def tiles(self) -> int:
@@ -56,7 +65,7 @@ class Tiling:
         return np.diff(self.offsets)
 
     def sums(self, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Sum an element map over each tile.
+        """Sum an element map over each tile, weighted as its elements move: the derivative along the tile.
 
         Parameters
         ----------
@@ -70,6 +79,8 @@ class Tiling:
         values = np.asarray(values, np.float64)
         flat = values.reshape((*values.shape[: values.ndim - len(self.shape)], self.size))
         by_tile: npt.NDArray[np.float64] = flat[..., self.members]
+        if self.weights is not None:
+            by_tile = by_tile * self.weights
         if self.tiles == self.size:
             return by_tile
         return np.add.reduceat(by_tile, self.offsets[:-1], axis=-1)
@@ -95,6 +106,18 @@ class Tiling:
         flat[..., self.members] = np.repeat(share, self.counts, axis=-1)
         return flat.reshape((*values.shape[:-1], *self.shape))
 
+    def mixed(self, seed: int, *, signed: bool = True) -> Tiling:
+        """Return the same tiles, whose elements move by random amplitudes in [1/2, 1], and to random sides if `signed`.
+
+        Errors of a gradient that sum to zero over a tile then do not. The amplitudes are multiples of 2^-8, so that
+        steps by powers of two stay exact in float32.
+        """
+        rng = np.random.default_rng((seed, self.size))
+        weights = rng.integers(_LEVELS // 2, _LEVELS + 1, self.size) / _LEVELS
+        if signed:
+            weights *= rng.choice([-1.0, 1.0], self.size)
+        return replace(self, weights=weights)
+
     def on_grid(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """View per-tile values (..., tiles) as (..., *grid)."""
         return values.reshape((*values.shape[:-1], *self.grid))
@@ -110,7 +133,9 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
-def make_tiling(shape: Sequence[int], tile: TileLike = 1, channels: Channels = "together") -> Tiling:
+def make_tiling(
+    shape: Sequence[int], tile: TileLike = 1, channels: Channels = "apart", layout: Layout = "last"
+) -> Tiling:
     """Cut an example into tiles.
 
     Parameters
@@ -120,9 +145,11 @@ def make_tiling(shape: Sequence[int], tile: TileLike = 1, channels: Channels = "
     tile : int or sequence of int
         Extent of a tile in elements. An int holds for every spatial axis; a sequence has one entry per spatial
         axis, or one per axis of `shape`. Tiles at the far edges are cut off, not dropped.
-    channels : {"together", "apart"}
-        With three or more axes the last one is the channel axis: all channels of a tile move together, or
-        each on its own. With fewer axes every axis is spatial and this has no effect.
+    channels : {"apart", "together"}
+        With three or more axes one holds the channels: each moves on its own, or all of a tile together. With fewer
+        axes every axis is spatial and this has no effect.
+    layout : {"last", "first"}
+        Which axis holds the channels.
 
     Returns
     -------
@@ -137,21 +164,22 @@ def make_tiling(shape: Sequence[int], tile: TileLike = 1, channels: Channels = "
     """
     dims = tuple(int(n) for n in shape)
     check_choice("channels", channels, get_args(Channels))
+    check_choice("layout", layout, get_args(Layout))
     if math.prod(dims) == 0:
         raise ValueError(f"x is empty: one example has shape {dims}; there is nothing to differentiate")
-    return _cut(dims, _extents(dims, tile, channels))
+    axis = None if len(dims) < 3 else 0 if layout == "first" else len(dims) - 1
+    return _cut(dims, _extents(dims, tile, channels, axis), axis)
 
 
-def _extents(shape: tuple[int, ...], tile: TileLike, channels: Channels) -> tuple[int, ...]:
-    has_channels = len(shape) >= 3
-    spatial = len(shape) - has_channels
+def _extents(shape: tuple[int, ...], tile: TileLike, channels: Channels, axis: int | None) -> tuple[int, ...]:
+    spatial = len(shape) - (axis is not None)
     entries: Sequence[Any] = tile if isinstance(tile, Sequence | np.ndarray) else (tile,) * spatial
     if any(isinstance(n, bool) or not isinstance(n, int | np.integer) for n in entries):
         raise TypeError(f"tile must be an int or a sequence of ints, got {tile!r}")
-    if len(entries) == spatial and has_channels:
-        entries = (*entries, shape[-1] if channels == "together" else 1)
+    if len(entries) == spatial and axis is not None:
+        entries = (*entries[:axis], shape[axis] if channels == "together" else 1, *entries[axis:])
     if len(entries) != len(shape):
-        wanted = f"{spatial} (spatial axes) or {len(shape)} (all axes)" if has_channels else f"{len(shape)}"
+        wanted = f"{spatial} (spatial axes) or {len(shape)} (all axes)" if axis is not None else f"{len(shape)}"
         raise ValueError(f"tile {tuple(entries)} has {len(entries)} entries; for shape {shape} it needs {wanted}")
     for axis, (n, extent) in enumerate(zip(shape, entries, strict=True)):
         if not 1 <= extent <= n:
@@ -162,7 +190,7 @@ def _extents(shape: tuple[int, ...], tile: TileLike, channels: Channels) -> tupl
 
 
 @lru_cache(maxsize=64)
-def _cut(shape: tuple[int, ...], tile: tuple[int, ...]) -> Tiling:
+def _cut(shape: tuple[int, ...], tile: tuple[int, ...], channel_axis: int | None) -> Tiling:
     grid = tuple(-(-n // t) for n, t in zip(shape, tile, strict=True))
     owner = np.zeros((1,) * len(shape), np.int64)
     for axis, (n, t, g) in enumerate(zip(shape, tile, grid, strict=True)):
@@ -174,4 +202,4 @@ def _cut(shape: tuple[int, ...], tile: tuple[int, ...]) -> Tiling:
     np.cumsum(np.bincount(owner, minlength=math.prod(grid)), out=offsets[1:])
     # Shared between calls by the cache: nobody may write to them.
     members.flags.writeable = offsets.flags.writeable = False
-    return Tiling(shape, tile, grid, offsets, members)
+    return Tiling(shape, tile, grid, offsets, members, channel_axis)

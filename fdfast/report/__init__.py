@@ -5,9 +5,10 @@ A report holds findings; a renderer takes a report. Nothing is computed here but
 
 from __future__ import annotations
 
+from fdfast.report.findings import input_report, weight_report
+from fdfast.report.part import Part
 from fdfast.report.plot import adversarial_figure
-from fdfast.report.report import MAPS, Report
-from fdfast.report.weight_findings import report_of
-from fdfast.report.weights import WeightReport
+from fdfast.report.report import Report, WeightReport
+from fdfast.report.whole import whole_report
 
-__all__ = ["MAPS", "Report", "WeightReport", "adversarial_figure", "report_of"]
+__all__ = ["Part", "Report", "WeightReport", "adversarial_figure", "input_report", "weight_report", "whole_report"]

@@ -1,22 +1,20 @@
 """A report as one self-contained HTML page, and as a short piece of HTML for notebooks.
 
 Nothing is fetched: no script, no font, no style from outside; the figure is inside as PNG. All text passes
-`escape` unless it is `Markup`, which only this module makes.
+`escape` unless it is `Markup`.
 """
 
 from __future__ import annotations
 
 import base64
-import html
 import io
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from fdfast.report.markup import Markup, Number, bullets, escape, number, pairs, table
 from fdfast.report.panels import CLASS_COLOURS
 from fdfast.report.plot import VERDICT_COLOURS, percent_text, save, step_text, tile_text
+from fdfast.report.text import place, times, title
 
 if TYPE_CHECKING:
     from fdfast.report.report import Report
@@ -42,6 +40,7 @@ _TABLES = """
 .fdfast td.number, .fdfast th.number { text-align: right; white-space: nowrap; }
 .fdfast .badge { color: #fff; padding: .15rem .7rem; border-radius: .4rem; font-weight: bold; }
 .fdfast .key { display: inline-block; width: .8em; height: .8em; margin-right: .5em; border-radius: .15em; }
+.fdfast .bar { display: flex; width: 9rem; height: .8em; border-radius: .15em; overflow: hidden; }
 """
 _MEANING = {
     "agree": "the two gradients are equal within error bar and tolerance",
@@ -59,15 +58,6 @@ _METRICS = {
 }
 
 
-class Markup(str):
-    """HTML that is put in as it stands."""
-
-
-def escape(value: object) -> str:
-    """Make a value safe as text and inside quotes; `Markup` stays as it is."""
-    return value if isinstance(value, Markup) else html.escape(str(value), quote=True)
-
-
 def to_html(report: Report) -> str:
     """Write a report as one HTML page that needs nothing else: no network, no file, no script.
 
@@ -81,11 +71,11 @@ def to_html(report: Report) -> str:
         HTML5, light or dark as the reader's system is. Without matplotlib it says that there is no figure.
     """
     sections = (
-        f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>"
-        for title, write in SECTIONS
+        f"<section>\n<h2>{escape(heading)}</h2>\n{content}\n</section>"
+        for heading, write in SECTIONS
         if (content := write(report))
     )
-    name = report.label or "Gradient check"
+    name = title(report) or "Gradient check"
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -113,41 +103,14 @@ def fragment(report: Report) -> str:
     str
         One ``div``, with no script and no picture.
     """
-    name = escape(report.label or "Gradient check")
+    name = escape(title(report) or "Gradient check")
     parts = [
         f"<p>{_badge(report)} <b>{name}</b> {escape(_summary(report))}</p>",
-        _list([*report.reasons, *report.hints]),
+        bullets([*report.reasons, *report.hints]),
         _counts(report),
         _metrics(report),
     ]
     return f'<div class="fdfast"><style>{_TABLES}</style>\n' + "\n".join(filter(None, parts)) + "\n</div>"
-
-
-def number(value: float, digits: int = 3) -> str:
-    """Write a number with few digits; what is not a number is a dash."""
-    return "–" if math.isnan(value) else f"{value:.{digits}g}"
-
-
-def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
-    """Write a table; numbers stand to the right."""
-
-    def line(cells: Sequence[object], tag: str, like: Sequence[object]) -> str:
-        kinds = [' class="number"' if isinstance(v, Number) else "" for v in like]
-        return "".join(f"<{tag}{k}>{escape(c)}</{tag}>" for c, k in zip(cells, kinds, strict=True))
-
-    rows = list(rows)
-    top = f"<thead><tr>{line(head, 'th', rows[0] if rows else head)}</tr></thead>" if head else ""
-    body = "\n".join(f"<tr>{line(row, 'td', row)}</tr>" for row in rows)
-    return Markup(f'<div class="wide"><table>{top}<tbody>\n{body}\n</tbody></table></div>')
-
-
-class Number(str):
-    """A cell of a table that stands to the right."""
-
-
-def _list(sentences: Iterable[object]) -> Markup:
-    items = "\n".join(f"<li>{escape(s)}</li>" for s in sentences)
-    return Markup(f"<ul>\n{items}\n</ul>" if items else "")
 
 
 def _badge(report: Report) -> Markup:
@@ -160,36 +123,35 @@ def _class(name: str) -> Markup:
 
 
 def _summary(report: Report) -> str:
-    tiles = sum(report.counts.values())
     return (
-        f"{report.counts['agree']} of {tiles} tiles agree ({percent_text(report.coverage)}; asked: "
+        f"{report.counts['agree']} of {report.checked} {report.noun}s agree ({percent_text(report.coverage)}; asked: "
         f"{100 * report.coverage_asked:g} %); wrong: {report.counts['wrong']}."
+        + (f" {report.left_out} were left out by the budget." if report.left_out else "")
     )
 
 
 def _why(report: Report) -> str:
-    return _list(report.reasons)
+    return bullets(report.reasons)
 
 
 def _hints(report: Report) -> str:
-    return _list(report.hints)
+    return bullets(report.hints)
 
 
 def _counts(report: Report) -> str:
-    total = sum(report.counts.values())
-    near = int(np.count_nonzero(report.near & (report.classes == "agree")))
+    near = sum(int((part.near & (part.classes == "agree")).sum()) for part in report.parts)
     said = {"agree": f"{_MEANING['agree']}: {report.counts['agree'] - near} at x, {near} near x, off a kink"}
     rows = [
         (
             _class(name),
             Number(n),
-            Number(percent_text(n / total)),
+            Number(percent_text(n / max(1, report.checked))),
             said.get(name, meaning) if near else meaning,
         )
         for name, meaning in _MEANING.items()
         for n in [report.counts[name]]
     ]
-    return _table(("class", "tiles", "share", "meaning"), rows)
+    return table(("class", f"{report.noun}s", "share", "meaning"), rows)
 
 
 def _figure(report: Report) -> str:
@@ -199,7 +161,10 @@ def _figure(report: Report) -> str:
     except ImportError:
         return "<p>No figure: matplotlib is not installed. Remedy: pip install matplotlib.</p>"
     data = base64.b64encode(picture.getvalue()).decode("ascii")
-    says = f"Maps of both gradients, the relative error and the class of each tile. {_summary(report)}"
+    shown = "Maps of both gradients, the relative error and the class of each tile"
+    if report.wrt == "weights":
+        shown = "Classes and relative errors of every variable"
+    says = f"{shown}. {_summary(report)}"
     return f'<img src="data:image/png;base64,{data}" alt="{escape(says)}">'
 
 
@@ -208,21 +173,21 @@ def _metrics(report: Report) -> str:
         (name, Number(number(report.metrics[key])), Number(number(report.metrics_smooth[key])), note)
         for key, (name, note) in _METRICS.items()
     ]
-    return _table(("error at x", "all tiles", "smooth tiles", ""), rows)
+    return table(("error at x", f"all {report.noun}s", f"smooth {report.noun}s", ""), rows)
 
 
 def _worst(report: Report) -> str:
     keys = ("autodiff", "finite_difference", "abs_error", "rel_error", "error_bar", "left", "right")
     rows = [
         (
-            ", ".join(map(str, row["index"])) + (" *" if row.get("near_x") else ""),
+            place(row).strip("()") + (" *" if row.get("near_x") else ""),
             _class(row["class"]),
             *(Number(number(row[key], 5 if key in keys[:2] + keys[5:] else 2)) for key in keys),
         )
         for row in report.worst(10)
     ]
     head = (
-        "tile at",
+        f"{report.noun} at",
         "class",
         "autodiff",
         "difference",
@@ -234,35 +199,64 @@ def _worst(report: Report) -> str:
     )
     starred = any(row.get("near_x") for row in report.worst(10))
     note = "<p>* decided near x, because x is on a kink there; the one-sided slopes are those at x.</p>"
-    return (_table(head, rows) + (note if starred else "")) if rows else ""
+    return (table(head, rows) + (note if starred else "")) if rows else ""
 
 
 def _deployed(report: Report) -> str:
     if not report.deployed:
         return ""
-    return _pairs({str(k).replace("_", " "): v for k, v in report.deployed.items()})
+    return pairs({str(k).replace("_", " "): v for k, v in report.deployed.items()})
 
 
 def _settings(report: Report) -> str:
-    own = {
-        "input": f"shape {report.shape}" + (f", {len(report.numeric)} examples" if report.batched else ""),
-        "tile": f"{tile_text(report)}; grid {report.grid}",
+    if report.wrt == "weights":
+        own = {"weights": f"{report.total} in {len(report.parts)} variables, {report.examples} examples"}
+    else:
+        part = report.parts[0]
+        own = {
+            "input": f"shape {part.shape}" + (f", {len(part.numeric)} examples" if part.batched else ""),
+            "tile": f"{tile_text(part)}; grid {part.grid}",
+        }
+    own |= {
         "step": step_text(report.step),
         "engine": f"{report.engine}, {report.dtype}",
-        "evaluations": f"{report.evaluations} rows, {report.refined} of them to refine single tiles",
+        "evaluations": f"{report.evaluations} rows, {report.refined} of them to refine single {report.noun}s",
         "noise of f": number(report.noise),
     }
-    return _pairs(own | report.settings)
+    return pairs(own | report.settings)
+
+
+def _variables(report: Report) -> str:
+    if report.wrt == "input" and len(report.parts) == 1:
+        return ""
+    rows = [
+        (
+            row["name"],
+            Number(times(tuple(row["shape"]))),
+            Number(row["checked"]),
+            _bar(row),
+            *(Number(row[name]) for name in CLASS_COLOURS),
+            Number(number(row["max_rel_error"], 2)),
+            row["engine"],
+        )
+        for row in report.table
+    ]
+    return table((report.parts[0].kind, "shape", "checked", "", *CLASS_COLOURS, "max rel. error", "engine"), rows)
+
+
+def _bar(row: dict[str, Any]) -> Markup:
+    """Write shares of the classes as a coloured bar."""
+    pieces = "".join(
+        f'<span style="background:{colour};flex:{row[name]}"></span>'
+        for name, colour in CLASS_COLOURS.items()
+        if row[name]
+    )
+    return Markup(f'<span class="bar">{pieces}</span>')
 
 
 def _timings(report: Report) -> str:
     rows = [(name, Number(f"{1000 * seconds:.4g} ms")) for name, seconds in report.timings.items()]
-    return _table((), rows) if rows else ""
-
-
-def _pairs(values: dict[str, Any]) -> Markup:
-    rows = [(name, number(v) if isinstance(v, float) else v) for name, v in values.items()]
-    return _table((), rows)
+    return table((), rows) if rows else ""
 
 
 def _optional(attribute: str) -> Callable[[Report], str]:
@@ -273,22 +267,22 @@ def _optional(attribute: str) -> Callable[[Report], str]:
         if not value:
             return ""
         if isinstance(value, dict):
-            return _pairs(value)
-        return _list([value] if isinstance(value, str) else value)
+            return pairs(value)
+        return bullets([value] if isinstance(value, str) else value)
 
     return write
 
 
 _POWER = {
-    "smallest": "a common factor off by (seen on the most sensitive tile)",
-    "median": "a single tile off by, relatively (half of the tiles)",
-    "p90": "a single tile off by, relatively (nine tenths of the tiles)",
+    "smallest": "a common factor off by (seen on the most sensitive {0})",
+    "median": "a single {0} off by, relatively (half of the {0}s)",
+    "p90": "a single {0} off by, relatively (nine tenths of the {0}s)",
 }
 
 
 def _power(report: Report) -> str:
     found: dict[str, float] = getattr(report, "power", None) or {}
-    return _pairs({_POWER.get(name, name): value for name, value in found.items()}) if found else ""
+    return pairs({_POWER.get(name, name).format(report.noun): value for name, value in found.items()}) if found else ""
 
 
 #: What the page is made of, in order. A section that has nothing to say returns "" and is left out.
@@ -297,6 +291,7 @@ SECTIONS: tuple[tuple[str, Callable[[Report], str]], ...] = (
     ("What the mismatch looks like", _hints),
     ("Where", _figure),
     ("Classes", _counts),
+    ("Variables", _variables),
     ("Errors", _metrics),
     ("Worst tiles", _worst),
     ("The gradient in the model's own precision", _deployed),

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
 
+    from fdfast.report.part import Part
+
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 CLASS_COLOURS = {"agree": "#009E73", "wrong": "#D55E00", "kink": "#E69F00", "unresolved": "#999999"}
 NEAR = "agree near x"
@@ -266,6 +268,45 @@ def scatter(ax: Axes, e: Example, limits: tuple[float, float]) -> None:
     ax.set(title="Relative error at x and class of each tile", xlabel="tile", ylabel=_REL, yscale="log")
     ax.set_ylim(limits[0] / 2, limits[1] * 2)
     ax.legend(bbox_to_anchor=(0.5, -0.22), ncols=6, handletextpad=0.2, **_BELOW)
+
+
+def shares(ax: Axes, parts: Sequence[Part]) -> None:
+    """Draw, for each variable, the share of its checked weights in each class."""
+    place = np.arange(len(parts))
+    left = np.zeros(len(parts))
+    for name, colour in CLASS_COLOURS.items():
+        share = np.array([part.counts[name] / max(1, part.checked) for part in parts])
+        total = sum(part.counts[name] for part in parts)
+        ax.barh(place, share, 0.75, left=left, color=colour, label=f"{name} {total}")
+        left += share
+    for i, part in enumerate(parts):
+        if part.counts["wrong"]:
+            ax.text(1.01, i, f"{part.counts['wrong']} wrong", va="center", fontsize=7, color=CLASS_COLOURS["wrong"])
+    ax.set_yticks(place, [f"{part.name}  {part.checked}" for part in parts], parse_math=False)
+    ax.set(title="Class of each weight", xlabel="share of those checked", xlim=(0, 1.14), ylim=(len(parts) - 0.5, -0.5))
+    ax.set_xticks((0, 0.5, 1), ("0", "50 %", "100 %"))
+    ax.figure.legend(loc="outside lower left", ncols=4, handlelength=1.0)
+
+
+def spreads(ax: Axes, parts: Sequence[Part]) -> None:
+    """Draw, for each variable, from least to greatest relative error where decided, and the median as a dot."""
+    ends = [1.0]
+    for i, part in enumerate(parts):
+        with np.errstate(all="ignore"):
+            found = np.abs(part.checked_numeric - part.checked_analytic) / np.abs(part.checked_analytic)
+        decided = np.isfinite(found) & (found > 0)
+        for name, aside in (("agree", -0.12), ("wrong", 0.12)):
+            some = found[decided & (part.classes == name)]
+            if some.size:
+                low, middle, high = np.percentile(some, (0, 50, 100))
+                at = i + aside
+                ax.plot((low, high), (at, at), color=CLASS_COLOURS[name], lw=3, solid_capstyle="butt", alpha=0.5)
+                ax.plot(middle, at, "o", color=CLASS_COLOURS[name], ms=5)
+                ends += [low, high]
+    ax.set_xlim(10.0 ** math.floor(math.log10(min(ends))), 10.0 ** math.ceil(math.log10(max(ends))))
+    ax.set(title="Relative error: least, median, greatest", xlabel=_REL, xscale="log")
+    ax.grid(axis="x", color="#dddddd", lw=0.6)
+    ax.set_axisbelow(True)
 
 
 def _legend_names(e: Example) -> dict[str, str]:

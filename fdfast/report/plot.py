@@ -12,16 +12,18 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.report import panels
+from fdfast.report import panels, text
 from fdfast.report.panels import CLASS_COLOURS, NEAR, Example
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from fdfast.report.part import Part
     from fdfast.report.report import Report
 
 VERDICT_COLOURS = {"pass": "#009E73", "fail": "#D55E00", "inconclusive": "#777777"}
 EXAMPLES_SHOWN = 4
+VARIABLES_SHOWN = 30
 
 _STYLE = {"font.size": 8.0, "axes.titlesize": 9.0, "legend.fontsize": 7.5, "legend.frameon": False}
 _PAIR = ("#0072B2", "#D55E00")  # clean, adversarial
@@ -49,19 +51,40 @@ def figure(report: Report, *, title: str | None = None) -> Figure:
     as in the report. Where channels are tiles of their own, the maps show the one with the greatest autodiff
     gradient, and the class map the worst class over channels.
     """
-    examples = _examples(report)
-    shown = sorted(examples, key=lambda e: -np.count_nonzero(e.classes == "wrong"))[:EXAMPLES_SHOWN]
     lines = _header(report, title)
-    if len(examples) > len(shown):
-        names = ", ".join(str(e.index) for e in shown)
-        lines[0] += f"   (examples {names} of {len(examples)} shown: those with most wrong tiles)"
     with _style():
-        if len(examples) == 1:
-            fig = _one_image(shown[0]) if shown[0].is_image else _one_vector(shown[0])
+        if report.wrt == "weights":
+            fig, said = _variables(report)
         else:
-            fig = _image_rows(shown) if shown[0].is_image else _vector_rows(shown)
+            fig, said = _inputs(report.parts[0])
+        lines[0] += said
         _write_header(fig, report.verdict, lines)
     return fig
+
+
+def _inputs(part: Part) -> tuple[Figure, str]:
+    """Draw the examples of one input, at most four of them; the second is what to say of the others."""
+    examples = _examples(part)
+    shown = sorted(examples, key=lambda e: -np.count_nonzero(e.classes == "wrong"))[:EXAMPLES_SHOWN]
+    if len(examples) == 1:
+        return _one_image(shown[0]) if shown[0].is_image else _one_vector(shown[0]), ""
+    said = ""
+    if len(examples) > len(shown):
+        names = ", ".join(str(e.index) for e in shown)
+        said = f"   (examples {names} of {len(examples)} shown: those with most wrong tiles)"
+    return _image_rows(shown) if shown[0].is_image else _vector_rows(shown), said
+
+
+def _variables(report: Report) -> tuple[Figure, str]:
+    """Draw shares of classes and errors of variables, at most thirty of them, those with most to say."""
+    order = sorted(range(len(report.parts)), key=lambda i: (-report.parts[i].counts["wrong"], i))[:VARIABLES_SHOWN]
+    shown = [report.parts[i] for i in sorted(order)]
+    fig = _figure(12.0, _HEADER + 1.4 + 0.3 * len(shown))
+    axes = fig.subplots(1, 2, sharey=True)
+    panels.shares(axes[0], shown)
+    panels.spreads(axes[1], shown)
+    more = len(report.parts) - len(shown)
+    return fig, f"   ({more} more variables not shown, with no more wrong)" if more else ""
 
 
 def save(report: Report, path: str | os.PathLike[str] | IO[bytes], dpi: float = 150) -> None:
@@ -142,12 +165,13 @@ def step_text(step: float) -> str:
     return f"{step:.3g} = 2^{exponent - 1}" if fraction == 0.5 else f"{step:.3g}"
 
 
-def tile_text(report: Report) -> str:
+def tile_text(part: Part) -> str:
     """Write the extent of a tile: ``4 × 4``, and what moves together where there are channels."""
-    spatial = report.tile[:-1] if len(report.shape) > 2 else report.tile
+    axis = part.channel_axis
+    spatial = [n for i, n in enumerate(part.tile) if i != axis]
     text = " × ".join(str(n) for n in spatial) or "1"
-    if len(report.shape) > 2 and report.shape[-1] > 1:
-        held, channels = report.tile[-1], report.shape[-1]
+    if axis is not None and part.shape[axis] > 1:
+        held, channels = part.tile[axis], part.shape[axis]
         moved = "channels together" if held == channels else "channels apart"
         text += f", {moved if held in (1, channels) else f'{held} of {channels} channels together'}"
     return text
@@ -158,14 +182,19 @@ def percent_text(part: float) -> str:
     return f"{math.floor(part * 1000 + 1e-9) / 10:.1f} %"
 
 
-def _examples(report: Report) -> list[Example]:
+def _examples(part: Part) -> list[Example]:
     def split(values: Any, one: tuple[int, ...]) -> npt.NDArray[Any]:
-        return np.asarray(values).reshape(-1, *one)
+        # Channels last, as a picture has them.
+        each = np.asarray(values).reshape(-1, *one)
+        return each if part.channel_axis is None else np.moveaxis(each, 1 + part.channel_axis, -1)
 
-    words = np.where(report.near & (report.classes == "agree"), NEAR, report.classes)
-    on_grid = (report.numeric, report.analytic, report.rel_error, words)
-    columns = zip(split(report.x, report.shape), *(split(v, report.grid) for v in on_grid), strict=True)
-    return [Example(i, x, report.tile, *rest) for i, (x, *rest) in enumerate(columns)]
+    words = np.where(part.near & (part.classes == "agree"), NEAR, part.classes)
+    on_grid = (part.numeric, part.analytic, part.rel_error, words)
+    columns = zip(split(part.x, part.shape), *(split(v, part.grid) for v in on_grid), strict=True)
+    tile = list(part.tile)
+    if part.channel_axis is not None:
+        tile.append(tile.pop(part.channel_axis))
+    return [Example(i, x, tuple(tile), *rest) for i, (x, *rest) in enumerate(columns)]
 
 
 @contextmanager
@@ -187,14 +216,15 @@ def _figure(width: float, height: float, header: float = _HEADER) -> Figure:
 
 
 def _header(report: Report, title: str | None) -> list[str]:
-    name = title if title is not None else report.label
-    moved = np.count_nonzero(report.near & (report.classes == "agree"))
+    name = title if title is not None else text.title(report)
+    moved = sum(int((part.near & (part.classes == "agree")).sum()) for part in report.parts)
+    what = f"tile {tile_text(report.parts[0])}" if report.wrt == "input" else f"{report.total} weights"
     near = f" ({moved} of them near x)" if moved else ""
     counts = "   ".join(f"{name} {report.counts[name]}" + (near if name == "agree" else "") for name in CLASS_COLOURS)
     return [
         textwrap.shorten(name, 90, placeholder=" ...") if name else "Finite differences against autodiff",
         f"{counts}   coverage {percent_text(report.coverage)}",
-        f"tile {tile_text(report)}   step {step_text(report.step)}   engine {report.engine}   {report.dtype}",
+        f"{what}   step {step_text(report.step)}   engine {report.engine}   {report.dtype}",
     ]
 
 

@@ -11,98 +11,63 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.verdict import AGREE, CLASSES, METRICS, WRONG, error_summary
+from fdfast.report.part import MAPS, Part
+from fdfast.report.plain import plain, write
+from fdfast.verdict import AGREE, CLASSES, METRICS, Culprits, Directed, error_summary
 
-Float64 = npt.NDArray[np.float64]
-
-#: Attributes that have one entry per example and tile.
-MAPS = (
-    "numeric",
-    "analytic",
-    "error_bar",
-    "right",
-    "left",
-    "codes",
-    "near",
-    "checked_numeric",
-    "checked_analytic",
-    "checked_error",
-    "detectable",
-)
+#: Attributes of the only part that a report of one input has for its own.
+_OF_PART = frozenset({*MAPS, "x", "shape", "tile", "grid", "batched", "rel_error", "classes"})
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Result of a gradient check.
+    """Result of a gradient check of inputs or weights, in one `Part` for each of them.
 
-    ``bool(report)`` is True only for the verdict ``"pass"``. Maps have the shape of the tile grid, with a leading
-    axis for the examples if x came as a batch; derivatives are along a tile's indicator, that is sums over the tile.
+    ``bool(report)`` is True only for the verdict ``"pass"``. A report of one input has the attributes of its part
+    (``report.numeric``, ``report.codes``, ...); ``report["conv_1/kernel"]`` is the part of that name, ``report[3]`` the
+    report of one example of a batch.
 
     Attributes
     ----------
-    numeric, analytic : ndarray of float64
-        Finite-difference derivative and tile sum of the gradient under test, at x.
-    error_bar : ndarray of float64
-        Bound on the error of `numeric`.
-    right, left : ndarray of float64
-        One-sided slopes at x.
-    codes : ndarray of int8
-        Class of each tile, index into ``("agree", "wrong", "kink", "unresolved")``; `classes` has the words.
-    near : ndarray of bool
-        Tiles that were decided at a generic point near x, because x sits on a kink there.
-    checked_numeric, checked_analytic, checked_error : ndarray of float64
-        The same as the first three where each tile was decided: at x, or near it.
-    detectable : ndarray of float64
-        Smallest relative error of the gradient that would have been called wrong.
-    x : ndarray
-        What was checked.
-    shape, tile, grid : tuple of int
-        Shape of one example, of one tile, and number of tiles along each axis.
+    parts : list of Part
+        Inputs, or variables in the order of the model's trainable variables.
+    wrt : {"input", "weights"}
+        What was moved.
     coverage_asked : float
-        Least share of tiles that must agree for a pass.
-    reasons : list of str
-        Why the verdict is what it is, in sentences.
+        Least share of the tiles that were to be checked that must agree for a pass.
+    reasons, hints : list of str
+        Why the verdict is what it is; patterns in a mismatch and the mistakes that make them.
     engine, dtype : str
         What evaluated the differences, and in which precision.
     step : float
-        Median step, in the units of x.
+        Median step, in the units of what moved.
     evaluations, refined : int
-        Rows that went through f; how many of them refined single tiles.
+        Displaced values of f; how many of them refined single tiles.
     noise : float
         Measured rounding noise of f, standard deviation.
     timings : dict of str to float
         Seconds by stage.
     settings : dict
         rtol, atol, seed and the like.
+    examples : int
+        Number of examples that were looked at, one by one or, for weights, as a batch.
+    base : float
+        Largest loss of these.
     label : str or None
         What was checked, in words.
     deployed : dict or None
         How far the gradient in the model's own dtype is from float64: dtype, median_rel_error, digits.
-    batched : bool
-        Whether there is a leading axis of examples.
-    hints : list of str
-        Patterns in the mismatch and the mistakes that make them.
+    directed : Directed or None
+        What random directions told, if these checked the gradient as a whole.
+    culprits : Culprits or None
+        Which layers are to blame for a mismatch with autodiff, if it was looked for.
     selftest : str or None
         What became of the fault that was planted, if one was asked for.
     selftest_passed : bool
         False if a planted fault was missed; there is no pass then.
     """
 
-    numeric: Float64
-    analytic: Float64
-    error_bar: Float64
-    right: Float64
-    left: Float64
-    codes: npt.NDArray[np.int8]
-    near: npt.NDArray[np.bool_]
-    checked_numeric: Float64
-    checked_analytic: Float64
-    checked_error: Float64
-    detectable: Float64
-    x: npt.NDArray[Any]
-    shape: tuple[int, ...]
-    tile: tuple[int, ...]
-    grid: tuple[int, ...]
+    parts: list[Part]
     coverage_asked: float
     reasons: list[str]
     engine: str
@@ -113,28 +78,71 @@ class Report:
     noise: float
     timings: dict[str, float]
     settings: dict[str, Any]
+    wrt: str = "input"
+    examples: int = 1
+    base: float = float("nan")
     label: str | None = None
     deployed: dict[str, Any] | None = None
-    batched: bool = False
     hints: list[str] = field(default_factory=list)
+    directed: Directed | None = None
+    culprits: Culprits | None = None
     selftest: str | None = None
     selftest_passed: bool = True
 
+    def __getattr__(self, name: str) -> Any:
+        if name not in _OF_PART:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if len(self.parts) != 1:
+            names = ", ".join(repr(part.name) for part in self.parts[:3])
+            raise AttributeError(f"each of the {len(self.parts)} parts has {name}: report[{names}, ...].{name}")
+        return getattr(self.parts[0], name)
+
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Number of tiles in each class."""
-        found = np.bincount(self.codes.reshape(-1), minlength=len(CLASSES))
-        return {name: int(n) for name, n in zip(CLASSES, found, strict=True)}
+        """Number of tiles, or weights, in each class."""
+        return {name: sum(part.counts[name] for part in self.parts) for name in CLASSES}
 
     @property
-    def classes(self) -> npt.NDArray[np.str_]:
-        """Class of each tile in words."""
-        return np.array(CLASSES)[self.codes]
+    def noun(self) -> str:
+        """What is counted: tile or weight."""
+        return "weight" if self.wrt == "weights" else "tile" if self.directed is None else "element"
+
+    @property
+    def check(self) -> str:
+        """How: ``"every"`` element by itself, or all together by random ``"directions"``."""
+        return "every" if self.directed is None else "directions"
+
+    @property
+    def guarantee(self) -> tuple[float, float] | None:
+        """A relative error of one element, and the chance that it has been missed; None where ``check`` is "every"."""
+        if self.directed is None:
+            return None
+        return self.settings["rtol"], self.directed.chance(self.settings["rtol"])
+
+    @property
+    def culprit(self) -> str | None:
+        """The layer whose gradient is wrong, or the function or operation; several joined by commas, None for none."""
+        return None if self.culprits is None else ", ".join(self.culprits.names) or None
+
+    @property
+    def total(self) -> int:
+        """Number of tiles, or weights, checked or not."""
+        return sum(part.codes.size for part in self.parts)
+
+    @property
+    def checked(self) -> int:
+        """Number of tiles, or weights, that were to be checked: all, or what the budget paid for."""
+        return sum(part.checked for part in self.parts)
+
+    @property
+    def left_out(self) -> int:
+        """Number of weights that the budget left out."""
+        return self.total - self.checked
 
     @property
     def coverage(self) -> float:
-        """Share of tiles that agree."""
-        return self.counts["agree"] / self.codes.size
+        """Share of what was to be checked that agrees."""
+        return self.counts["agree"] / self.checked if self.checked else 0.0
 
     @cached_property
     def verdict(self) -> str:
@@ -147,40 +155,35 @@ class Report:
     @property
     def saw_something(self) -> bool:
         """Whether any derivative differs from zero: agreement of zeros with zeros proves nothing."""
-        return bool(np.any(self.numeric[np.isfinite(self.numeric)]) or np.any(self.analytic))
+        return any(
+            np.any(part.checked_numeric[part.asked & np.isfinite(part.checked_numeric)])
+            or np.any(part.checked_analytic[part.asked])
+            for part in self.parts
+        )
 
     def __bool__(self) -> bool:
         return self.verdict == "pass"
 
-    @property
-    def rel_error(self) -> Float64:
-        """``|numeric - analytic| / |analytic|`` at x; NaN where the analytic gradient is zero."""
-        with np.errstate(all="ignore"):
-            return np.where(self.analytic != 0, np.abs(self.numeric - self.analytic) / np.abs(self.analytic), np.nan)
+    def __len__(self) -> int:
+        return self.examples
+
+    def __repr__(self) -> str:
+        many = f"{self.total} {self.noun}{'' if self.total == 1 else 's'}"
+        return f"<{type(self).__name__} {self.verdict}: {self.label or 'f'}, {many}, coverage {self.coverage:.2%}>"
+
+    def _of(self, name: str, which: str) -> npt.NDArray[Any]:
+        """One array over all parts, of the tiles that ``part.which`` marks."""
+        return np.concatenate([getattr(part, name)[getattr(part, which)] for part in self.parts] or [np.empty(0)])
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """Metrics, counts and histogram over all tiles at x (see `fdfast.verdict.compare.error_summary`)."""
-        return error_summary(self.numeric, self.analytic)
+        """Metrics, counts and histogram over all tiles at x (see `fdfast.verdict.error_summary`)."""
+        return error_summary(self._of("numeric", "asked"), self._of("analytic", "asked"))
 
     @cached_property
     def summary_smooth(self) -> dict[str, Any]:
         """The same over the tiles that agree or are wrong at x itself."""
-        smooth = ~self.near & ((self.codes == AGREE) | (self.codes == WRONG))
-        return error_summary(self.numeric[smooth], self.analytic[smooth])
-
-    @cached_property
-    def power(self) -> dict[str, float]:
-        """Detection power: relative errors of the gradient that this run would have called wrong.
-
-        ``smallest``: a common factor, seen on the most sensitive tile; ``median`` and ``p90``: on a single tile, for
-        half and for nine tenths of the tiles that agree and have a non-zero gradient. NaN if there is none.
-        """
-        found = self.detectable[(self.codes == AGREE) & np.isfinite(self.detectable)]
-        if not found.size:
-            return dict.fromkeys(("smallest", "median", "p90"), float("nan"))
-        low, middle, high = np.percentile(found, (0, 50, 90))
-        return {"smallest": float(low), "median": float(middle), "p90": float(high)}
+        return error_summary(self._of("numeric", "smooth"), self._of("analytic", "smooth"))
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -192,6 +195,25 @@ class Report:
         """The six error metrics over the tiles that are smooth at x."""
         return {name: self.summary_smooth[name] for name in METRICS}
 
+    @cached_property
+    def power(self) -> dict[str, float]:
+        """Detection power: relative errors of the gradient that this run would have called wrong.
+
+        ``smallest``: a common factor, seen on the most sensitive tile; ``median`` and ``p90``: on a single tile, for
+        half and for nine tenths of the tiles that agree and have a non-zero gradient. NaN if there is none.
+        """
+        found = self._of("detectable", "asked")[self._of("codes", "asked") == AGREE]
+        found = found[np.isfinite(found)]
+        if not found.size:
+            return dict.fromkeys(("smallest", "median", "p90"), float("nan"))
+        low, middle, high = np.percentile(found, (0, 50, 90))
+        return {"smallest": float(low), "median": float(middle), "p90": float(high)}
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """One line per part: name, shape, number, checked, the four classes, near_x, max_rel_error, engine."""
+        return [part.row() for part in self.parts]
+
     def worst(self, k: int = 10) -> list[dict[str, Any]]:
         """List the k tiles that matter most: wrong ones first, then by error over what was allowed.
 
@@ -199,54 +221,45 @@ class Report:
         -------
         list of dict
             index (of the tile's first element, with the example in front for a batch), class, autodiff,
-            finite_difference, abs_error, rel_error, error_bar, right, left, near_x.
+            finite_difference, abs_error, rel_error, error_bar, right, left, near_x; and the name of the variable.
         """
-        gap = np.abs(self.checked_numeric - self.checked_analytic).reshape(-1)
+        every = [np.flatnonzero(part.asked) for part in self.parts]
+        owner = np.repeat(np.arange(len(every)), [len(one) for one in every])
+        codes, fd, ad = (self._of(name, "asked") for name in ("codes", "checked_numeric", "checked_analytic"))
+        gap = np.abs(fd - ad)
         with np.errstate(all="ignore"):
-            ratio = gap / (
-                self.checked_error.reshape(-1)
-                + np.abs(self.checked_analytic).reshape(-1) * self.settings.get("rtol", 1e-4)
-                + 1e-300
-            )
+            allowed = self._of("checked_error", "asked") + np.abs(ad) * self.settings.get("rtol", 1e-4) + 1e-300
+            ratio = gap / allowed
         ratio = np.where(np.isfinite(ratio), ratio, -1.0)
-        rank = np.choose(self.codes.reshape(-1), [0, 3, 2, 1])
+        rank = np.choose(codes, [0, 3, 2, 1])
         order = np.lexsort((-gap, -ratio, -rank)) if self.counts["wrong"] == 0 else np.lexsort((-gap, -rank))
-        return [self._row(int(i)) for i in order[:k]]
+        flat = np.concatenate(every or [np.empty(0, np.int64)])
+        return [self._entry(self.parts[owner[i]], int(flat[i])) for i in order[:k]]
 
-    def _row(self, flat: int) -> dict[str, Any]:
-        position = tuple(int(i) for i in np.unravel_index(flat, self.codes.shape))
-        lead, cell = (position[:1], position[1:]) if self.batched else ((), position)
-        fd, ad = float(self.checked_numeric.flat[flat]), float(self.checked_analytic.flat[flat])
-        return {
-            "index": lead + tuple(c * t for c, t in zip(cell, self.tile, strict=True)),
-            "class": CLASSES[self.codes.flat[flat]],
-            "autodiff": ad,
-            "finite_difference": fd,
-            "abs_error": abs(fd - ad),
-            "rel_error": abs(fd - ad) / abs(ad) if ad else float("nan"),
-            "error_bar": float(self.checked_error.flat[flat]),
-            "right": float(self.right.flat[flat]),
-            "left": float(self.left.flat[flat]),
-            "near_x": bool(self.near.flat[flat]),
-        }
+    def _entry(self, part: Part, flat: int) -> dict[str, Any]:
+        if part.kind == "input" and len(self.parts) == 1:
+            return part.entry(flat)
+        return {str(part.kind): part.name, **part.entry(flat)}
 
-    def __len__(self) -> int:
-        return len(self.codes) if self.batched else 1
-
-    def __getitem__(self, i: int) -> Report:
-        """Report of one example of a batch."""
-        if not self.batched:
+    def __getitem__(self, which: int | str) -> Any:
+        """Report of one example of a batch, or part by its name or an unambiguous end of it."""
+        if isinstance(which, str):
+            found = [p for p in self.parts if p.name == which] or [
+                p for p in self.parts if p.name.endswith(f"/{which}")
+            ]
+            if len(found) != 1:
+                raise KeyError(f"{which!r} names {len(found)} of the parts {[p.name for p in self.parts]}")
+            return found[0]
+        if not all(part.batched for part in self.parts):
             raise TypeError("this report is of a single example, not of a batch")
-        if not -len(self) <= i < len(self):
-            raise IndexError(f"example {i} of {len(self)}")
-        one = {name: getattr(self, name)[i] for name in MAPS}
-        return replace(
-            self,
-            **one,
-            x=self.x[i],
-            batched=False,
-            label=f"{self.label}, example {i}" if self.label else f"example {i}",
-        )
+        if not -len(self) <= which < len(self):
+            raise IndexError(f"example {which} of {len(self)}")
+        one = [
+            replace(part, **{name: getattr(part, name)[which] for name in (*MAPS, "x")}, batched=False)
+            for part in self.parts
+        ]
+        label = f"{self.label}, example {which}" if self.label else f"example {which}"
+        return replace(self, parts=one, examples=1, label=label)
 
     def __str__(self) -> str:
         from fdfast.report.text import render
@@ -255,55 +268,29 @@ class Report:
 
     def to_dict(self, *, maps: bool = False) -> dict[str, Any]:
         """Everything but the maps (and these too, as lists, if asked for), ready for JSON: NaN becomes None."""
-        out: dict[str, Any] = {
-            "verdict": self.verdict,
-            "label": self.label,
-            "counts": self.counts,
-            "coverage": self.coverage,
-            "coverage_asked": self.coverage_asked,
-            "checked_at_x": int((~self.near).sum()),
-            "checked_near_x": int(self.near.sum()),
-            "metrics": self.metrics,
-            "metrics_smooth": self.metrics_smooth,
-            "histogram": self.summary["histogram"],
-            "reasons": self.reasons,
-            "hints": self.hints,
-            "power": self.power,
-            "selftest": self.selftest,
-            "worst": self.worst(),
-            "shape": self.shape,
-            "tile": self.tile,
-            "grid": self.grid,
-            "examples": len(self),
-            "engine": self.engine,
-            "dtype": self.dtype,
-            "step": self.step,
-            "evaluations": self.evaluations,
-            "refined": self.refined,
-            "noise": self.noise,
-            "deployed": self.deployed,
-            "settings": self.settings,
-            "timings": self.timings,
-        }
+        near = sum(int(np.count_nonzero(part.near)) for part in self.parts)
+        out: dict[str, Any] = {name: getattr(self, name) for name in _TOLD}
+        out |= {"checked_at_x": self.checked - near, "checked_near_x": near, "loss": self.base}
+        out |= {"worst": self.worst(), "histogram": self.summary["histogram"]}
+        if len(self.parts) == 1:
+            out |= {name: getattr(self.parts[0], name) for name in ("shape", "tile", "grid")}
         if maps:
-            names = ("numeric", "analytic", "rel_error", "error_bar", "right", "left", "near")
-            out["maps"] = {name: getattr(self, name) for name in names} | {"classes": self.classes}
-        plain: dict[str, Any] = _plain(out)
-        return plain
+            names = ("numeric", "analytic", "rel_error", "error_bar", "right", "left", "near", "classes")
+            each = [{name: getattr(part, name) for name in names} for part in self.parts]
+            named = dict(zip((part.name for part in self.parts), each, strict=True))
+            out["maps"] = each[0] if self.wrt == "input" and len(each) == 1 else named
+        found: dict[str, Any] = plain(out)
+        return found
 
     def to_json(self, path: str | PathLike[str] | None = None, *, maps: bool = False) -> str:
         """Return `to_dict` as strict JSON; also written to `path` if given."""
-        text = json.dumps(self.to_dict(maps=maps), indent=1, allow_nan=False)
-        _write(path, text)
-        return text
+        return write(path, json.dumps(self.to_dict(maps=maps), indent=1, allow_nan=False))
 
     def to_html(self, path: str | PathLike[str] | None = None) -> str:
         """Return one self-contained HTML page, everything escaped; also written to `path` if given."""
         from fdfast.report.html import to_html
 
-        text = to_html(self)
-        _write(path, text)
-        return text
+        return write(path, to_html(self))
 
     def _repr_html_(self) -> str:
         from fdfast.report.html import fragment
@@ -320,22 +307,22 @@ class Report:
         return plot.figure(self, **kwargs)
 
 
-def _write(path: str | PathLike[str] | None, text: str) -> None:
-    if path is not None:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+class WeightReport(Report):
+    """The report of ``gradcheck(..., wrt="weights")``: one part for each variable."""
+
+    @property
+    def variables(self) -> list[Part]:
+        """The parts."""
+        return self.parts
+
+    @property
+    def weights(self) -> int:
+        """Number of trainable weights."""
+        return self.total
 
 
-def _plain(value: Any) -> Any:
-    """Replace arrays by lists, NumPy scalars by Python's, and what JSON has no word for by None."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
+_TOLD = (
+    *("verdict", "label", "wrt", "counts", "total", "checked", "left_out", "coverage", "coverage_asked", "metrics"),
+    *("metrics_smooth", "reasons", "hints", "power", "selftest", "table", "examples", "engine", "dtype", "step"),
+    *("evaluations", "refined", "noise", "deployed", "settings", "timings"),
+)

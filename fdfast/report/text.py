@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fdfast.report.report import Report
@@ -16,19 +17,54 @@ _METRIC_NAMES = {
     "max_rel_error": "max relative error",
     "cs231n_rel_error": "CS231n max relative error",
 }
+_LINES = 40  # variables in the table, those with most to say
 
 
 def render(report: Report) -> str:
-    """Verdict, counts, metrics, reasons and worst tiles."""
-    lines = [_headline(report), ""]
-    lines += _counts(report)
-    lines += ["", *_metrics(report), ""]
+    """Verdict, counts, table of variables, metrics, reasons and worst tiles."""
+    lines = [_headline(report)]
+    lines += [f"  {line}" for line in textwrap.wrap(how(report), 112)]
+    lines += [f"  {line}" for line in textwrap.wrap(blame(report), 112)]
+    lines += ["", *_counts(report)]
+    if report.wrt != "input" or len(report.parts) > 1:
+        lines += ["", *_table(report)]
+    lines += ["", *_metrics(report), ""] if report.check == "every" else [""]
     lines += [f"  {sentence}" for reason in (*report.reasons, *report.hints) for sentence in _wrapped(reason)]
-    lines += [f"  {sentence}" for sentence in _wrapped(power_sentence(report))]
+    lines += [f"  {sentence}" for sentence in _wrapped(power_sentence(report)) if sentence]
     if report.verdict != "pass":
         lines += ["", *_worst(report)]
     lines += ["", _footer(report)]
     return "\n".join(lines)
+
+
+def how(report: Report) -> str:
+    """Say how a gradient was checked as a whole, and what that means; empty where every tile was, by itself."""
+    if report.guarantee is None or report.directed is None:
+        return ""
+    error, chance = report.guarantee
+    many = "1 random direction" if report.directed.count == 1 else f"{report.directed.count} random directions"
+    said = f"{report.total:,} {report.noun}s together, by {many}"
+    if not math.isfinite(report.directed.tau) or report.directed.ties or report.directed.dense:
+        return f"{said}."
+    return (
+        f"{said}: a relative error of {error:g} in any one would have been missed with a chance below "
+        f"{max(chance, 1e-99):.0e}, a lone one of {4 * report.directed.tau:.0e} never."
+    )
+
+
+def blame(report: Report) -> str:
+    """Say which layer is to blame for a mismatch; empty where none is known."""
+    found = report.culprits
+    if found is None or not found.wrong:
+        return ""
+    named: dict[str, str] = {}
+    for unit in found.wrong:
+        about = f" (the gradient written by hand in {unit.function})" if unit.function != unit.name else ""
+        kinds = {"layer": f"layer {unit.name}", "operation": f"operation {unit.name}"}
+        whole = kinds.get(unit.kind, f"{unit.name}{about if unit.function else ''}")
+        named.setdefault(unit.name, whole)
+    others = f"the other {found.right} layers and operations are right" if found.right else "there is nothing else"
+    return f"Wrong in {', '.join(named.values())}; {others}."
 
 
 def times(numbers: tuple[int, ...]) -> str:
@@ -37,70 +73,116 @@ def times(numbers: tuple[int, ...]) -> str:
 
 
 def _headline(report: Report) -> str:
-    what = report.label or "f"
-    many = f"{len(report)} examples of " if report.batched else ""
-    tiles = f"{report.codes.size} tiles of {times(report.tile)}"
-    return f"fdfast: {report.verdict.upper()}  {what}, {many}{times(report.shape)}, {tiles}"
+    start = f"fdfast: {report.verdict.upper()}  {title(report) or 'f'}"
+    if report.wrt == "weights":
+        return f"{start}, {report.total} weights in {len(report.parts)} variables"
+    part = report.parts[0]
+    if len(report.parts) > 1:
+        return f"{start}, {report.total} {report.noun}s in {len(report.parts)} arrays"
+    many = f"{len(report)} examples of " if part.batched else ""
+    if report.check == "directions":
+        return f"{start}, {many}{times(part.shape)}"
+    return f"{start}, {many}{times(part.shape)}, {part.codes.size} tiles of {times(part.tile)}"
+
+
+def title(report: Report) -> str:
+    """Write what was checked; empty where nobody gave it a name."""
+    if report.wrt != "weights":
+        return report.label or ""
+    examples = "1 example" if report.examples == 1 else f"{report.examples} examples"
+    return f"weights of {report.label or 'f'}, {examples}"
 
 
 def _counts(report: Report) -> list[str]:
-    total = report.codes.size
-    near = int((report.near & (report.codes == 0)).sum())
+    near = sum(int((part.near & (part.codes == 0)).sum()) for part in report.parts)
     lines = []
     for name, n in report.counts.items():
         note = f"   {n - near} at x, {near} near x" if name == "agree" and near else ""
-        lines.append(f"  {name:<11}{n:>8}  {100 * n / total:6.2f} %{note}")
-    lines.append(f"  coverage {100 * report.coverage:.2f} % (asked: {100 * report.coverage_asked:g} %)")
+        lines.append(f"  {name:<11}{n:>8}  {100 * n / max(1, report.checked):6.2f} %{note}")
+    of = f" of the {report.checked} weights to check" if report.wrt == "weights" else ""
+    left = f"; {report.left_out} weights were left out by the budget" if report.left_out else ""
+    lines.append(f"  coverage {100 * report.coverage:.2f} %{of} (asked: {100 * report.coverage_asked:g} %){left}")
+    return lines
+
+
+def _table(report: Report) -> list[str]:
+    rows = report.table
+    order = sorted(range(len(rows)), key=lambda i: (-rows[i]["wrong"], -rows[i]["unresolved"], -rows[i]["kink"], i))
+    shown = sorted(order[:_LINES])
+    wide = max([len(rows[i]["name"]) for i in shown] + [8])
+    head = f"{'shape':>14}{'checked':>10}{'agree':>9}{'wrong':>7}{'kink':>7}{'unres.':>8}{'max rel. error':>16}  engine"
+    lines = [f"  {report.parts[0].kind:<{wide}}  {head}"]
+    for i in shown:
+        row = rows[i]
+        error = "" if math.isnan(row["max_rel_error"]) else f"{row['max_rel_error']:.1e}"
+        lines.append(
+            f"  {row['name']:<{wide}}  {times(tuple(row['shape'])):>14}{row['checked']:>10}{row['agree']:>9}"
+            f"{row['wrong']:>7}{row['kink']:>7}{row['unresolved']:>8}{error:>16}  {row['engine']}"
+        )
+    if len(rows) > len(shown):
+        lines.append(f"  ... and {len(rows) - len(shown)} more with as few to say about them")
     return lines
 
 
 def _metrics(report: Report) -> list[str]:
-    smooth = report.metrics_smooth
-    lines = [f"  {'error at x':<27}{'all tiles':>12}{'smooth tiles':>14}"]
+    smooth, nouns = report.metrics_smooth, f"{report.noun}s"
+    lines = [f"  {'error at x':<27}{f'all {nouns}':>12}{f'smooth {nouns}':>{8 + len(nouns) + 1}}"]
     lines += [
-        f"  {_METRIC_NAMES[name]:<27}{value:>12.2e}{smooth[name]:>14.2e}" for name, value in report.metrics.items()
+        f"  {_METRIC_NAMES[name]:<27}{value:>12.2e}{smooth[name]:>{8 + len(nouns) + 1}.2e}"
+        for name, value in report.metrics.items()
     ]
     return lines
 
 
 def _worst(report: Report, k: int = 8) -> list[str]:
-    head = f"  {'tile at':<18}{'class':<12}{'autodiff':>13}{'difference':>13}{'rel. error':>12}"
-    head += f"{'error bar':>11}{'left':>13}{'right':>13}"
+    rows = report.worst(k)
+    wide = max([len(place(row)) + 3 for row in rows] + [18])
+    head = f"  {f'{report.noun} at':<{wide}}{'class':<12}{'autodiff':>13}{'difference':>13}{'rel. error':>12}"
+    sides = report.check == "every"
+    head += f"{'error bar':>11}" + (f"{'left':>13}{'right':>13}" if sides else "")
     lines = [head]
-    for row in report.worst(k):
-        index = ", ".join(map(str, row["index"]))
+    for row in rows:
         near = "*" if row["near_x"] else " "
         lines.append(
-            f"  ({index})".ljust(20)
+            f"  {place(row)}".ljust(wide + 2)
             + f"{row['class']:<12}{row['autodiff']:>13.4e}{row['finite_difference']:>13.4e}{row['rel_error']:>12.1e}"
-            + f"{row['error_bar']:>11.1e}{row['left']:>13.4e}{row['right']:>13.4e}{near}"
+            + f"{row['error_bar']:>11.1e}"
+            + (f"{row['left']:>13.4e}{row['right']:>13.4e}{near}" if sides else "")
         )
-    if any(row["near_x"] for row in report.worst(k)):
+    if sides and any(row["near_x"] for row in rows):
         lines.append("  * autodiff, difference and bar are those near x, the one-sided slopes those at x")
     return lines
 
 
+def place(row: dict[str, Any]) -> str:
+    """Where a tile or weight is: ``(3, 17, 0)``, or with a name ``conv_1/kernel[0, 0, 0, 5]``."""
+    index, name = ", ".join(map(str, row["index"])), row.get("variable") or row.get("input")
+    return f"{name}[{index}]" if name else f"({index})"
+
+
 def power_sentence(report: Report) -> str:
     """Say which fault this run would have seen, and what became of a planted one."""
-    power = report.power
+    power = report.power if report.directed is None else {"median": 0.0}
     if math.isnan(power["median"]):
         return "Nothing was learnt that could have shown a fault."
+    if report.directed is not None:
+        return report.selftest or ""
     found = (
-        f"Would have been found: a wrong factor of 1 +- {power['smallest']:.1e}; on a single tile, a relative error of "
-        f"{power['median']:.1e} (half of the tiles) or {power['p90']:.1e} (nine tenths)."
+        f"Would have been found: a wrong factor of 1 +- {power['smallest']:.1e}; on a single {report.noun}, a relative "
+        f"error of {power['median']:.1e} (half of the {report.noun}s) or {power['p90']:.1e} (nine tenths)."
     )
     return f"{found} {report.selftest}" if report.selftest else found
 
 
 def _footer(report: Report) -> str:
-    parts = [f"{report.engine} engine in {report.dtype}", f"step {report.step:.2g}", f"{report.evaluations} rows"]
+    rows = "losses with a displaced weight" if report.wrt == "weights" else "rows"
+    rows = "differences" if report.check == "directions" else rows
+    parts = [f"{report.engine} engine in {report.dtype}", f"step {report.step:.2g}", f"{report.evaluations} {rows}"]
     if report.refined:
-        parts[-1] += f" ({report.refined} of them to refine single tiles)"
+        parts[-1] += f" ({report.refined} of them to refine single {report.noun}s)"
     parts.append(f"{report.timings.get('total', float('nan')):.3g} s")
     return "  " + ", ".join(parts)
 
 
 def _wrapped(text: str, width: int = 108) -> list[str]:
-    import textwrap
-
     return textwrap.wrap(text, width, initial_indent="- ", subsequent_indent="  ")

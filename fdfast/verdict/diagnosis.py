@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fdfast.verdict.channels import of_channels
 from fdfast.verdict.compare import AGREE, WRONG
 
 Float64 = npt.NDArray[np.float64]
@@ -17,9 +18,17 @@ Bool = npt.NDArray[np.bool_]
 _SHARE, _CLOSE = 0.95, 1e-2
 #: A place is named only if wrong tiles strewn at random would all lie there less often than this.
 _CHANCE = 1e-3
+#: What is said of a mismatch that looks like nothing in particular.
+NO_PATTERN = "The mismatch follows none of the simple patterns"
 
 
-def hints(numeric: Float64, analytic: Float64, codes: npt.NDArray[np.int8], grid: tuple[int, ...]) -> list[str]:
+def hints(
+    numeric: Float64,
+    analytic: Float64,
+    codes: npt.NDArray[np.int8],
+    grid: tuple[int, ...],
+    channel_axis: int | None = None,
+) -> list[str]:
     """Describe the pattern of a wrong gradient in sentences; empty if nothing is wrong.
 
     Parameters
@@ -29,19 +38,31 @@ def hints(numeric: Float64, analytic: Float64, codes: npt.NDArray[np.int8], grid
     codes : ndarray of int8, shape (examples, tiles)
     grid : tuple of int
         Tiles along each axis of an example.
+    channel_axis : int or None
+        Axis that holds channels.
     """
     wrong = codes == WRONG
     if not wrong.any():
         return []
+    axes = list(range(len(grid)))
+    if channel_axis is not None:
+        # Channels last, for all that follows.
+        axes.append(axes.pop(channel_axis))
+
+        def moved(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return values.reshape(-1, *grid).transpose(0, *(1 + axis for axis in axes)).reshape(len(values), -1)
+
+        numeric, analytic, codes = moved(numeric), moved(analytic), moved(codes)
+        grid, wrong = tuple(grid[axis] for axis in axes), codes == WRONG
     judged = wrong | (codes == AGREE)
     # One factor explains the values; an image moved by a tile, or values cut off, would only seem to.
     found = list(_whole(numeric, analytic, judged, wrong))
+    found = found or list(of_channels(numeric, analytic, judged, grid))
     found = found or [*_moved(numeric, analytic, judged, grid), *_values(numeric, analytic, wrong, judged)]
-    found += _where(wrong, judged, grid)
+    found += _where(wrong, judged, grid, axes)
     return found or [
-        "The mismatch follows none of the simple patterns (constant factor, sign, flipped or shifted image, border, "
-        "channel, "
-        "rounding, clipping). Likely causes: (a) a hand-written gradient that misses a term, (b) an operation with a "
+        f"{NO_PATTERN} (constant factor, sign, flipped or shifted image, border, channel, rounding, clipping). "
+        "Likely causes: (a) a hand-written gradient that misses a term, (b) an operation with a "
         "wrong "
         "registered gradient, (c) an analytic gradient taken at another x, y or set of weights."
     ]
@@ -171,12 +192,13 @@ def _shift(n: npt.NDArray[Any], by: int, axis: int) -> npt.NDArray[Any]:
     return out
 
 
-def _where(wrong: Bool, judged: Bool, grid: tuple[int, ...]) -> Iterator[str]:
-    """Where the wrong tiles are, if that is a place with a name."""
+def _where(wrong: Bool, judged: Bool, grid: tuple[int, ...], axes: list[int]) -> Iterator[str]:
+    """Where the wrong tiles are, if that is a place with a name; `axes` are those of x in the order of the grid."""
     cells, looked = (v.any(axis=0).reshape(grid) for v in (wrong, judged))
     count = int(cells.sum())
     if count == 1 and looked.sum() > 1:
-        index = ", ".join(str(int(i)) for i in np.argwhere(cells)[0])
+        place = dict(zip(axes, np.argwhere(cells)[0].tolist(), strict=True))
+        index = ", ".join(str(place[axis]) for axis in sorted(axes))
         yield (
             f"A single tile is wrong, at ({index}) of the grid. Likely causes: (a) an index off by one, (b) a special "
             "case for one element, (c) a hand-made change of the gradient."

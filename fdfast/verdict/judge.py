@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fdfast.estimates import KINK, SMOOTH, Estimate, estimate_tiles
-from fdfast.moves import Bounds, StepLike, Tiling, auto_step, grain, plan_steps
+from fdfast.moves import Tiling, auto_step, grain, plan_steps
 from fdfast.verdict.compare import AGREE, WRONG, Comparison, cancellation, compare
 from fdfast.verdict.judgement import Judgement
 from fdfast.verdict.near import Near
+from fdfast.verdict.terms import Terms
 
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -38,23 +39,10 @@ class Judge:
     accusation still needs a difference that does not change at the slightest move away from x.
     """
 
-    def __init__(
-        self,
-        tiling: Tiling,
-        *,
-        h: StepLike,
-        rtol: float,
-        atol: float | None,
-        jitter: float | Literal["auto"] | None,
-        bounds: Bounds | None,
-        seed: int,
-        selftest: bool,
-    ) -> None:
-        width = isinstance(jitter, int | float) and not isinstance(jitter, bool) and 0 < jitter < np.inf
-        if not (jitter is None or jitter == "auto" or width):
-            raise ValueError(f"jitter must be 'auto', None or a positive width in the units of x, got {jitter!r}")
-        self._tiling, self._h, self._rtol, self._atol = tiling, h, rtol, atol
-        self._jitter, self._bounds, self._seed, self._selftest = jitter, bounds, seed, selftest
+    def __init__(self, tiling: Tiling, terms: Terms) -> None:
+        self._tiling, self._h, self._rtol, self._atol = tiling, terms.h, terms.rtol, terms.floor
+        self._jitter, self._bounds, self._seed = terms.jitter, terms.bounds, terms.seed
+        self._selftest = terms.selftest
 
     def __call__(self, engine: Any, objective: Any, points: npt.NDArray[Any], analytic: Analytic) -> Judgement:
         """Judge every tile of every point."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,10 @@ import numpy.typing as npt
 from fdfast.engines import BatchEngine, PointValues, WeightPaths
 from fdfast.estimates import KINK, SMOOTH, Estimate, estimate_tiles
 from fdfast.functions import WeightObjective
-from fdfast.moves import Bounds, StepLike, grain, make_tiling, plan_steps
+from fdfast.moves import grain, make_tiling, plan_steps
 from fdfast.verdict.compare import Comparison, cancellation, compare
 from fdfast.verdict.near import Near
+from fdfast.verdict.terms import Terms
 
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -48,6 +49,7 @@ class Found:
     checked_analytic: Float64
     checked_error: Float64
     detectable: Float64
+    step: Float64
     tie: npt.NDArray[np.int32]
     base: float
     noise: float
@@ -106,21 +108,12 @@ class WeightJudge:
         paths: WeightPaths | None,
         points: npt.NDArray[Any],
         given: Given,
-        *,
-        h: StepLike,
-        rtol: float,
-        atol: float | None,
-        jitter: float | Literal["auto"] | None,
-        bounds: Bounds | None,
+        terms: Terms,
         max_rows: int | None,
-        seed: int,
     ) -> None:
-        width = isinstance(jitter, int | float) and not isinstance(jitter, bool) and 0 < jitter < np.inf
-        if not (jitter is None or jitter == "auto" or width):
-            raise ValueError(f"jitter must be 'auto', None or a positive width in the units of x, got {jitter!r}")
         self._objective, self._paths, self._given = objective, paths, given
-        self._h, self._rtol, self._atol, self._jitter = h, rtol, atol, jitter
-        self._bounds, self._max_rows, self._seed = bounds, max_rows, seed
+        self._h, self._rtol, self._atol, self._jitter = terms.h, terms.rtol, terms.floor, terms.jitter
+        self._bounds, self._max_rows, self._seed = terms.bounds, max_rows, terms.seed
         self.here = AtInput(objective, paths, points, given)
         self._elsewhere: dict[int, AtInput] = {}
 
@@ -155,6 +148,7 @@ class WeightJudge:
             checked_analytic=near.analytic[0],
             checked_error=near.error[0],
             detectable=near.detectable[0],
+            step=found.step[0],
             tie=np.full(asked.size, -1, np.int32) if found.tie is None else found.tie[0],
             base=float(found.base[0]),
             noise=float(found.noise.max()),

@@ -93,6 +93,18 @@ def test_a_tile_moves_as_one(model: Any, digits: tuple[Any, Any], gradient: Any)
 
 
 @pytest.mark.parametrize("gradient", ["finite-difference", "autodiff"])
+@pytest.mark.parametrize(("channels", "signs"), [("apart", [1, -1, 1]), ("together", [-1, -1, -1])])
+def test_each_channel_has_a_sign_of_its_own(gradient: Any, channels: Any, signs: list[int]) -> None:
+    model = keras.Sequential(
+        [keras.Input((2, 2, 3)), keras.layers.Conv2D(1, 2, use_bias=False), keras.layers.Flatten()]
+    )
+    model.layers[0].kernel.assign(np.broadcast_to(np.reshape([1.0, -3.0, 1.0], (3, 1)), (2, 2, 3, 1)))
+    x = np.full((2, 2, 3), 0.5)
+    moved = fgsm(model, x, [-9.0], EPSILON, loss="mean_absolute_error", gradient=gradient, channels=channels) - x
+    np.testing.assert_array_equal(np.sign(moved), np.broadcast_to(signs, (2, 2, 3)))
+
+
+@pytest.mark.parametrize("gradient", ["finite-difference", "autodiff"])
 @pytest.mark.parametrize(
     ("bounds", "expected"),
     [

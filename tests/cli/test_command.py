@@ -71,6 +71,7 @@ CHECKS = [
     ("--index 1:3", 0, "examples 1 to 2, 2 examples of 6x6x1"),
     ("--index all --tile 3", 0, "all 4 examples, 4 examples of 6x6x1, 16 tiles of 3x3x1"),
     ("--tile 2,3", 0, "6 tiles of 2x3x1"),
+    ("--tile 3 --channels together", 0, "4 tiles of 3x3x1"),
     ("--step 1e-4 --tile 3", 0, "step 0.0001"),
     ("--engine batch --precision float64 --tile 3", 0, "batch engine in float64"),
     ("--loss mean_squared_error --tile 3", 0, "PASS"),

@@ -69,12 +69,15 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, list[list[int]], int, list[An
     return x.reshape(examples, n), tiles, capacity, calls
 
 
-@given(problems())
-def test_calls_into_one_buffer_equal_the_oracle_bit_for_bit(problem: Any) -> None:
+@given(problems(), st.sampled_from([None, (1.0, -1.0), (0.5, -0.75, 1.0)]))
+def test_calls_into_one_buffer_equal_the_oracle_bit_for_bit(problem: Any, factors: Any) -> None:
     x, tiles, capacity, calls = problem
     x.flags.writeable = False
     before = x.copy()
     args = arguments(x, tiles, [], [], capacity=capacity)
+    weights = [np.resize(factors or 1.0, len(tile)) for tile in tiles]
+    if factors:
+        args["weights"] = np.concatenate(weights)
     rows = args["rows"]
     for call in calls:
         untouched = rows[2 * len(call) :].copy()
@@ -87,7 +90,7 @@ def test_calls_into_one_buffer_equal_the_oracle_bit_for_bit(problem: Any) -> Non
         vanished = []
         for i, (e, t, h) in enumerate(call):
             members = np.array(tiles[t] if t >= 0 else [], dtype=np.int64)
-            expected, moved = perturbed_rows(x[e], [members], np.array([h]))
+            expected, moved = perturbed_rows(x[e], [members], np.array([h]), [weights[t] if t >= 0 else np.empty(0)])
             assert rows[2 * i : 2 * i + 2].tobytes() == expected.tobytes()
             assert np.array_equal(args["moved"][i], moved[0])  # the same sums in the same order: no tolerance
             still = (expected[:, members] == x[e, members]).any(axis=1)
@@ -313,6 +316,33 @@ REFUSALS = [
         for h in [np.nan, np.inf, -np.inf]
     ),
     ("step", replaced("step", np.array([[1e39, 0], [0, 0]])), ValueError, "must be finite in the dtype of x"),
+    (
+        "weights",
+        replaced("weights", np.ones(6, np.float32)),
+        TypeError,
+        "weights must be float64, got float32",
+    ),
+    (
+        "weights",
+        replaced("weights", np.ones(5)),
+        ValueError,
+        "Length of weights (5) must match the number of members (6)",
+    ),
+    *(
+        (
+            "weights",
+            replaced("weights", np.array([1, 1, 1, 1, 1, w])),
+            ValueError,
+            f"weights[5]={w:f} must lie in [-1, 1] and not be 0",
+        )
+        for w in [0.0, 1.5, np.nan]
+    ),
+    (
+        "weights",
+        lambda a: a | {"moved": (both := np.ones(6))[:4].reshape(2, 2), "weights": both},
+        ValueError,
+        "moved shares memory with weights",
+    ),
     ("rows", lambda a: a | {"x": a["rows"][:2]}, ValueError, "rows shares memory with x"),
     (
         "held_tile",

@@ -60,6 +60,7 @@ class Problem:
     pairs: list[Pair]
     targets: Array | None = None  # (images, c)
     rows: Array | None = None  # (pairs, 2, size)
+    weights: list[list[float]] | None = None  # of the members of each tile
 
     def prepared(self, dtype: str, threads: int = 1) -> _core.Prepared:
         program = assembled(self.nodes, dtype)
@@ -78,6 +79,7 @@ class Problem:
             np.array([p[0] for p in self.pairs], dtype=np.int64),
             np.array([p[1] for p in self.pairs], dtype=np.int64),
             np.array([p[2:] for p in self.pairs], dtype=np.float64).reshape(-1, 2),
+            weights=None if self.weights is None else np.array([w for tile in self.weights for w in tile]),
             rows=None if self.rows is None else self.rows.astype(dtype),
             threads=threads,
         )
@@ -91,7 +93,8 @@ class Problem:
         if self.rows is not None:
             moves[:] = self.rows[pair].astype(dtype)
         else:
-            moves[:, self.tiles[tile]] = np.array(steps).astype(dtype)[:, None]
+            weights = 1.0 if self.weights is None else np.array(self.weights[tile])
+            moves[:, self.tiles[tile]] = (np.array(steps)[:, None] * weights).astype(dtype)
         return list(moves.reshape(2, *self.points[image].shape))
 
     def differences(self, pair: int, dtype: str, precision: Any) -> tuple[list[Array], list[list[Array]]]:
@@ -260,7 +263,12 @@ def problems(draw: st.DrawFn, nodes: st.SearchStrategy[list[Node]], whole: bool)
     pair = st.tuples(st.integers(0, images - 1), st.integers(0, len(tiles) - 1), st.sampled_from(ratios)).map(
         lambda p: (p[0], p[1], scale * p[2][0], scale * p[2][1])
     )
-    return Problem(net, points, tiles, draw(st.lists(pair, min_size=1, max_size=4)), targets)
+    weights = None
+    if draw(st.booleans()):
+        # Whole problems keep their digits: signs alone.
+        size = 1.0 if whole else rng.integers(128, 257) / 256
+        weights = [[float(w) for w in size * rng.choice([-1.0, 1.0], len(tile))] for tile in tiles]
+    return Problem(net, points, tiles, draw(st.lists(pair, min_size=1, max_size=4)), targets, weights=weights)
 
 
 def bits(problem: Problem) -> float:

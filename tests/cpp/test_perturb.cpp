@@ -14,7 +14,7 @@ struct Fixture {
     std::int64_t n;
     std::vector<T> x;
     std::vector<std::int64_t> offsets{0}, members, example, tile;
-    std::vector<double> step, moved;
+    std::vector<double> step, moved, weights;  // no weights: 1 each
     std::vector<T> rows;
     std::vector<std::int64_t> held_example, held_tile;
 
@@ -40,8 +40,9 @@ struct Fixture {
         for (std::size_t i = 0; i < tile.size(); ++i) step.insert(step.end(), {plus, minus});
         moved.assign(step.size(), std::numeric_limits<double>::quiet_NaN());
         return fdfast::fill_rows<T>({x.data(), n, offsets.data(), members.data(),
-                                     static_cast<std::int64_t>(tile.size()), example.data(), tile.data(), step.data(),
-                                     rows.data(), held_example.data(), held_tile.data(), moved.data()});
+                                     weights.empty() ? nullptr : weights.data(), static_cast<std::int64_t>(tile.size()),
+                                     example.data(), tile.data(), step.data(), rows.data(), held_example.data(),
+                                     held_tile.data(), moved.data()});
     }
 
     // Every row equals its point outside its tile, bit by bit, and is displaced inside.
@@ -51,7 +52,9 @@ struct Fixture {
             if (const std::int64_t t = tile[r / 2]; t >= 0) {
                 for (std::int64_t m = offsets[static_cast<std::size_t>(t)];
                      m < offsets[static_cast<std::size_t>(t) + 1]; ++m) {
-                    expected[static_cast<std::size_t>(members[static_cast<std::size_t>(m)])] += static_cast<T>(step[r]);
+                    const double weight = weights.empty() ? 1.0 : weights[static_cast<std::size_t>(m)];
+                    expected[static_cast<std::size_t>(members[static_cast<std::size_t>(m)])] +=
+                        static_cast<T>(step[r] * weight);
                 }
             }
             const T* row = rows.data() + static_cast<std::int64_t>(r) * n;
@@ -63,9 +66,10 @@ struct Fixture {
 };
 
 template <typename T>
-void sweep() {
+void sweep(std::vector<double> weights = {}) {
     for (const std::int64_t length : {1, 2, 5, 13}) {
         Fixture<T> f(13, length, 3);
+        f.weights = weights;
         for (std::int64_t point = 0; point < 2; ++point) {
             for (std::int64_t t = 0; t < f.tiles(); ++t) {
                 CHECK(f.fill({point, 1 - point, point}, {t, f.tiles() - 1 - t, -1}, 0.25, -0.25) == -1);
@@ -80,6 +84,16 @@ TEST(every_tile_of_two_points_in_float32) {
 }
 TEST(every_tile_of_two_points_in_float64) {
     sweep<double>();
+}
+
+TEST(members_that_move_by_weights_of_their_own) {
+    const std::vector<double> weights{1, -1, 0.5, -0.75, 0.625, 1, -0.5, 0.875, -1, 0.75, 0.5, -0.625, 1};
+    sweep<float>(weights);
+    sweep<double>(weights);
+    Fixture<double> f(4, 2, 1);
+    f.weights = {0.5, -1, 1, -0.75};
+    CHECK(f.fill({0}, {1}, 0.25, -0.5) == -1);
+    CHECK(f.moved[0] == 0.25 && f.moved[1] == -0.5);
 }
 
 TEST(fewer_pairs_than_capacity_leave_the_rest_alone) {

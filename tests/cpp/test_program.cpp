@@ -104,7 +104,7 @@ struct Task {
     const Net<T>& net;
     const fdfast::Prepared<T>& prepared;
     std::vector<std::int64_t> offsets{0}, members, image, tile;
-    std::vector<double> step;
+    std::vector<double> step, weights;  // no weights: 1 each
     std::vector<T> rows;
     bool (*interrupted)(void*) = nullptr;
 
@@ -141,7 +141,7 @@ struct Task {
         fdfast::Job<T> job{};
         job.program = &net.program;
         job.prepared = &prepared;
-        job.tiles = {offsets.data(), members.data()};
+        job.tiles = {offsets.data(), members.data(), weights.empty() ? nullptr : weights.data()};
         job.pairs = static_cast<std::int64_t>(pairs());
         job.image = image.data();
         job.tile = tile.data();
@@ -293,6 +293,9 @@ void fill(Task<T>& task, Dice& dice, std::int64_t images) {
             if (inside || dice.one_in(40)) of.push_back(m);
         }
         task.add_tile(of);
+    }
+    if (dice.one_in(2)) {
+        for (std::size_t m = 0; m < task.members.size(); ++m) task.weights.push_back(dice.one_in(2) ? -1 : 0.75);
     }
     const std::vector<double> other{-1, -1, -1, 2, 0.5, 1, 0.7, 0};
     for (int i = 0; i < 40; ++i) {

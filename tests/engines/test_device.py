@@ -65,8 +65,10 @@ def on_two_devices():
     rng = np.random.default_rng(0)
     shape = (6, 5, 2)
     for dtype in ("float32", "float64"):
-        for tile, builds in ((1, True), ((2, 3), True), (5, False), ((3, 5, 1), None)):
+        for tile, builds in ((1, True), ((2, 3, 2), True), ((5, 5, 2), False), ((3, 5, 1), None), ((3, 4, 2), "mixed")):
             tiling = make_tiling(shape, tile)
+            if builds == "mixed":
+                tiling, builds = tiling.mixed(0), None
             points = rng.uniform(-2, 2, (3, tiling.size)).astype(dtype)
             pairs = Pairs(rng.integers(0, 3, 50), rng.integers(-1, tiling.tiles, 50), rng.uniform(-0.1, 0.1, (50, 2)))
             moved, far = np.empty((50, 2)), np.empty((50, 2))
@@ -85,7 +87,10 @@ def on_two_devices():
             owned = [tiling.members[a:b] for a, b in zip(tiling.offsets[:-1], tiling.offsets[1:], strict=True)]
             for i, (point, t, step) in enumerate(zip(*pairs.fields, strict=True)):
                 tile_members = [owned[t] if t >= 0 else []]
-                wanted, _ = perturbed_rows(points[point], [np.array(tile_members[0], int)], step[None])
+                weights = (
+                    None if tiling.weights is None or t < 0 else [tiling.weights[slice(*tiling.offsets[t : t + 2])]]
+                )
+                wanted, _ = perturbed_rows(points[point], [np.array(tile_members[0], int)], step[None], weights)
                 np.testing.assert_array_equal(both[0].numpy().reshape(100, -1)[2 * i : 2 * i + 2], wanted)
     print("rows")
 

@@ -34,7 +34,7 @@ def tilings(draw: st.DrawFn) -> tuple[Tiling, tuple[int, ...]]:
     return make_tiling(shape, tile), tile
 
 
-# shape, tile, channels, extents, grid
+# shape, tile, channels, extents, grid; channels last
 CASES: list[tuple[tuple[int, ...], Any, str, tuple[int, ...], tuple[int, ...]]] = [
     ((), 1, "together", (), ()),
     ((), (), "together", (), ()),
@@ -60,6 +60,48 @@ def test_cut(shape: Any, tile: Any, channels: Any, extents: Any, grid: Any) -> N
     tiling = make_tiling(shape, tile, channels)
     assert (tiling.shape, tiling.tile, tiling.grid) == (shape, extents, grid)
     assert parts(tiling) == oracle(shape, extents)
+
+
+# The same with channels first: shape, tile, channels, extents, axis of the channels
+FIRST: list[tuple[tuple[int, ...], Any, str, tuple[int, ...], int | None]] = [
+    ((5,), 2, "apart", (2,), None),
+    ((4, 6), 2, "together", (2, 2), None),
+    ((3, 4, 6), 2, "apart", (1, 2, 2), 0),
+    ((3, 4, 6), 2, "together", (3, 2, 2), 0),
+    ((3, 4, 6), (4, 3), "apart", (1, 4, 3), 0),
+    ((3, 4, 6), (2, 4, 3), "together", (2, 4, 3), 0),
+    ((2, 3, 4, 5), 3, "together", (2, 3, 3, 3), 0),
+]
+
+
+@pytest.mark.parametrize(("shape", "tile", "channels", "extents", "axis"), FIRST)
+def test_channels_first(shape: Any, tile: Any, channels: Any, extents: Any, axis: Any) -> None:
+    tiling = make_tiling(shape, tile, channels, "first")
+    assert (tiling.tile, tiling.channel_axis) == (extents, axis)
+    assert parts(tiling) == oracle(shape, extents)
+    last = make_tiling(shape, extents, channels, "last").channel_axis
+    assert last == (None if axis is None else len(shape) - 1)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_elements_of_a_mixed_tiling_move_by_weights_of_their_own(signed: bool) -> None:
+    tiling = make_tiling((5, 4, 3), 2, "together")
+    mixed = tiling.mixed(7, signed=signed)
+    assert mixed.weights is not None
+    assert (mixed.members is tiling.members, mixed.grid) == (True, tiling.grid)
+    size = np.abs(mixed.weights)
+    assert size.min() >= 0.5
+    assert size.max() <= 1
+    assert ((mixed.weights < 0).any(), (mixed.weights > 0).any()) == (signed, True)
+    assert (mixed.weights * 256 == np.round(mixed.weights * 256)).all(), "more than eight bits"
+    np.testing.assert_array_equal(mixed.weights, tiling.mixed(7, signed=signed).weights)
+    assert not np.array_equal(mixed.weights, tiling.mixed(8, signed=signed).weights)
+    values = np.random.default_rng(0).normal(size=(2, 5, 4, 3))
+    sums = [
+        (values.reshape(2, -1)[:, tiling.members[a:b]] * mixed.weights[a:b]).sum(axis=1)
+        for a, b in zip(tiling.offsets[:-1], tiling.offsets[1:], strict=True)
+    ]
+    np.testing.assert_allclose(mixed.sums(values), np.transpose(sums), rtol=1e-14, atol=1e-14)  # another order of sums
 
 
 @given(tilings())
@@ -107,9 +149,9 @@ def test_grid_and_place(drawn: tuple[Tiling, tuple[int, ...]]) -> None:
 
 
 def test_shared_between_calls_and_read_only() -> None:
-    tiling = make_tiling((6, 4, 3), 2)
-    assert make_tiling([6, 4, 3], (2, 2)) is tiling
-    assert make_tiling((6, 4, 3), 2, "apart") is not tiling
+    tiling = make_tiling((6, 4, 3), 2, "together")
+    assert make_tiling([6, 4, 3], (2, 2), "together") is tiling
+    assert make_tiling((6, 4, 3), 2) is not tiling
     for array in (tiling.members, tiling.offsets):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1

@@ -204,15 +204,16 @@ def test_percent_text_never_rounds_up(part: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "tile", "text"),
+    ("shape", "tile", "axis", "text"),
     [
-        ((28, 28, 1), (4, 4, 1), "4 × 4"),
-        ((28, 28, 3), (4, 4, 3), "4 × 4, channels together"),
-        ((28, 28, 3), (4, 4, 1), "4 × 4, channels apart"),
-        ((28, 28, 4), (1, 1, 2), "1 × 1, 2 of 4 channels together"),
-        ((40,), (7,), "7"),
-        ((), (), "1"),
+        ((28, 28, 1), (4, 4, 1), 2, "4 × 4"),
+        ((28, 28, 3), (4, 4, 3), 2, "4 × 4, channels together"),
+        ((28, 28, 3), (4, 4, 1), 2, "4 × 4, channels apart"),
+        ((3, 28, 28), (1, 2, 4), 0, "2 × 4, channels apart"),
+        ((28, 28, 4), (1, 1, 2), 2, "1 × 1, 2 of 4 channels together"),
+        ((40,), (7,), None, "7"),
+        ((), (), None, "1"),
     ],
 )
-def test_tile_text(shape: tuple[int, ...], tile: tuple[int, ...], text: str) -> None:
-    assert plot.tile_text(FakeReport(shape=shape, tile=tile)) == text  # type: ignore[arg-type]
+def test_tile_text(shape: tuple[int, ...], tile: tuple[int, ...], axis: int | None, text: str) -> None:
+    assert plot.tile_text(FakeReport(shape=shape, tile=tile, channel_axis=axis)) == text  # type: ignore[arg-type]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 
-from fdfast.report.report import MAPS, Report
+from fdfast.report.panels import CLASS_COLOURS
+from fdfast.report.part import LEFT_OUT, MAPS, Part
+from fdfast.report.report import Report, WeightReport
 from fdfast.report.text import render, times
 
 NAN, INF = float("nan"), float("inf")
@@ -55,7 +58,10 @@ def make(codes, batched=False, **changes):
         "label": "model",
         "batched": batched,
     }
-    return Report(**(values | changes))
+    values |= changes
+    part = {name: values.pop(name) for name in (*MAPS, "x", "shape", "tile", "grid", "batched")}
+    part = Part(name="x", kind="input", engine=values["engine"], **part)
+    return Report(parts=[part], examples=len(codes) if batched else 1, **values)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +72,9 @@ def make(codes, batched=False, **changes):
         ([AGREE, AGREE, OPEN, KINK], {}, "inconclusive"),
         ([AGREE, AGREE, AGREE, WRONG], {}, "fail"),
         ([WRONG] * 4, {}, "fail"),
-        ([AGREE] * 4, {"numeric": np.zeros(4), "analytic": np.zeros(4)}, "inconclusive"),  # zeros prove nothing
-        ([AGREE] * 4, {"numeric": np.array([0, NAN, 0, 0]), "analytic": np.zeros(4)}, "inconclusive"),
-        ([AGREE] * 4, {"numeric": np.array([0, 1e-300, 0, 0]), "analytic": np.zeros(4)}, "pass"),
+        ([AGREE] * 4, {"checked_numeric": np.zeros(4), "checked_analytic": np.zeros(4)}, "inconclusive"),
+        ([AGREE] * 4, {"checked_numeric": np.array([0, NAN, 0, 0]), "checked_analytic": np.zeros(4)}, "inconclusive"),
+        ([AGREE] * 4, {"checked_numeric": np.array([0, 1e-300, 0, 0]), "checked_analytic": np.zeros(4)}, "pass"),
         ([AGREE] * 4, {"selftest": "missed", "selftest_passed": False}, "inconclusive"),
         ([AGREE, WRONG], {"coverage_asked": 0.0}, "fail"),
     ],
@@ -202,6 +208,64 @@ def test_text_with_nothing_to_tell():
     )
     assert "Nothing was learnt that could have shown a fault." in str(report)
     assert str(report).count("nan") >= 12  # every metric, said so
+
+
+def test_repr_is_one_line():
+    assert repr(make([AGREE, AGREE])) == "<Report pass: model, 2 tiles, coverage 100.00%>"
+    assert repr(make([WRONG], label=None)) == "<Report fail: f, 1 tile, coverage 0.00%>"
+    assert len(repr(make([[AGREE] * 30] * 30))) < 80
+
+
+def of_weights():
+    """A report of two variables: two of six weights left out by the budget, one wrong."""
+    one, other = make([AGREE, LEFT_OUT, AGREE]).parts[0], make([LEFT_OUT, WRONG, AGREE]).parts[0]
+    parts = [
+        dataclasses.replace(part, name=name, kind="variable", shape=(3,), tile=(1,), x=None)
+        for name, part in (("net/a/kernel", one), ("net/b/kernel", other))
+    ]
+    values = {f.name: getattr(make([AGREE]), f.name) for f in dataclasses.fields(Report)}
+    return WeightReport(**values | {"parts": parts, "wrt": "weights", "examples": 4})
+
+
+def test_weights_and_inputs_are_one_kind_of_report():
+    report = of_weights()
+    assert (report.total, report.checked, report.left_out, report.coverage) == (6, 4, 2, 0.75)
+    assert report.counts == {"agree": 3, "wrong": 1, "kink": 0, "unresolved": 0}
+    assert report["a/kernel"] is report.parts[0]
+    for name, count in (("kernel", 2), ("c", 0)):
+        with pytest.raises(KeyError, match=f"names {count} of the parts"):
+            report[name]
+    with pytest.raises(AttributeError, match="each of the 2 parts has numeric: report"):
+        report.numeric  # noqa: B018
+    with pytest.raises(AttributeError, match="'WeightReport' object has no attribute 'numerics'"):
+        report.numerics  # noqa: B018
+    assert [row["variable"][4] for row in report.worst()] == ["b", "a", "b", "a"]
+    assert report.worst(1)[0]["index"] == (1,)
+    text = str(report)
+    assert text.startswith("fdfast: FAIL  weights of model, 4 examples, 6 weights in 2 variables\n")
+    assert "coverage 75.00 % of the 4 weights to check (asked: 75 %); 2 weights were left out by the budget" in text
+    assert "  net/b/kernel               3         2        1      1      0       0         3.8e-06  batch" in text
+    assert "net/b/kernel[1]" in text
+    assert repr(report) == "<WeightReport fail: model, 6 weights, coverage 75.00%>"
+    found = strict(report.to_json(maps=True))
+    assert [row["name"] for row in found["table"]] == list(found["maps"]) == ["net/a/kernel", "net/b/kernel"]
+    assert found["maps"]["net/a/kernel"]["classes"] == ["agree", "left out", "agree"]
+
+
+def test_weights_are_drawn_and_have_a_page():
+    report = of_weights()
+    fig = report.plot()
+    fig.draw_without_rendering()
+    assert [ax.get_title() for ax in fig.axes] == ["Class of each weight", "Relative error: least, median, greatest"]
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["net/a/kernel  2", "net/b/kernel  2"]
+    assert fig.get_suptitle().startswith("weights of model, 4 examples\n")
+    page = report.to_html()
+    assert "<h2>Variables</h2>" in page
+    assert "<pre>" not in page
+    row = next(line for line in page.splitlines() if line.startswith("<tr><td>net/b/kernel"))
+    shares = dict(re.findall(r"background:(#\w+);flex:(\d+)", row))
+    assert shares == {CLASS_COLOURS["agree"]: "1", CLASS_COLOURS["wrong"]: "1"}
+    assert report._repr_html_().count("weights") >= 3
 
 
 def test_extents():

@@ -17,6 +17,7 @@ from fdfast.moves.tiling import make_tiling
 from fdfast.verdict.compare import AGREE, KINKED, UNRESOLVED, WRONG
 from fdfast.verdict.judge import Judge
 from fdfast.verdict.judgement import Judgement
+from fdfast.verdict.terms import Terms
 
 WIDTH = 1e-3  # of the jitter: away from x, near it
 
@@ -41,9 +42,8 @@ def judge(f, gradient, x, *, analytic=None, dtype="float64", tile=1, **options):
     """Judge a NumPy function of rows, shape (rows, size), at examples x, shape (examples, size)."""
     points = np.asarray(x, dtype)
     tiling = make_tiling(points.shape[1:], tile)
-    settings = {"h": "auto", "rtol": 1e-4, "atol": None, "jitter": WIDTH, "bounds": None, "seed": 0, "selftest": False}
     engine = RowEngine(lambda rows: f(rows).astype(dtype), tiling)
-    return Judge(tiling, **(settings | options))(engine, Plain(gradient, dtype), points, analytic)
+    return Judge(tiling, Terms(**({"jitter": WIDTH} | options)))(engine, Plain(gradient, dtype), points, analytic)
 
 
 def relu(z):

@@ -1,0 +1,51 @@
+"""Pieces of HTML: all text passes `escape` unless it is `Markup`, which only this module and its callers make."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+class Markup(str):
+    """HTML that is put in as it stands."""
+
+
+def escape(value: object) -> str:
+    """Make a value safe as text and inside quotes; `Markup` stays as it is."""
+    return value if isinstance(value, Markup) else html.escape(str(value), quote=True)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a number with few digits; what is not a number is a dash."""
+    return "–" if math.isnan(value) else f"{value:.{digits}g}"
+
+
+class Number(str):
+    """A cell of a table that stands to the right."""
+
+
+def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
+    """Write a table; numbers stand to the right."""
+
+    def line(cells: Sequence[object], tag: str, like: Sequence[object]) -> str:
+        kinds = [' class="number"' if isinstance(v, Number) else "" for v in like]
+        return "".join(f"<{tag}{k}>{escape(c)}</{tag}>" for c, k in zip(cells, kinds, strict=True))
+
+    rows = list(rows)
+    top = f"<thead><tr>{line(head, 'th', rows[0] if rows else head)}</tr></thead>" if head else ""
+    body = "\n".join(f"<tr>{line(row, 'td', row)}</tr>" for row in rows)
+    return Markup(f'<div class="wide"><table>{top}<tbody>\n{body}\n</tbody></table></div>')
+
+
+def bullets(sentences: Iterable[object]) -> Markup:
+    """Write sentences as a list."""
+    items = "\n".join(f"<li>{escape(s)}</li>" for s in sentences)
+    return Markup(f"<ul>\n{items}\n</ul>" if items else "")
+
+
+def pairs(values: dict[str, Any]) -> Markup:
+    """Write names and values as a table without a head."""
+    rows = [(name, number(v) if isinstance(v, float) else v) for name, v in values.items()]
+    return table((), rows)
