@@ -43,7 +43,7 @@ bench-peers: .venv-peers/.installed
 # One that cannot be installed must not keep the others out. What fdfast is tested with stays as it is.
 PEERS := .venv-peers/bin/python $(INSTALL) --constraint requirements/dev.txt
 
-.venv-peers/.installed: requirements/dev.txt bench/peers/requirements.txt $(SOURCES)
+.venv-peers/.installed: requirements/dev.txt bench/peers/requirements.txt $(SOURCES) $(FOLDERS)
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python $(INSTALL) --constraint requirements/dev.txt $(BUILD_TOOLS)
 	@# Downloads and compilation beside each other.

@@ -5,6 +5,7 @@ Both find their operations loaded. Calls of ours are the first with that functio
 
 from __future__ import annotations
 
+import itertools
 import runpy
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -29,10 +30,9 @@ def cnn_rows() -> Iterator[Row]:
     def fresh() -> Callable[[Any], Any]:
         return lambda x: loss(target, model(x, training=False))
 
-    ours, theirs, rounds = compute_gradient(fresh(), point), tf.test.compute_gradient(fresh(), point), []
-    for f in (fresh() for _ in range(5)):
-        calls = (compute_gradient, compute_gradient, tf.test.compute_gradient)
-        rounds.append([clocked(partial(call, f, point)) for call in calls])
+    ours, theirs = compute_gradient(fresh(), point), tf.test.compute_gradient(fresh(), point)
+    calls = (compute_gradient, compute_gradient, tf.test.compute_gradient)
+    rounds = [[clocked(partial(call, f, point)) for call in calls] for f in (fresh() for _ in range(5))]
     first, second, slow = (Spread(seconds) for seconds in zip(*rounds, strict=True))
     what = "tf.test.compute_gradient / ours, loss of the CNN, 784 inputs"
     yield ratio(f"{what}, first call", slow, first, ">= 40")
@@ -55,6 +55,5 @@ def suite_rows() -> Iterator[Row]:
 
 
 if __name__ == "__main__":
-    for rows in (cnn_rows, suite_rows):
-        for one in rows():
-            print(one, flush=True)
+    for one in itertools.chain(cnn_rows(), suite_rows()):
+        print(one, flush=True)

@@ -42,7 +42,7 @@ def moves(tiling: Tiling, dtype: str, some: Any = None) -> Array:
 
 def quotients(losses: Any, h: float) -> Float64:
     values = np.asarray(losses, np.float64)
-    return np.asarray((values[0::2] - values[1::2]) / (2 * h))
+    return (values[0::2] - values[1::2]) / (2 * h)
 
 
 def best_chunk(forward: Callable[[int], object], chunks: tuple[int, ...]) -> int:

@@ -54,9 +54,8 @@ def smooth_twin(model: keras.Model) -> keras.Model:
 
 def on_logits(model: keras.Model, loss: Any) -> keras.Model:
     """The same network without its softmax, under a loss of logits."""
-    last = keras.layers.Dense(10)
-    bare = keras.Sequential([keras.Input(SHAPE), *model.layers[:-1], last])
-    last.set_weights(model.layers[-1].get_weights())
+    bare = keras.Sequential([keras.Input(SHAPE), *model.layers[:-1], keras.layers.Dense(10)])
+    bare.layers[-1].set_weights(model.layers[-1].get_weights())
     bare.compile(loss=loss)
     return bare
 
@@ -103,11 +102,10 @@ def cancellation(model: keras.Model, generic: Any, y: Any, out: Path) -> None:
             rows.append((name, i, f"{loss:.2g}", label, f"2^{round(np.log2(best))}", min(error), default))
         ax.set(title=f"digit {i}, {name}, loss {loss:.2g}", xlabel="step h", ylim=(1e-11, 30))
         ax.grid(alpha=0.3)
-    guide = np.array([2.0**-11, 2.0**-3])
-    axes[0].loglog(guide, 3e-3 * guide**2, color="black", ls=":", lw=1)
-    axes[0].text(2.0**-9, 1e-9, "h²", fontsize=9)
-    axes[0].loglog(guide**3, 2e-15 / guide**3, color="black", ls=":", lw=1)
-    axes[0].text(1e-9, 2e-8, "1/h", fontsize=9)
+    h = np.array([2.0**-11, 2.0**-3])
+    for guide, error, at, name in ((h, 3e-3 * h**2, (2.0**-9, 1e-9), "h²"), (h**3, 2e-15 / h**3, (1e-9, 2e-8), "1/h")):
+        axes[0].loglog(guide, error, color="black", ls=":", lw=1)
+        axes[0].text(*at, name, fontsize=9)
     axes[0].set_ylabel("median relative error")
     axes[2].legend(fontsize=8, loc="lower left")
     fig.savefig(out / "theory-steps.png", dpi=100)
@@ -149,16 +147,14 @@ def tie_picture(model: keras.Model, views: Sequence[tuple[Any, Any, str]], y: An
     i, fig = CLEAR, Figure(figsize=(13, 3.6), layout="constrained")
     axes, kink = fig.subplots(1, 4), at.kind[CLEAR] == KINK
     axes[0].imshow(views[0][0][i, ..., 0], cmap="gray")
-    axes[0].set_title(f"digit {i}")
+    axes[0].set(title=f"digit {i}", xticks=[], yticks=[])
     classes = np.where((views[1][1][i] == 0) & ~kink, 2, kink).reshape(28, 28)
     colours = {"smooth": GREEN, "kink": ORANGE, "no influence": PALE}
     axes[1].imshow(classes, cmap=ListedColormap(list(colours.values())), vmin=0, vmax=2)
     handles = [Patch(fc=c, label=f"{n}: {(classes == k).sum()}") for k, (n, c) in enumerate(colours.items())]
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.02), "ncols": 3, "handlelength": 1, "columnspacing": 0.8}
     axes[1].legend(handles=handles, fontsize=7, **below)
-    axes[1].set_title("f along each pixel, at x")
-    for ax in axes[:2]:
-        ax.set(xticks=[], yticks=[])
+    axes[1].set(title="f along each pixel, at x", xticks=[], yticks=[])
     j = int(np.argmax(np.where(kink & (at.left[i] * at.right[i] < 0), np.abs(at.right[i] - at.left[i]), 0)))
     t = np.linspace(-3e-5, 3e-5, 61)
     for ax, (point, slope, title) in zip(axes[2:], views, strict=True):
@@ -195,8 +191,7 @@ def metrics(model: keras.Model, report: Any, generic: Any, y: Any) -> None:
 def saturation(model: keras.Model, generic: Any, sharp: Any, y: Any, out: Path) -> None:
     """Sections 4 and 5: digits of float32 autodiff, and the noise of the loss, against how sure the network is."""
     _, x, targets = digits(1000)
-    exact, deployed = autodiff(model, x, targets)
-    loss = losses(model, x, targets)
+    (exact, deployed), loss = autodiff(model, x, targets), losses(model, x, targets)
     kept = -np.log10([middle(relative(d, e)) for d, e in zip(deployed, exact, strict=True)])
     rows: Any = []
     for k in range(-9, 1):
@@ -223,13 +218,12 @@ def saturation(model: keras.Model, generic: Any, sharp: Any, y: Any, out: Path) 
     table("4. Digits of float32 autodiff by form of the loss", head, by_form)
     print(f"\nunresolved pixels: {int((plain.kind > KINK).sum())} and {int((sharp.kind > KINK).sum())}")
 
-    fig = Figure(figsize=(11, 3.8), layout="constrained")
-    left, right = fig.subplots(1, 2)
+    left, right = (fig := Figure(figsize=(11, 3.8), layout="constrained")).subplots(1, 2)
     left.semilogx(loss, kept, "o", ms=3, alpha=0.5, color=BLUE, mec="none", label="one of 1000 digits")
     line = np.array([6e-8, 1.0])
     left.semilogx(line, np.log10(line / 2**-24), color=RED, ls="--", label="log10(loss / 2⁻²⁴)")
-    left.set(xlabel="loss", ylabel="right digits (median pixel)", title="float32 autodiff against float64")
-    left.set_ylim(-0.5, 8)
+    how = {"title": "float32 autodiff against float64", "ylim": (-0.5, 8)}
+    left.set(xlabel="loss", ylabel="right digits (median pixel)", **how)
     right.loglog(plain.base, plain.noise, "s", color=ORANGE, label="Keras' cross-entropy")
     right.loglog(sharp.base, sharp.noise, "^", color=BLUE, label="log1p form")
     right.loglog([1e-6, 1.0], [1e-6 * 2**-53, 2**-53], color=RED, ls="--", label="2⁻⁵³ of the loss")

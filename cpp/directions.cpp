@@ -32,7 +32,8 @@ inline Twofold sum_of(double a, double b) noexcept {
 
 // Ogita, Rump and Oishi, "Accurate sum and dot product", SIAM J. Sci. Comput. 26 (2005), algorithm 5.3, on four sums
 // that do not wait for each other.
-FDFAST_MULTIVERSION void block_dot(const double* a, const double* b, std::int64_t n, double* high, double* low) noexcept {
+FDFAST_MULTIVERSION void block_dot(const double* a, const double* b, std::int64_t n, double* high,
+                                   double* low) noexcept {
     double sums[4] = {0, 0, 0, 0}, rests[4] = {0, 0, 0, 0};
     const auto take = [&](std::int64_t i, int lane) {
         const double product = a[i] * b[i];

@@ -3,8 +3,8 @@
 //   g      (n,)  gradient; finite
 //   v      (n,)  out; v[i] = s u unit / max(|g[i]|, low), s = +-1, u uniform in [1/2, 1]
 //
-// s and u are functions of the seed and of first + i alone: no state, the same whatever the number of threads, and a part
-// of a direction can be drawn by itself. The caller guarantees low > 0. Never throws, never allocates.
+// s and u are functions of the seed and of first + i alone: no state, the same whatever the number of threads, and a
+// part of a direction can be drawn by itself. The caller guarantees low > 0. Never throws, never allocates.
 #pragma once
 
 #include <cstdint>

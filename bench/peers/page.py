@@ -13,10 +13,8 @@ from matplotlib.lines import Line2D
 from bench.timing import Spread, markdown, seconds_text, times
 
 Found = dict[str, Any]
-PANELS = {
-    "side": "side of the image, pixels", "tiles": "number of tiles", "images": "number of images",
-    "depth": "convolutions before the mean",
-}  # fmt: skip
+PANELS = {"side": "side of the image, pixels", "tiles": "number of tiles", "images": "number of images"}
+PANELS |= {"depth": "convolutions before the mean"}
 # Okabe and Ito's colours.
 COLOURS = {
     "fdfast": "#D55E00", "TensorFlow": "#0072B2", "JAX": "#009E73", "PyTorch": "#CC79A7", "SciPy": "#E69F00",

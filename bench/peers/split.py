@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -39,10 +40,9 @@ def rows() -> Iterator[dict[str, Any]]:
         "gradient, float64": partial(fdfast.gradient, model, x, y=y),
         "gradcheck": lambda: fdfast.gradcheck(model, x, y).metrics,
     }
-    warm, rounds = 8, 60
-    spent = {name: [list(_parts(call).values()) for _ in range(warm + rounds)] for name, call in calls.items()}
-    for name, found in spent.items():
-        for part, seconds in zip(PARTS, np.median(found[warm:], axis=0), strict=True):
+    for name, call in calls.items():
+        found = [list(_parts(call).values()) for _ in range(68)][8:]  # warm
+        for part, seconds in zip(PARTS, np.median(found, axis=0), strict=True):
             yield {"split": name, "part": part, "seconds": float(seconds)}
 
 
@@ -52,12 +52,11 @@ def _parts(call: Callable[[], Any]) -> dict[str, float]:
     def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **named: Any) -> Any:
             nonlocal depth
-            found: list[Any] = []
-            depth += 1
-            seconds = clocked(lambda: found.append(function(*arguments, **named)))
+            depth, start = depth + 1, time.perf_counter()
+            found = function(*arguments, **named)
             depth -= 1
-            clock[part] += 0.0 if depth else seconds
-            return found[0]
+            clock[part] += 0.0 if depth else time.perf_counter() - start
+            return found
 
         return run
 

@@ -70,10 +70,8 @@ def compute_gradient(problem: Any, precision: Precision) -> Ready:
         found = tf.test.compute_gradient(loss, [tf.constant(x, precision)], delta=h)
         return np.array([side[0].ravel() for side in found], np.float64)
 
-    def accuses(x: Float64) -> bool:
-        return bool(np.abs(np.subtract(*both(x))).max() > TF_LIMIT)
-
-    return Ready(lambda x: both(x)[1], f"f traced, delta = 2^{round(np.log2(h))}, limit {TF_LIMIT:g}", accuses)
+    setting = f"f traced, delta = 2^{round(np.log2(h))}, limit {TF_LIMIT:g}"
+    return Ready(lambda x: both(x)[1], setting, lambda x: np.abs(np.subtract(*both(x))).max() > TF_LIMIT)
 
 
 @peer("TensorFlow", "autodiff, TensorFlow, traced", "autodiff")
@@ -95,9 +93,7 @@ def gradient(problem: Any, precision: Precision, engine: str = "auto") -> Ready:
     return Ready(lambda x: fdfast.gradient(keras_model("float32"), x, **how).ravel(), setting)
 
 
-@peer("fdfast", "fdfast.gradient, engine='batch'")
-def batch(problem: Any, precision: Precision) -> Ready:
-    return gradient(problem, precision, "batch")
+peer("fdfast", "fdfast.gradient, engine='batch'")(partial(gradient, engine="batch"))
 
 
 @peer("fdfast", "fdfast.gradcheck", "checker")

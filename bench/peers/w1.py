@@ -50,7 +50,7 @@ def _accuses(ready: Ready, kind: str, problem: Any) -> list[bool]:
     if kind == "autodiff" or ready.pixels is not None:
         return []
     if ready.accuses is not None:
-        return [ready.accuses(x) for x, _ in points]
+        return [bool(ready.accuses(x)) for x, _ in points]
     return [bool(cs231n_error(ready.run(x), truth) > CS231N_LIMIT) for x, truth in points]
 
 

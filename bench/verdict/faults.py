@@ -22,10 +22,8 @@ def _one_pixel(g: Any, place: Place, by: float) -> Any:
 
 
 def _no_border(g: Any, place: Place) -> Any:
-    within = [axis in ((1, 2) if len(g.shape) > 2 else (1,)) for axis in range(len(g.shape))]
-    return tf.pad(
-        g[tuple(slice(int(some), -1 if some else None) for some in within)], [(some, some) for some in within]
-    )
+    within = [int(axis in ((1, 2) if len(g.shape) > 2 else (1,))) for axis in range(len(g.shape))]
+    return tf.pad(g[tuple(slice(some, -some or None) for some in within)], [(some, some) for some in within])
 
 
 def _clipped(g: Any, place: Place) -> Any:
@@ -137,19 +135,11 @@ def place_of(spec: Spec, fault: str) -> Place:
     return tuple(int(n) for n in spec.rng(fault).integers(spec.shape))
 
 
-def fits_array(shape: tuple[int, ...], name: str) -> bool:
+def fits(name: str, spec: Spec) -> bool:
     """Whether a distortion of the whole gradient does something to inputs of this shape."""
     if name == "transposed":
-        return len(shape) == 3 and shape[0] == shape[1]
-    return name != "sign of one channel" or (len(shape) == 3 and shape[2] > 1)
-
-
-def fits_spec(name: str, spec: Spec) -> bool:
-    return fits_array(spec.shape, name)
-
-
-def _always(spec: Spec) -> bool:
-    return True
+        return len(spec.shape) == 3 and spec.shape[0] == spec.shape[1]
+    return name != "sign of one channel" or (len(spec.shape) == 3 and spec.shape[2] > 1)
 
 
 def _replaced(**parts: Any) -> Callable[[Place, str], Parts]:
@@ -163,14 +153,14 @@ FAULTS: dict[str, tuple[Callable[[Spec], bool], Callable[[Place, str], Parts]]] 
     "diagonal softmax": (
         lambda spec: ENDINGS.get(spec.loss) == "softmax", _replaced(softmax=partial(Distort, fault="diagonal softmax")),
     ),
-    "straight-through": (_always, _replaced(entry=partial(Distort, fault="straight-through"))),
-    "straight-through, inside": (_always, _replaced(inside=partial(Distort, fault="straight-through"))),
+    "straight-through": (lambda spec: True, _replaced(entry=partial(Distort, fault="straight-through"))),
+    "straight-through, inside": (lambda spec: True, _replaced(inside=partial(Distort, fault="straight-through"))),
     "loss without 1/N": (lambda spec: spec.loss in ("mse", "mae"), lambda _, loss: Parts(loss=partial(summed, loss))),
 }  # fmt: skip
 for _name in KERNELS:
     FAULTS[_name] = (lambda spec: len(spec.shape) == 3), _replaced(conv=partial(FaultyConv, fault=_name))
 for _name in ("sign of one channel", "one pixel 10 %", "bfloat16"):
-    FAULTS[f"{_name}, inside"] = _always, _replaced(inside=partial(Distort, fault=_name, place=(0, 0, 1)))
+    FAULTS[f"{_name}, inside"] = (lambda spec: True), _replaced(inside=partial(Distort, fault=_name, place=(0, 0, 1)))
 for _name in DISTORTIONS:
     _entry = partial(Distort, fault=_name)
-    FAULTS[_name] = partial(fits_spec, _name), lambda place, _, entry=_entry: Parts(entry=partial(entry, place=place))
+    FAULTS[_name] = partial(fits, _name), lambda place, _, entry=_entry: Parts(entry=partial(entry, place=place))

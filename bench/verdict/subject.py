@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import fdfast
 from bench.verdict.cases import PER_MODEL, Parts, Spec, build, inputs_of, named, targets_of
-from bench.verdict.faults import DISTORTIONS, FAULTS, Place, fits_array, place_of
+from bench.verdict.faults import DISTORTIONS, FAULTS, Place, fits, place_of
 from fdfast.functions import model_objective
 
 Float64 = npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ class Subject:
         # float64, autodiff itself is not the truth, and no fault can be due.
         size = np.maximum(np.abs(self.right), np.abs(self.left))
         near = (np.abs(self.right - self.left) <= 0.01 * size) & (np.abs(self.cs64 - self.truth) <= 1e-3 * size)
-        self.smooth = self.tiles(near, np.all) & self.readable
+        self.smooth = near & self.readable
 
     def _losses(self, objective: Any, offsets: Float64) -> Float64:
         """f at every point displaced by every offset, (examples, offsets); the sums are rounded as x's dtype does."""
@@ -90,26 +90,20 @@ class Subject:
             NAMES[3]: off > allowed + TORCH_RTOL * np.abs(self.along),
         }
 
-    def tiles(self, values: Any, reduce: Callable[..., Any] = np.sum) -> Any:
-        """A tile is a pixel with all its channels."""
-        maps = values.reshape(self.x.shape)
-        return (reduce(maps, axis=-1) if maps.ndim == 4 else maps).reshape(len(maps), -1)
-
     def effect(self, faulty: Float64, truth: Float64, smooth: Any) -> Float64:
         """Largest relative change on a smooth tile that counts, per example."""
-        true, wrong = self.tiles(truth), self.tiles(faulty)
-        size = np.maximum(np.abs(true), np.abs(wrong))
+        size = np.maximum(np.abs(truth), np.abs(faulty))
         counts = smooth & (size > 0) & (size >= EFFECT * size.max(axis=1, keepdims=True))
         with np.errstate(all="ignore"):
-            return np.where(counts, np.abs(wrong - true) / np.abs(true), 0.0).max(axis=1)
+            return np.where(counts, np.abs(faulty - truth) / np.abs(truth), 0.0).max(axis=1)
 
     def spot(self, i: int, fault: str) -> Place:
-        """Draw a pixel of one example, among those that are smooth and not negligible."""
-        size = np.abs(self.tiles(self.truth)[i])
+        """Draw an element of one example, among those that are smooth and not negligible."""
+        size = np.abs(self.truth[i])
         counts = np.flatnonzero(self.smooth[i] & (size > 0) & (size >= EFFECT * size.max()))
         rng = np.random.default_rng([self.spec.seed, self.spec.number, i, len(fault)])
-        shape = self.x.shape[1:3] if self.x.ndim == 4 else self.x.shape[1:]
-        return tuple(int(n) for n in np.unravel_index(rng.choice(counts) if counts.size else 0, shape))
+        found = np.unravel_index(rng.choice(counts) if counts.size else 0, self.x.shape[1:])
+        return tuple(int(n) for n in found)
 
     def distorted(self, fault: str, places: list[Place]) -> list[Float64]:
         both = [g.reshape(self.x.shape) for g in (self.truth, self.truth32)]
@@ -137,20 +131,17 @@ def schedule(pairs: int, seed: int) -> Iterator[tuple[Spec, list[tuple[str, str]
         return chosen
 
     def distorted(spec: Spec, arrays: int, callables: int) -> list[tuple[str, str]]:
-        fit = [fault for fault in DISTORTIONS if fits_array(spec.shape, fault)]
+        fit = [fault for fault in DISTORTIONS if fits(fault, spec)]
         return least("array", fit, arrays) + least("callable", fit, callables)
 
     for spec in specs("m", pairs - digits):
-        by_layer = least("layer", (fault for fault, (fits, _) in FAULTS.items() if fits(spec)), LAYERS)
+        by_layer = least("layer", (fault for fault, (suits, _) in FAULTS.items() if suits(spec)), LAYERS)
         yield spec, [*control, *by_layer, *distorted(spec, ARRAYS, CALLABLES)]
     for spec in specs("d", digits):
         yield spec, control
     for number in range(math.ceil(digits / PER_MODEL)):
         spec = named(f"f{number:03d}", seed)
         yield spec, [("layer", _ON_DIGITS[number % len(_ON_DIGITS)]), *distorted(spec, 3, 1)]
-
-
-_ROUNDING = 1 - 1e-6  # 1.001 - 1 is a little less than 1e-3
 
 
 class Record(NamedTuple):
@@ -174,7 +165,7 @@ class Record(NamedTuple):
 
     @property
     def to_be_found(self) -> bool:
-        return self.effect >= EFFECT * _ROUNDING
+        return self.effect >= EFFECT * (1 - 1e-6)  # 1.001 - 1 is a little less than 1e-3
 
     @property
     def found(self) -> bool:
@@ -219,7 +210,7 @@ def check(s: Subject, route: str, fault: str, show: Any) -> Iterator[Record]:
         same = np.isclose(t.base, s.base, rtol=1e-6, atol=0)[:, 0]
     if fault.startswith("straight-through"):  # rounding makes f another function: flat wherever it is smooth
         truth, same = np.zeros_like(truth), np.ones_like(same)
-        smooth = s.tiles((t.right == 0) & (t.left == 0), np.all) & s.readable
+        smooth = (t.right == 0) & (t.left == 0) & s.readable
     both = (t.truth, t.truth32) if route == "layer" or fault == "none" else s.distorted(fault, places)
     effect, accused = np.where(same, s.effect(both[0], truth, smooth), 0.0), t.accusations(*both)
     given, which = both[0].reshape(s.x.shape) if route == "array" else None, range(len(s.x))
@@ -248,6 +239,6 @@ def _backward(s: Subject, fault: str, place: Place, i: int) -> Callable[[Any], A
 
 
 def _located(report: Any, place: Place) -> bool:
-    worst = report.worst(1)[0]
-    spatial = len(report.shape) - 1 if len(report.shape) > 1 else 1
-    return worst["class"] == "wrong" and report.counts["wrong"] == 1 and worst["index"][:spatial] == place[:spatial]
+    """Whether what is called wrong is of that pixel, all of it: its channels are tiles of their own."""
+    spatial, wrong = len(report.shape) - 1 or 1, report.worst(report.counts["wrong"])
+    return bool(wrong) and all(one["index"][:spatial] == place[:spatial] for one in wrong)

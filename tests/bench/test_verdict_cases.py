@@ -9,7 +9,7 @@ import tensorflow as tf
 import fdfast
 from bench.verdict.__main__ import lines
 from bench.verdict.cases import PER_MODEL, Spec, build, draw, inputs_of, named, targets_of
-from bench.verdict.faults import DISTORTIONS, FAULTS, fits_array
+from bench.verdict.faults import DISTORTIONS, FAULTS, fits
 from bench.verdict.subject import CS231N_LIMIT, NAMES, TF_STEP, Record, Subject, check, cs231n_error, measure, schedule
 
 CNN = Spec(
@@ -75,9 +75,9 @@ def test_distortions(name, expected):
 
 
 def test_a_distortion_that_does_nothing_is_not_asked_for():
-    assert not fits_array((28, 28, 1), "sign of one channel")
-    assert not fits_array((5, 6, 1), "transposed")
-    assert fits_array((5, 5, 2), "transposed")
+    assert not fits("sign of one channel", Spec(shape=(28, 28, 1)))
+    assert not fits("transposed", Spec(shape=(5, 6, 1)))
+    assert fits("transposed", Spec(shape=(5, 5, 2)))
 
 
 @pytest.mark.parametrize("spec", [CNN, MLP], ids=["cnn", "mlp"])
