@@ -67,6 +67,8 @@ class Directed:
         Differences taken, and levels of the bisection.
     ties : list of (str, ndarray)
         Operations that tied, see `fdfast.tape.Slopes`.
+    low : float
+        Gradient below which an element counts less than its share, in proportion.
     only_here : bool
         What differs does not differ near the point.
     """
@@ -80,6 +82,7 @@ class Directed:
     levels: int = 0
     ties: list[tuple[str, npt.NDArray[np.bool_]]] = field(default_factory=list)
     only_here: bool = False
+    low: float = 0.0
     subtracted: list[str] = field(default_factory=list)
 
     @property
@@ -112,6 +115,7 @@ def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | No
     seen, claimed = slopes(v, STEPS), directions.dot(v)
     tau, excess = _rounding(seen.value, claimed, directions), _excess(seen.value, claimed, directions)
     found = Directed(count, tau, excess, rows=2 * count, ties=seen.ties, subtracted=seen.subtracted)
+    found.low = directions.low
     if found.ties:
         left = slopes(v, (-STEP,)).value[0]
         found.rows += count
