@@ -27,6 +27,17 @@ def fill_rows(
     *,
     weights: npt.NDArray[np.float64] | None = None,
 ) -> int: ...
+def draw(
+    g: npt.NDArray[np.float64],
+    v: npt.NDArray[np.float64],
+    *,
+    low: float,
+    unit: float,
+    seed: int,
+    first: int = 0,
+    threads: int,
+) -> None: ...
+def dot(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], *, threads: int) -> float: ...
 
 class _Type(type): ...  # pybind11's
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fdfast.directed import check_directed
 from fdfast.engines import Progress
 from fdfast.estimates import Estimate, estimate_tiles, slopes
 from fdfast.moves import Bounds, Channels, Precision, Reduction, StepLike, TileLike, check_choice, plan_steps
@@ -162,7 +163,9 @@ def gradcheck(
     y: Any = None,
     *,
     loss: Any = None,
-    wrt: Literal["input", "weights"] = "input",
+    wrt: str = "input",
+    check: Literal["auto", "every", "directions"] = "auto",
+    directions: int = 2,
     analytic: npt.ArrayLike | Callable[..., Any] | None = None,
     tile: TileLike = 1,
     channels: Channels = "apart",
@@ -227,12 +230,15 @@ def gradcheck(
     --------
     assert_gradcheck : The raising form, for tests.
     """
-    check_choice("wrt", wrt, ("input", "weights"))
+    check_choice("check", check, ("auto", "every", "directions"))
     started = time.perf_counter()
     request = Request(
         f, x, y, loss, tile, channels, h, engine, precision, bounds, max_rows, batched, progress, kwargs
     )  # fmt: skip
     terms = Terms(h, bounds, rtol, atol, coverage, jitter, seed, selftest)
+    if check == "directions":
+        return check_directed(request, terms, wrt=wrt, analytic=analytic, directions=directions, label=label)
+    check_choice("wrt", wrt, ("input", "weights"))
     if wrt == "weights":
         return check_weights(request, terms, analytic=analytic, budget=budget, label=label)
     if budget is not None:

@@ -6,6 +6,7 @@ PYBIND11_MODULE(_core, m) {
     m.attr("__version__") = FDFAST_VERSION;
 
     fdfast::bind_buffers(m);
+    fdfast::bind_directions(m);
     fdfast::bind_perturb(m);
     fdfast::bind_program(m);
     fdfast::bind_verdict(m);

@@ -18,6 +18,7 @@ class FakeReport(SimpleNamespace):
     """The attributes of a report of one input, and of its only part, with consistent counts."""
 
     wrt, noun, left_out, channel_axis = "input", "tile", 0, None
+    guarantee = directed = culprits = None
     caveats: list[str] = []  # noqa: RUF012 (nobody writes to it)
 
     @property

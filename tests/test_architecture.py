@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 LONGEST = 350
 #: Libraries that take long to load, and the rooms whose files may import them at the top.
 HEAVY = {
-    "tensorflow": {"functions", "differences", "engines", "compat"},
-    "keras": {"functions", "differences", "engines", "problem", "weights", "callback"},
+    "tensorflow": {"operations", "tape", "functions", "differences", "engines", "compat"},
+    "keras": {"functions", "differences", "engines", "problem", "weights", "directed", "callback"},
     "numba": {"verdict"},
     "matplotlib": set(),
     "rich": set(),

@@ -23,7 +23,6 @@ from fdfast.functions import (
     Mapped,
     Single,
     Stacked,
-    Unmapped,
     agreement,
     as_array,
     cheapest,
@@ -35,6 +34,7 @@ from fdfast.functions import (
     remember,
     rows_at_once,
 )
+from fdfast.operations import Unmapped
 
 Array = npt.NDArray[Any]
 #: What tracing for all rows costs, in seconds, and beyond that in backward passes. Fitted, as `SINGLE` is, to the 49

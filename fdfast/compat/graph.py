@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from fdfast.compat.analytic import Directions, flat, reals
 from fdfast.compat.numeric import columns_of, displaced
-from fdfast.functions import OverRows, Unmapped, dense, first_line, quietly, rows_at_once, same_values
+from fdfast.functions import OverRows, dense, first_line, quietly, rows_at_once, same_values
+from fdfast.operations import Unmapped
 
 Array = npt.NDArray[Any]
 _log = logging.getLogger("fdfast")

@@ -6,17 +6,20 @@ one example is run at many. Nothing here knows steps, differences or tolerances.
 
 from __future__ import annotations
 
+from fdfast.functions.arguments import Argument
 from fdfast.functions.callables import callable_objective
 from fdfast.functions.fitness import layers_of, preflight, state_kept
+from fdfast.functions.flat import Flat, flat_callable
 from fdfast.functions.layout import layout_of
 from fdfast.functions.losses import is_stock, settings_of
 from fdfast.functions.model import model_objective
+from fdfast.functions.model_loss import flat_model
+from fdfast.functions.naming import namer
 from fdfast.functions.objective import TracedObjective
 from fdfast.functions.over_rows import (
     BUDGET,
     Mapped,
     OverRows,
-    Unmapped,
     agreement,
     as_array,
     dense,
@@ -29,13 +32,15 @@ from fdfast.functions.over_rows import (
     rows_at_once,
     same_values,
 )
+from fdfast.functions.recordings import recorded
 from fdfast.functions.row_function import RowFunction
 from fdfast.functions.rowwise import RowValues
 from fdfast.functions.shadow import NoShadow, shadow_of
+from fdfast.functions.shares import Gap, gaps
 from fdfast.functions.single import BATCHED_ROW, PROBED, SINGLE_ROW, STACKED_ROW, Cost, Single, cheapest, pays
 from fdfast.functions.sources import BatchedSource, SingleSource
 from fdfast.functions.stacked import Stacked
-from fdfast.functions.traced import Traced
+from fdfast.functions.units import Unit
 from fdfast.functions.variables import Snapshot, view
 from fdfast.functions.weights import WeightObjective
 
@@ -45,8 +50,11 @@ __all__ = [
     "PROBED",
     "SINGLE_ROW",
     "STACKED_ROW",
+    "Argument",
     "BatchedSource",
     "Cost",
+    "Flat",
+    "Gap",
     "Mapped",
     "NoShadow",
     "OverRows",
@@ -56,9 +64,8 @@ __all__ = [
     "SingleSource",
     "Snapshot",
     "Stacked",
-    "Traced",
     "TracedObjective",
-    "Unmapped",
+    "Unit",
     "WeightObjective",
     "agreement",
     "as_array",
@@ -66,15 +73,20 @@ __all__ = [
     "cheapest",
     "dense",
     "first_line",
+    "flat_callable",
+    "flat_model",
     "forget",
+    "gaps",
     "is_stock",
     "known",
     "layers_of",
     "layout_of",
     "model_objective",
+    "namer",
     "pays",
     "preflight",
     "quietly",
+    "recorded",
     "refuse",
     "remember",
     "rows_at_once",

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.functions.captures import captures
-from fdfast.functions.traced import Traced
+from fdfast.operations import Unmapped
+from fdfast.tape import Traced
 
 Array = npt.NDArray[Any]
 #: Held tensors -> a function of one row; what does not depend on the row is computed outside of it.
@@ -22,10 +23,6 @@ Make = Callable[..., Callable[[Any], Any]]
 #: Memory that the rows in flight may take, in bytes.
 BUDGET = 256 << 20
 _KEPT = 16  # traced forms that one function keeps
-
-
-class Unmapped(Exception):
-    """A function cannot be evaluated at many rows at once; the message says why."""
 
 
 class OverRows:

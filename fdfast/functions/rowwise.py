@@ -14,7 +14,6 @@ import tensorflow as tf
 from fdfast.functions.over_rows import (
     BUDGET,
     Mapped,
-    Unmapped,
     as_array,
     dense,
     forget,
@@ -26,6 +25,7 @@ from fdfast.functions.over_rows import (
 )
 from fdfast.functions.single import BATCHED_ROW, PROBED, SINGLE_ROW, STACKED_ROW, Cost, Single, cheapest, pays
 from fdfast.functions.stacked import Stacked
+from fdfast.operations import Unmapped
 
 Array = npt.NDArray[Any]
 #: (first row, end) -> these rows, shape (end - first, *shape of the input)

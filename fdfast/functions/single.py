@@ -7,8 +7,9 @@ from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
-from fdfast.functions.over_rows import Unmapped, first_line, quietly
-from fdfast.functions.traced import Traced
+from fdfast.functions.over_rows import first_line, quietly
+from fdfast.operations import Unmapped
+from fdfast.tape import Traced
 
 #: Time of a row in a batch, and of one alone through a trace: in seconds, and beyond that in plain calls. What
 #: TensorFlow's kernels take of a plain call is anything from a thirtieth to all of it, so the second one is timed.

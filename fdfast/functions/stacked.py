@@ -1,7 +1,7 @@
 """The traced graph of one row, evaluated at many rows: operation by operation, each one once for all rows.
 
 TensorFlow's own vectorization writes a second graph, which takes longer to make than most gradient checks take to run.
-Here nothing is written: every operation that depends on the rows runs eagerly, by the rule that `kernel_rules` has for
+Here nothing is written: every operation that depends on the rows runs eagerly, by the rule that `operations` has for
 it, with the rows along a new axis 0; every other one runs once.
 """
 
@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-import fdfast.functions.kernel_rules  # noqa: F401  (fills the table)
-from fdfast.functions.kernels import RULES, Kernel, RowsRule, repeated
-from fdfast.functions.over_rows import Unmapped, first_line
-from fdfast.functions.traced import Traced
+from fdfast.functions.over_rows import first_line
+from fdfast.operations import TABLE, Kernel, Rows, Unmapped, repeated
+from fdfast.tape import Traced
 
 Array = npt.NDArray[Any]
 #: What is known of a tensor from its shape: the same for all rows.
@@ -122,7 +121,7 @@ class Stacked:
         elif any(attribute.type in ("func", "list(func)") for attribute in op.op_def.attr):
             raise Unmapped(f"{op.type} calls functions in a way of its own")
         elif not any(moves):
-            self._held.append(_Step(Kernel(op), names, outputs, ()))
+            self._held.append(_Step(Kernel.of(op), names, outputs, ()))
         elif op.type in _OF_SHAPE:
             for source, name, target in zip(op.inputs, outputs, op.outputs, strict=True):
                 if not source.shape.is_fully_defined():
@@ -130,12 +129,12 @@ class Stacked:
                 known = _OF_SHAPE[op.type](source.shape.as_list())
                 self._constants[name] = tf.constant(known, target.dtype)
         else:
-            rule = RULES.get(op.type)
-            if rule is None:
+            entry = TABLE.get(op.type)
+            if entry is None or entry.rows is None:
                 raise Unmapped(f"{op.type} has no rule")
-            if rule.moving is not None and any(m and i not in rule.moving for i, m in enumerate(moves)):
+            if entry.moving is not None and any(m and i not in entry.moving for i, m in enumerate(moves)):
                 raise Unmapped(f"{op.type} has no rule for an input that moves here")
-            self._rows.append(_Step(_bound(rule.apply, Kernel(op, moves)), names, outputs, ()))
+            self._rows.append(_Step(_bound(entry.rows, Kernel.of(op, moves)), names, outputs, ()))
             self._moved.update(outputs)
             self.row_bytes = max([self.row_bytes, *(3 * _bytes(t) for t in op.outputs)])
 
@@ -193,7 +192,7 @@ def _refusal(error: Exception) -> Unmapped:
     return Unmapped(f"TensorFlow cannot run it for many rows at once ({first_line(error)})")
 
 
-def _bound(apply: RowsRule, kernel: Kernel) -> Callable[..., list[Any]]:
+def _bound(apply: Rows, kernel: Kernel) -> Callable[..., list[Any]]:
     def run(rows: int, *inputs: Any) -> list[Any]:
         found = apply(kernel, rows, *inputs)
         return found if isinstance(found, list) else [found]

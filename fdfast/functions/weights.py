@@ -18,7 +18,7 @@ import tensorflow as tf
 from fdfast.functions.objective import TracedObjective
 from fdfast.functions.over_rows import OverRows, dense, first_line, same_values
 from fdfast.functions.row_function import RowFunction
-from fdfast.functions.traced import Traced
+from fdfast.tape import Traced
 
 Float64 = npt.NDArray[np.float64]
 
@@ -229,7 +229,7 @@ class _Gradient:
         return [g.numpy() for g in found]
 
 
-_known: weakref.WeakKeyDictionary[RowFunction, dict[tuple[int, ...], _Traced]] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Any, dict[tuple[int, ...], _Traced]] = weakref.WeakKeyDictionary()
 
 
 def _sum_of(model: Any, loss: Any) -> Callable[[Any, Any], Any]:

@@ -5,7 +5,9 @@ Arrays and plain data only. Nothing here knows a function, TensorFlow or a verdi
 
 from __future__ import annotations
 
+from fdfast.moves.directions import Directions, Group
 from fdfast.moves.displaced import displace
+from fdfast.moves.generic import beside
 from fdfast.moves.inputs import Precision, as_floats, as_points, grain
 from fdfast.moves.sampling import ROWS, Budget, Draw
 from fdfast.moves.scheme import (
@@ -30,7 +32,9 @@ __all__ = [
     "Bounds",
     "Budget",
     "Channels",
+    "Directions",
     "Draw",
+    "Group",
     "Layout",
     "Precision",
     "Reduction",
@@ -44,6 +48,7 @@ __all__ = [
     "as_floats",
     "as_points",
     "auto_step",
+    "beside",
     "check_choice",
     "check_step",
     "displace",

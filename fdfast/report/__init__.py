@@ -9,5 +9,6 @@ from fdfast.report.findings import input_report, weight_report
 from fdfast.report.part import Part
 from fdfast.report.plot import adversarial_figure
 from fdfast.report.report import Report, WeightReport
+from fdfast.report.whole import whole_report
 
-__all__ = ["Part", "Report", "WeightReport", "adversarial_figure", "input_report", "weight_report"]
+__all__ = ["Part", "Report", "WeightReport", "adversarial_figure", "input_report", "weight_report", "whole_report"]

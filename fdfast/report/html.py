@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fdfast.report.first_lines import said_first
 from fdfast.report.markup import Markup, Number, bullets, escape, number, pairs, table
 from fdfast.report.panels import CLASS_COLOURS
 from fdfast.report.plain import times
@@ -87,7 +88,7 @@ def to_html(report: Report) -> str:
             f"<style>{_STYLE}{_TABLES}</style>\n</head>",
             f'<body class="fdfast">\n<h1>{_badge(report)} <span>{escape(name)}</span></h1>',
             f"<p>{escape(_summary(report))}</p>",
-            *_caveats(report),
+            *_first(report),
             *sections,
             "</body>\n</html>\n",
         ]
@@ -109,7 +110,7 @@ def fragment(report: Report) -> str:
     name = escape(title(report) or "Gradient check")
     parts = [
         f"<p>{_badge(report)} <b>{name}</b> {escape(_summary(report))}</p>",
-        *_caveats(report),
+        *_first(report),
         bullets([*report.reasons, *report.hints]),
         _counts(report),
         _metrics(report),
@@ -126,8 +127,8 @@ def _class(name: str) -> Markup:
     return Markup(f'<span class="key" style="background:{CLASS_COLOURS[name]}"></span>{escape(name)}')
 
 
-def _caveats(report: Report) -> list[str]:
-    return [f"<p><strong>{escape(caveat)}</strong></p>" for caveat in report.caveats]
+def _first(report: Report) -> list[str]:
+    return [f"<p><strong>{escape(one)}</strong></p>" for one in said_first(report)]
 
 
 def _summary(report: Report) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.report import panels, text
+from fdfast.report.first_lines import said_first
 from fdfast.report.panels import NEAR, Example
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def _header(report: Report, title: str | None) -> list[str]:
         textwrap.shorten(name, 90, placeholder=" ...") if name else "Finite differences against autodiff",
         f"{counts}   coverage {percent_text(report.coverage)}",
         f"{what}   step {step_text(report.step)}   engine {report.engine}   {report.dtype}",
-        *(textwrap.shorten(caveat, 130, placeholder=" ...") for caveat in report.caveats),
+        *(textwrap.shorten(one, 130, placeholder=" ...") for one in said_first(report)),
     ]
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fdfast.report.part import MAPS, Part
 from fdfast.report.plain import plain, write
-from fdfast.verdict import AGREE, CLASSES, METRICS, error_summary
+from fdfast.verdict import AGREE, CLASSES, METRICS, Culprits, Directed, error_summary
 
 #: Attributes of the only part that a report of one input has for its own.
 _OF_PART = frozenset({*MAPS, "x", "shape", "tile", "grid", "batched", "rel_error", "classes"})
@@ -59,6 +59,10 @@ class Report:
         What was checked, in words.
     deployed : dict or None
         How far the gradient in the model's own dtype is from float64: dtype, median_rel_error, digits.
+    directed : Directed or None
+        What random directions told, if these checked the gradient as a whole.
+    culprits : Culprits or None
+        Which layers are to blame for a mismatch with autodiff, if it was looked for.
     selftest : str or None
         What became of the fault that was planted, if one was asked for.
     selftest_passed : bool
@@ -82,6 +86,8 @@ class Report:
     label: str | None = None
     deployed: dict[str, Any] | None = None
     hints: list[str] = field(default_factory=list)
+    directed: Directed | None = None
+    culprits: Culprits | None = None
     selftest: str | None = None
     selftest_passed: bool = True
     caveats: list[str] = field(default_factory=list)
@@ -107,7 +113,24 @@ class Report:
     @property
     def noun(self) -> str:
         """What is counted: tile or weight."""
-        return "weight" if self.wrt == "weights" else "tile"
+        return "weight" if self.wrt == "weights" else "tile" if self.directed is None else "element"
+
+    @property
+    def check(self) -> str:
+        """How: ``"every"`` element by itself, or all together by random ``"directions"``."""
+        return "every" if self.directed is None else "directions"
+
+    @property
+    def guarantee(self) -> tuple[float, float] | None:
+        """A relative error of one element, and the chance that it has been missed; None where ``check`` is "every"."""
+        if self.directed is None:
+            return None
+        return self.settings["rtol"], self.directed.chance(self.settings["rtol"])
+
+    @property
+    def culprit(self) -> str | None:
+        """The layer whose gradient is wrong, or the function or operation; several joined by commas, None for none."""
+        return None if self.culprits is None else ", ".join(self.culprits.names) or None
 
     @property
     def total(self) -> int:

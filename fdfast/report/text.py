@@ -6,6 +6,7 @@ import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from fdfast.report.first_lines import said_first
 from fdfast.report.plain import times
 
 if TYPE_CHECKING:
@@ -25,13 +26,13 @@ _LINES = 40  # variables in the table, those with most to say
 
 def render(report: Report) -> str:
     """Verdict, counts, table of variables, metrics, reasons and worst tiles."""
-    lines = [_headline(report), *(f"  {line}" for one in report.caveats for line in _wrapped(one)), ""]
-    lines += _counts(report)
+    lines = [_headline(report), *(f"  {line}" for one in said_first(report) for line in textwrap.wrap(one, 112))]
+    lines += ["", *_counts(report)]
     if report.wrt != "input" or len(report.parts) > 1:
         lines += ["", *_table(report)]
-    lines += ["", *_metrics(report), ""]
+    lines += ["", *_metrics(report), ""] if report.check == "every" else [""]
     lines += [f"  {sentence}" for reason in (*report.reasons, *report.hints) for sentence in _wrapped(reason)]
-    lines += [f"  {sentence}" for sentence in _wrapped(power_sentence(report))]
+    lines += [f"  {sentence}" for sentence in _wrapped(power_sentence(report)) if sentence]
     if report.verdict != "pass":
         lines += ["", *_worst(report)]
     lines += ["", _footer(report)]
@@ -43,13 +44,17 @@ def _headline(report: Report) -> str:
     if report.wrt == "weights":
         return f"{start}, {report.total} weights in {len(report.parts)} variables"
     part = report.parts[0]
+    if len(report.parts) > 1:
+        return f"{start}, {report.total} {report.noun}s in {len(report.parts)} arrays"
     many = f"{len(report)} examples of " if part.batched else ""
+    if report.check == "directions":
+        return f"{start}, {many}{times(part.shape)}"
     return f"{start}, {many}{times(part.shape)}, {part.codes.size} tiles of {times(part.tile)}"
 
 
 def title(report: Report) -> str:
     """Write what was checked; empty where nobody gave it a name."""
-    if report.wrt == "input":
+    if report.wrt != "weights":
         return report.label or ""
     examples = "1 example" if report.examples == 1 else f"{report.examples} examples"
     return f"weights of {report.label or 'f'}, {examples}"
@@ -101,16 +106,18 @@ def _worst(report: Report, k: int = 8) -> list[str]:
     rows = report.worst(k)
     wide = max([len(place(row)) + 3 for row in rows] + [18])
     head = f"  {f'{report.noun} at':<{wide}}{'class':<12}{'autodiff':>13}{'difference':>13}{'rel. error':>12}"
-    head += f"{'error bar':>11}{'left':>13}{'right':>13}"
+    sides = report.check == "every"
+    head += f"{'error bar':>11}" + (f"{'left':>13}{'right':>13}" if sides else "")
     lines = [head]
     for row in rows:
         near = "*" if row["near_x"] else " "
         lines.append(
             f"  {place(row)}".ljust(wide + 2)
             + f"{row['class']:<12}{row['autodiff']:>13.4e}{row['finite_difference']:>13.4e}{row['rel_error']:>12.1e}"
-            + f"{row['error_bar']:>11.1e}{row['left']:>13.4e}{row['right']:>13.4e}{near}"
+            + f"{row['error_bar']:>11.1e}"
+            + (f"{row['left']:>13.4e}{row['right']:>13.4e}{near}" if sides else "")
         )
-    if any(row["near_x"] for row in rows):
+    if sides and any(row["near_x"] for row in rows):
         lines.append("  * autodiff, difference and bar are those near x, the one-sided slopes those at x")
     return lines
 
@@ -123,9 +130,11 @@ def place(row: dict[str, Any]) -> str:
 
 def power_sentence(report: Report) -> str:
     """Say which fault this run would have seen, and what became of a planted one."""
-    power = report.power
+    power = report.power if report.directed is None else {"median": 0.0}
     if math.isnan(power["median"]):
         return "Nothing was learnt that could have shown a fault."
+    if report.directed is not None:
+        return report.selftest or ""
     found = (
         f"Would have been found: a wrong factor of 1 +- {power['smallest']:.1e}; on a single {report.noun}, a relative "
         f"error of {power['median']:.1e} (half of the {report.noun}s) or {power['p90']:.1e} (nine tenths)."
@@ -134,7 +143,8 @@ def power_sentence(report: Report) -> str:
 
 
 def _footer(report: Report) -> str:
-    rows = "rows" if report.wrt == "input" else "losses with a displaced weight"
+    rows = "losses with a displaced weight" if report.wrt == "weights" else "rows"
+    rows = "differences" if report.check == "directions" else rows
     parts = [f"{report.engine} engine in {report.dtype}", f"step {report.step:.2g}", f"{report.evaluations} {rows}"]
     if report.refined:
         parts[-1] += f" ({report.refined} of them to refine single {report.noun}s)"

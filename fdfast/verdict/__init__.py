@@ -6,34 +6,48 @@ written here.
 
 from __future__ import annotations
 
+from fdfast.verdict.blame import Culprits, culprits
 from fdfast.verdict.compare import AGREE, CLASSES, METRICS, WRONG, error_summary
-from fdfast.verdict.diagnosis import hints
+from fdfast.verdict.diagnosis import NO_PATTERN, hints
+from fdfast.verdict.directions import Directed, Suspect
 from fdfast.verdict.judge import Judge
 from fdfast.verdict.judgement import Judgement
 from fdfast.verdict.reasons import deployed_figure, reasons_of, selftest_figure
+from fdfast.verdict.stage import Place
 from fdfast.verdict.terms import Terms
 from fdfast.verdict.weight_judge import Found, Given, WeightJudge
 from fdfast.verdict.weight_reasons import patterns, sentences
 from fdfast.verdict.weight_rounds import judged, paths_for
+from fdfast.verdict.whole import Whole, judge_whole
+from fdfast.verdict.whole_reasons import sentences_on_whole
 
 __all__ = [
     "AGREE",
     "CLASSES",
     "METRICS",
+    "NO_PATTERN",
     "WRONG",
+    "Culprits",
+    "Directed",
     "Found",
     "Given",
     "Judge",
     "Judgement",
+    "Place",
+    "Suspect",
     "Terms",
     "WeightJudge",
+    "Whole",
+    "culprits",
     "deployed_figure",
     "error_summary",
     "hints",
+    "judge_whole",
     "judged",
     "paths_for",
     "patterns",
     "reasons_of",
     "selftest_figure",
     "sentences",
+    "sentences_on_whole",
 ]

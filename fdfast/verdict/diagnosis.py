@@ -18,6 +18,8 @@ Bool = npt.NDArray[np.bool_]
 _SHARE, _CLOSE = 0.95, 1e-2
 #: A place is named only if wrong tiles strewn at random would all lie there less often than this.
 _CHANCE = 1e-3
+#: What is said of a mismatch that looks like nothing in particular.
+NO_PATTERN = "The mismatch follows none of the simple patterns"
 
 
 def hints(
@@ -59,9 +61,8 @@ def hints(
     found = found or [*_moved(numeric, analytic, judged, grid), *_values(numeric, analytic, wrong, judged)]
     found += _where(wrong, judged, grid, axes)
     return found or [
-        "The mismatch follows none of the simple patterns (constant factor, sign, flipped or shifted image, border, "
-        "channel, "
-        "rounding, clipping). Likely causes: (a) a hand-written gradient that misses a term, (b) an operation with a "
+        f"{NO_PATTERN} (constant factor, sign, flipped or shifted image, border, channel, rounding, clipping). "
+        "Likely causes: (a) a hand-written gradient that misses a term, (b) an operation with a "
         "wrong "
         "registered gradient, (c) an analytic gradient taken at another x, y or set of weights."
     ]

@@ -12,9 +12,10 @@ import tensorflow as tf
 from fdfast.compat import analytic
 from fdfast.compat.analytic import Autodiff
 from fdfast.functions import rowwise
-from fdfast.functions.over_rows import Mapped, Unmapped, as_array
+from fdfast.functions.over_rows import Mapped, as_array
 from fdfast.functions.rowwise import RowValues
 from fdfast.functions.single import Cost, Single, cheapest, pays
+from fdfast.operations import Unmapped
 
 X = np.random.default_rng(0).uniform(0.5, 1.5, (3, 4))
 WEIGHTS = tf.constant(np.random.default_rng(1).normal(size=(4, 5)))

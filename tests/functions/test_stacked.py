@@ -9,11 +9,11 @@ import tensorflow as tf
 from fdfast.compat import analytic
 from fdfast.compat.analytic import Autodiff
 from fdfast.functions import rowwise
-from fdfast.functions.kernels import RULES, Rule
-from fdfast.functions.over_rows import Mapped, Unmapped, as_array
+from fdfast.functions.over_rows import Mapped, as_array
 from fdfast.functions.rowwise import RowValues
 from fdfast.functions.single import Cost, Single, cheapest
 from fdfast.functions.stacked import Stacked
+from fdfast.operations import TABLE, Operation, Unmapped
 
 
 def normal(*shape):
@@ -162,7 +162,7 @@ def test_a_rule_that_mixes_rows_is_found_out(made, monkeypatch):
     (wanted,) = Autodiff(f, [x]).jacobians()
     made.clear()
     for name in ("Tanh", "TanhGrad"):
-        monkeypatch.setitem(RULES, name, Rule(next_row, None))
+        monkeypatch.setitem(TABLE, name, Operation(name, rows=next_row))
     del x, f
 
     def f(x):

@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fdfast.functions.kernel_rules.arranged import batched, fold, ints, like, more, unfold
-from fdfast.functions.kernels import Kernel, rule
+from fdfast.operations.kernel import Kernel
+from fdfast.operations.rows.arranged import batched, fold, ints, like, more, unfold
+from fdfast.operations.table import for_rows
 
 
-@rule("AvgPool", "AvgPool3D", "DepthToSpace", "LRN", "MaxPool", "MaxPool3D", "SpaceToDepth")
-@rule("MaxPoolGrad", "MaxPool3DGrad", "ResizeBicubicGrad", "ResizeBilinearGrad", "SoftmaxCrossEntropyWithLogits")
-@rule("SparseSoftmaxCrossEntropyWithLogits")
+@for_rows("AvgPool", "AvgPool3D", "DepthToSpace", "LRN", "MaxPool", "MaxPool3D", "SpaceToDepth")
+@for_rows("MaxPoolGrad", "MaxPool3DGrad", "ResizeBicubicGrad", "ResizeBilinearGrad", "SoftmaxCrossEntropyWithLogits")
+@for_rows("SparseSoftmaxCrossEntropyWithLogits")
 def of_batch(kernel: Kernel, rows: int, *inputs: Any) -> Any:
     """Axis 0 of every input is a batch."""
     return batched(kernel, rows, inputs, *range(len(inputs)))
 
 
-@rule(
+@for_rows(
     "ResizeArea", "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor", "ResizeNearestNeighborGrad", moving=(0,)
 )
 def of_first_batch(kernel: Kernel, rows: int, x: Any, size: Any) -> Any:
@@ -27,7 +28,7 @@ def of_first_batch(kernel: Kernel, rows: int, x: Any, size: Any) -> Any:
     return batched(kernel, rows, (x, size), 0)
 
 
-@rule("AvgPoolGrad", "AvgPool3DGrad", moving=(1,))
+@for_rows("AvgPoolGrad", "AvgPool3DGrad", moving=(1,))
 def of_batch_of_shape(kernel: Kernel, rows: int, shape: Any, dy: Any) -> Any:
     """Axis 0 is a batch, whose length is the first number of the shape."""
     return batched(kernel, rows, (more(shape, rows, 0), dy), 1)
@@ -38,14 +39,14 @@ def _boxes(rows: int, boxes: Any, images: Any, count: int) -> tuple[Any, Any]:
     return tf.tile(boxes, [rows, 1]), like((images.numpy() + of_row).reshape(-1), images)
 
 
-@rule("CropAndResize", moving=(0,))
+@for_rows("CropAndResize", moving=(0,))
 def crop(kernel: Kernel, rows: int, x: Any, boxes: Any, images: Any, size: Any) -> Any:
     """Boxes of a row are cut from images of that row."""
     (found,) = kernel(fold(x), *_boxes(rows, boxes, images, x.shape[1]), size)
     return unfold(found, rows)
 
 
-@rule("CropAndResizeGradImage", moving=(0,))
+@for_rows("CropAndResizeGradImage", moving=(0,))
 def crop_grad(kernel: Kernel, rows: int, dy: Any, boxes: Any, images: Any, size: Any) -> Any:
     """Boxes of a row are put back into images of that row."""
     moved = _boxes(rows, boxes, images, ints(size)[0])

@@ -6,12 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from fdfast.functions.kernel_rules.arranged import all_rows, broadcast
-from fdfast.functions.kernels import Kernel, repeated, rule
-from fdfast.functions.over_rows import Unmapped
+from fdfast.operations.kernel import Kernel, Unmapped, repeated
+from fdfast.operations.rows.arranged import all_rows, broadcast
+from fdfast.operations.table import for_rows
 
 
-@rule(
+@for_rows(
     *["Abs", "Acos", "Acosh", "Angle", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "ComplexAbs"],
     *["Conj", "Cos", "Cosh", "Digamma", "Elu", "Erf", "Erfc", "Erfinv", "Exp", "Expm1", "Floor", "Identity", "Imag"],
     *["Inv", "IsFinite", "IsInf", "IsNan", "LeakyRelu", "Lgamma", "Log", "Log1p", "LogicalNot", "Ndtri", "Neg"],
@@ -27,19 +27,19 @@ def elementwise(kernel: Kernel, rows: int, *inputs: Any) -> Any:
     return kernel(*broadcast(kernel, inputs))
 
 
-@rule(
+@for_rows(
     *["AddN", "EluGrad", "IdentityN", "InvGrad", "LeakyReluGrad", "ReciprocalGrad", "Relu6Grad", "ReluGrad"],
     *["RsqrtGrad", "SeluGrad", "SigmoidGrad", "SoftplusGrad", "SoftsignGrad", "SqrtGrad", "TanhGrad"],
 )
 # Leading axes are a batch already, to these:
-@rule("Cholesky", "LogMatrixDeterminant", "LogSoftmax", "MatrixDeterminant", "MatrixInverse", "MatrixSolve")
-@rule("MatrixTriangularSolve", "Qr", "SelfAdjointEigV2", "Softmax", "Svd")
+@for_rows("Cholesky", "LogMatrixDeterminant", "LogSoftmax", "MatrixDeterminant", "MatrixInverse", "MatrixSolve")
+@for_rows("MatrixTriangularSolve", "Qr", "SelfAdjointEigV2", "Softmax", "Svd")
 def same_shape(kernel: Kernel, rows: int, *inputs: Any) -> Any:
     """Nothing broadcasts: what does not move is repeated."""
     return kernel(*all_rows(kernel, rows, inputs))
 
 
-@rule("ClipByValue", moving=(0,))
+@for_rows("ClipByValue", moving=(0,))
 def clip_by_value(kernel: Kernel, rows: int, x: Any, low: Any, high: Any) -> Any:
     """Limits are numbers; arrays of them are in the shape of one row, which the kernel does not broadcast."""
     if low.shape.rank or high.shape.rank:
@@ -47,7 +47,7 @@ def clip_by_value(kernel: Kernel, rows: int, x: Any, low: Any, high: Any) -> Any
     return kernel(x, low, high)
 
 
-@rule("EnsureShape")
+@for_rows("EnsureShape")
 def ensure_shape(kernel: Kernel, rows: int, x: Any) -> Any:
     """The shape is that of one row."""
     if not tf.TensorShape(kernel.attributes["shape"]).is_compatible_with(x.shape[1:]):
@@ -55,13 +55,13 @@ def ensure_shape(kernel: Kernel, rows: int, x: Any) -> Any:
     return x
 
 
-@rule("MatrixBandPart", "MatrixDiagPartV3", "MatrixDiagV3", moving=(0,))
+@for_rows("MatrixBandPart", "MatrixDiagPartV3", "MatrixDiagV3", moving=(0,))
 def of_leading_axes(kernel: Kernel, rows: int, x: Any, *held: Any) -> Any:
     """Leading axes are a batch already."""
     return kernel(x, *held)
 
 
-@rule("MatrixSetDiagV3", moving=(0, 1))
+@for_rows("MatrixSetDiagV3", moving=(0, 1))
 def set_diagonal(kernel: Kernel, rows: int, x: Any, diagonal: Any, k: Any) -> Any:
     """Leading axes are a batch already."""
     return kernel(*all_rows(kernel, rows, (x, diagonal, k))[:2], k)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fdfast.functions.kernels import Kernel, repeated
+from fdfast.operations.kernel import Kernel, repeated
 
 
 def aligned(tensor: Any, rank: int) -> Any:

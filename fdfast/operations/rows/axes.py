@@ -7,37 +7,37 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fdfast.functions.kernel_rules.arranged import aligned, all_rows, ints, like, shifted
-from fdfast.functions.kernels import Kernel, rule
-from fdfast.functions.over_rows import Unmapped
+from fdfast.operations.kernel import Kernel, Unmapped
+from fdfast.operations.rows.arranged import aligned, all_rows, ints, like, shifted
+from fdfast.operations.table import for_rows
 
 
-@rule("All", "Any", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum", moving=(0,))
+@for_rows("All", "Any", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum", moving=(0,))
 def reduction(kernel: Kernel, rows: int, x: Any, axes: Any) -> Any:
     """Over the same axes of each row."""
     rank = x.shape.rank - 1
     return kernel(x, like([axis % rank + 1 for axis in ints(axes)] if rank else [], axes))
 
 
-@rule("ArgMax", "ArgMin", "Cumprod", "Cumsum", moving=(0,))
+@for_rows("ArgMax", "ArgMin", "Cumprod", "Cumsum", moving=(0,))
 def along_axis(kernel: Kernel, rows: int, x: Any, axis: Any) -> Any:
     """Along the same axis of each row."""
     return kernel(x, like(shifted(int(axis)), axis))
 
 
-@rule("ReverseV2", moving=(0,))
+@for_rows("ReverseV2", moving=(0,))
 def reverse(kernel: Kernel, rows: int, x: Any, axes: Any) -> Any:
     """Along the same axes of each row."""
     return kernel(x, like([shifted(axis) for axis in ints(axes)], axes))
 
 
-@rule("Reshape", moving=(0,))
+@for_rows("Reshape", moving=(0,))
 def reshape(kernel: Kernel, rows: int, x: Any, shape: Any) -> Any:
     """Each row gets the shape."""
     return kernel(x, like([rows, *ints(shape)], shape))
 
 
-@rule("Squeeze")
+@for_rows("Squeeze")
 def squeeze(kernel: Kernel, rows: int, x: Any) -> Any:
     """Axes of one row: that of the rows stays even where there is but one."""
     shape = x.shape.as_list()[1:]
@@ -46,38 +46,38 @@ def squeeze(kernel: Kernel, rows: int, x: Any) -> Any:
     return tf.reshape(x, [rows, *kept])
 
 
-@rule("ExpandDims", moving=(0,))
+@for_rows("ExpandDims", moving=(0,))
 def expand_dims(kernel: Kernel, rows: int, x: Any, axis: Any) -> Any:
     """At the same place of each row."""
     return kernel(x, like(shifted(int(axis)), axis))
 
 
-@rule("Transpose", "ConjugateTranspose", moving=(0,))
+@for_rows("Transpose", "ConjugateTranspose", moving=(0,))
 def transpose(kernel: Kernel, rows: int, x: Any, order: Any) -> Any:
     """The axis of the rows stays in front."""
     return kernel(x, like([0, *(axis % (x.shape.rank - 1) + 1 for axis in ints(order))], order))
 
 
-@rule("BroadcastTo", moving=(0,))
+@for_rows("BroadcastTo", moving=(0,))
 def broadcast_to(kernel: Kernel, rows: int, x: Any, shape: Any) -> Any:
     """Each row gets the shape."""
     wanted = ints(shape)
     return kernel(aligned(x, len(wanted)), like([rows, *wanted], shape))
 
 
-@rule("Tile", moving=(0,))
+@for_rows("Tile", moving=(0,))
 def tile(kernel: Kernel, rows: int, x: Any, multiples: Any) -> Any:
     """Each row is repeated."""
     return kernel(x, like([1, *ints(multiples)], multiples))
 
 
-@rule("Pad", "PadV2", "MirrorPad", "MirrorPadGrad", moving=(0,))
+@for_rows("Pad", "PadV2", "MirrorPad", "MirrorPadGrad", moving=(0,))
 def pad(kernel: Kernel, rows: int, x: Any, paddings: Any, *value: Any) -> Any:
     """Each row is padded, or what was padded is cut."""
     return kernel(x, like([[0, 0], *paddings.numpy().tolist()], paddings), *value)
 
 
-@rule("Slice", moving=(0,))
+@for_rows("Slice", moving=(0,))
 def slice_(kernel: Kernel, rows: int, x: Any, begin: Any, size: Any) -> Any:
     """The same part of each row."""
     return kernel(x, like([0, *ints(begin)], begin), like([rows, *ints(size)], size))
@@ -89,52 +89,52 @@ def _masks(kernel: Kernel) -> dict[str, int]:
     return {**masks, "begin_mask": masks["begin_mask"] | 1, "end_mask": masks["end_mask"] | 1}
 
 
-@rule("StridedSlice", moving=(0,))
+@for_rows("StridedSlice", moving=(0,))
 def strided_slice(kernel: Kernel, rows: int, x: Any, begin: Any, end: Any, strides: Any) -> Any:
     """The same part of each row."""
     cut = [like([i, *ints(held)], held) for i, held in ((0, begin), (0, end), (1, strides))]
     return kernel(x, *cut, **_masks(kernel))
 
 
-@rule("StridedSliceGrad", moving=(4,))
+@for_rows("StridedSliceGrad", moving=(4,))
 def strided_slice_grad(kernel: Kernel, rows: int, shape: Any, begin: Any, end: Any, strides: Any, dy: Any) -> Any:
     """The same part of each row, put back into zeros."""
     cut = [like([i, *ints(held)], held) for i, held in ((rows, shape), (0, begin), (0, end), (1, strides))]
     return kernel(*cut, dy, **_masks(kernel))
 
 
-@rule("ConcatV2")
+@for_rows("ConcatV2")
 def concat(kernel: Kernel, rows: int, *inputs: Any) -> Any:
     """Each row is joined; the last input is the axis."""
     *parts, axis = inputs
     return kernel(*all_rows(kernel, rows, inputs)[: len(parts)], like(shifted(int(axis)), axis))
 
 
-@rule("Pack")
+@for_rows("Pack")
 def pack(kernel: Kernel, rows: int, *inputs: Any) -> Any:
     """Each row is stacked."""
     return kernel(*all_rows(kernel, rows, inputs), axis=shifted(kernel.attributes["axis"]))
 
 
-@rule("Unpack")
+@for_rows("Unpack")
 def unpack(kernel: Kernel, rows: int, x: Any) -> Any:
     """Each row is taken apart."""
     return kernel(x, axis=shifted(kernel.attributes["axis"]))
 
 
-@rule("Split", moving=(1,))
+@for_rows("Split", moving=(1,))
 def split(kernel: Kernel, rows: int, axis: Any, x: Any) -> Any:
     """Each row is cut."""
     return kernel(like(shifted(int(axis)), axis), x)
 
 
-@rule("SplitV", moving=(0,))
+@for_rows("SplitV", moving=(0,))
 def split_sizes(kernel: Kernel, rows: int, x: Any, sizes: Any, axis: Any) -> Any:
     """Each row is cut."""
     return kernel(x, sizes, like(shifted(int(axis)), axis))
 
 
-@rule("GatherV2", moving=(0,))
+@for_rows("GatherV2", moving=(0,))
 def gather(kernel: Kernel, rows: int, x: Any, indices: Any, axis: Any) -> Any:
     """The same places of each row."""
     if kernel.attributes["batch_dims"]:
@@ -142,7 +142,7 @@ def gather(kernel: Kernel, rows: int, x: Any, indices: Any, axis: Any) -> Any:
     return kernel(x, indices, like(shifted(int(axis)), axis))
 
 
-@rule("UnsortedSegmentSum", moving=(0,))
+@for_rows("UnsortedSegmentSum", moving=(0,))
 def segment_sum(kernel: Kernel, rows: int, x: Any, segments: Any, count: Any) -> Any:
     """Each row has segments of its own; negative ones are dropped."""
     of_row = np.arange(rows).reshape(-1, *[1] * segments.shape.rank)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fdfast.functions.traced import Traced
+from fdfast.tape.traced import Traced
 
 ROWS = tf.TensorSpec([None, 2], tf.float64)
 NUMBER = tf.TensorSpec([], tf.float64)

@@ -7,7 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from fdfast.functions.kernel_rules.arranged import (
+from fdfast.operations.kernel import Kernel, Unmapped
+from fdfast.operations.rows.arranged import (
     aligned,
     all_rows,
     batched,
@@ -19,8 +20,7 @@ from fdfast.functions.kernel_rules.arranged import (
     to_channels,
     unfold,
 )
-from fdfast.functions.kernels import Kernel, rule
-from fdfast.functions.over_rows import Unmapped
+from fdfast.operations.table import for_rows
 
 
 def _require_channels(kernel: Kernel, inputs: int, filters: int) -> None:
@@ -29,7 +29,7 @@ def _require_channels(kernel: Kernel, inputs: int, filters: int) -> None:
         raise Unmapped(f"{kernel.kind} has no rule for channels that come first or in groups")
 
 
-@rule("BiasAdd")
+@for_rows("BiasAdd")
 def bias_add(kernel: Kernel, rows: int, x: Any, bias: Any) -> Any:
     """A bias that moves is added to the channels of its row."""
     if not kernel.moves[1]:
@@ -39,14 +39,14 @@ def bias_add(kernel: Kernel, rows: int, x: Any, bias: Any) -> Any:
     return tf.add(x, aligned(bias, x.shape.rank - kernel.moves[0]))
 
 
-@rule("BiasAddGrad")
+@for_rows("BiasAddGrad")
 def bias_add_grad(kernel: Kernel, rows: int, dy: Any) -> Any:
     """Sums per channel."""
     _require_channels(kernel, 0, 0)
     return from_channels(kernel(to_channels(dy))[0], rows)
 
 
-@rule("Conv2D", "Conv3D")
+@for_rows("Conv2D", "Conv3D")
 def convolution(kernel: Kernel, rows: int, x: Any, w: Any) -> Any:
     """More images, or more filters."""
     if all(kernel.moves):
@@ -57,7 +57,7 @@ def convolution(kernel: Kernel, rows: int, x: Any, w: Any) -> Any:
     return from_channels(kernel(x, to_channels(w))[0], rows)
 
 
-@rule("Conv2DBackpropInput", "Conv3DBackpropInputV2", moving=(1, 2))
+@for_rows("Conv2DBackpropInput", "Conv3DBackpropInputV2", moving=(1, 2))
 def convolution_back(kernel: Kernel, rows: int, sizes: Any, w: Any, dy: Any) -> Any:
     """More images, or more channels of the result, each with filters of its own."""
     if all(kernel.moves[1:]):
@@ -70,7 +70,7 @@ def convolution_back(kernel: Kernel, rows: int, sizes: Any, w: Any, dy: Any) -> 
     return from_channels(kernel(more(sizes, rows, -1), to_channels(w, -2), dy)[0], rows)
 
 
-@rule("Conv2DBackpropFilter", "Conv3DBackpropFilterV2", moving=(0, 2))
+@for_rows("Conv2DBackpropFilter", "Conv3DBackpropFilterV2", moving=(0, 2))
 def filter_back(kernel: Kernel, rows: int, x: Any, sizes: Any, dy: Any) -> Any:
     """More filters, or more channels in each."""
     if kernel.moves[0] and kernel.moves[2]:
@@ -81,7 +81,7 @@ def filter_back(kernel: Kernel, rows: int, x: Any, sizes: Any, dy: Any) -> Any:
     return from_channels(kernel(moved[0], more(sizes, rows, axis), moved[1])[0], rows, axis)
 
 
-@rule("DepthwiseConv2dNative")
+@for_rows("DepthwiseConv2dNative")
 def depthwise(kernel: Kernel, rows: int, x: Any, w: Any) -> Any:
     """More images, or more filters for each channel."""
     if all(kernel.moves):
@@ -92,20 +92,20 @@ def depthwise(kernel: Kernel, rows: int, x: Any, w: Any) -> Any:
     return from_channels(kernel(x, to_channels(w))[0], rows)
 
 
-@rule("DepthwiseConv2dNativeBackpropInput", moving=(2,))
+@for_rows("DepthwiseConv2dNativeBackpropInput", moving=(2,))
 def depthwise_back(kernel: Kernel, rows: int, sizes: Any, w: Any, dy: Any) -> Any:
     """More images."""
     return batched(kernel, rows, (more(sizes, rows, 0), w, dy), 2)
 
 
-@rule("DepthwiseConv2dNativeBackpropFilter", moving=(2,))
+@for_rows("DepthwiseConv2dNativeBackpropFilter", moving=(2,))
 def depthwise_filter_back(kernel: Kernel, rows: int, x: Any, sizes: Any, dy: Any) -> Any:
     """More filters for each channel."""
     _require_channels(kernel, x.shape[-1], ints(sizes)[-2])
     return from_channels(kernel(x, more(sizes, rows, -1), to_channels(dy))[0], rows)
 
 
-@rule("MatMul")
+@for_rows("MatMul")
 def product(kernel: Kernel, rows: int, a: Any, b: Any) -> Any:
     """One product of a tall matrix where the left side moves, else one product per row."""
     flags = kernel.attributes["transpose_a"], kernel.attributes["transpose_b"]
@@ -114,7 +114,7 @@ def product(kernel: Kernel, rows: int, a: Any, b: Any) -> Any:
     return tf.matmul(a, b, transpose_a=flags[0], transpose_b=flags[1])
 
 
-@rule("BatchMatMul", "BatchMatMulV2")
+@for_rows("BatchMatMul", "BatchMatMulV2")
 def products(kernel: Kernel, rows: int, a: Any, b: Any) -> Any:
     """One product per row and batch."""
     if kernel.kind == "BatchMatMul":
@@ -122,7 +122,7 @@ def products(kernel: Kernel, rows: int, a: Any, b: Any) -> Any:
     return kernel(*broadcast(kernel, (a, b)))
 
 
-@rule("Einsum")
+@for_rows("Einsum")
 def einsum(kernel: Kernel, rows: int, *inputs: Any) -> Any:
     """One more letter, for the rows."""
     equation = kernel.attributes["equation"].decode()

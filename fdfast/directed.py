@@ -1,0 +1,172 @@
+"""The check by directions: composition of a function, its recording, the verdict on it as a whole, and the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.functions import Flat, flat_callable, flat_model, gaps, layers_of, namer, recorded, state_kept
+from fdfast.moves import as_floats, beside
+from fdfast.problem import Request
+from fdfast.report import Report, whole_report
+from fdfast.tape import NoTape
+from fdfast.verdict import Culprits, Place, Terms, culprits, judge_whole
+
+Float64 = npt.NDArray[np.float64]
+
+
+def check_directed(
+    request: Request, terms: Terms, *, wrt: str, analytic: Any, directions: int, label: str | None
+) -> Report:
+    """Check a gradient as a whole: ``gradcheck(..., check="directions")``.
+
+    Parameters
+    ----------
+    request : Request
+    terms : Terms
+    wrt : str
+        ``"input"``, ``"weights"``, ``"all"``, or the name of an input or a variable.
+    analytic : array_like, callable, list of these or None
+        Gradient under test.
+    directions : int
+    label : str, optional
+
+    Raises
+    ------
+    fdfast.tape.NoTape
+        The function cannot be recorded; the message says why.
+    """
+    started = time.perf_counter()
+    if directions < 1:
+        raise ValueError(f"directions must be at least 1, got {directions}")
+    with state_kept(request.f):
+        flat = flat_of(request, wrt)
+        traced = recorded(flat)
+        places = _places(flat, wrt)
+        setup = time.perf_counter() - started
+        found = judge_whole(
+            traced,
+            flat.points(),
+            [(a.batched and flat.model is not None) or not a.batched for a in flat.arguments],
+            places,
+            terms,
+            directions,
+            _given(analytic, flat, places),
+            elsewhere=analytic is None or callable(analytic),
+            layer_of=namer(layers_of(request.f)),
+        )
+        guilty = None
+        if found.wrong and analytic is None:
+            guilty = _blamed(flat, found.point.arguments, [p.number for p in places], request.f, terms.seed)
+    total = time.perf_counter() - started
+    timings = {"set-up": setup, "directions": total - setup, "total": total}
+    settings = terms.settings() | {"directions": directions}
+    return whole_report(found, flat, wrt, settings, timings, label or flat.label, guilty)
+
+
+def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:
+    """Which layer is to blame for a gradient by autodiff that failed; None where the function cannot be recorded."""
+    try:
+        with state_kept(request.f):
+            flat = flat_of(request, wrt)
+            places = [p.number for p in _places(flat, wrt)]
+            near = [
+                beside(
+                    a,
+                    batched=flat.model is not None,
+                    jitter=terms.jitter or "auto",
+                    bounds=terms.bounds,
+                    seed=1,
+                    turn=0,
+                )
+                if a.dtype.kind == "f"
+                else a
+                for a in flat.points()
+            ]
+            return _blamed(flat, near, places, request.f, terms.seed)
+    except NoTape:
+        return None
+
+
+def _blamed(flat: Flat, arguments: Sequence[Any], places: Sequence[int], f: Any, seed: int) -> Culprits:
+    """Along random directions in what was checked."""
+    rng = np.random.default_rng(seed)
+    shapes = [a.shape for a in arguments] + [tuple(v.shape) for v in flat.variables]
+    moved = {place: rng.choice([-1.0, 1.0], (2, *shapes[place])) for place in places}
+    return culprits(gaps(flat, arguments, moved, layers_of(f)))
+
+
+def flat_of(request: Request, wrt: str) -> Flat:
+    """What is asked about, as a function of flat inputs."""
+    f = request.f
+    if isinstance(f, keras.Model):
+        if request.kwargs:
+            raise TypeError(f"unexpected arguments for a model: {', '.join(sorted(request.kwargs))}")
+        return flat_model(f, request.x, request.y, request.loss, mean=wrt != "input", weights=wrt != "input")
+    if not callable(f):
+        raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
+    if request.loss is not None:
+        raise TypeError("loss goes with a Keras model; a callable f returns the loss itself")
+    if wrt != "input":
+        raise TypeError(
+            f"wrt={wrt!r} needs a Keras model, whose variables it knows, got {type(f).__name__}; for a function of its "
+            "weights pass them as x"
+        )
+    kwargs = {**request.kwargs} if request.y is None else {**request.kwargs, "y": request.y}
+    return flat_callable(f, request.x, kwargs, batched=bool(request.batched))
+
+
+def _places(flat: Flat, wrt: str) -> list[Place]:
+    inputs = [Place(a.name, i, a.value.shape) for i, a in enumerate(flat.arguments) if a.moves]
+    first = len(flat.arguments)
+    named = zip(flat.names, flat.variables, strict=True)
+    variables = [Place(name, first + i, tuple(v.shape)) for i, (name, v) in enumerate(named)]
+    if wrt == "input":
+        return inputs
+    if wrt == "weights":
+        if not variables:
+            raise ValueError(f"{flat.label!r} has no trainable variables: set trainable=True on what is to be checked")
+        return variables
+    if wrt == "all":
+        return inputs + variables
+    chosen = [p for p in inputs + variables if p.name == wrt or p.name.endswith(f"/{wrt}")]
+    if len(chosen) != 1:
+        names = ", ".join(p.name for p in inputs + variables)
+        raise ValueError(
+            f"wrt={wrt!r} names {len(chosen)} of the inputs and variables {names}; or pass 'input', 'weights' or 'all'"
+        )
+    return chosen
+
+
+def _given(analytic: Any, flat: Flat, places: Sequence[Place]) -> Any:
+    """The gradient under test as a function of flat arguments, for every place."""
+    if analytic is None:
+        return None
+
+    def call(arguments: Sequence[npt.NDArray[Any]]) -> list[Float64]:
+        found = analytic
+        if callable(analytic):
+            own = [a if given.batched else a[0] for a, given in zip(arguments, flat.arguments, strict=True)]
+            found = analytic(own[0].copy() if len(own) == 1 else [a.copy() for a in own])
+        each = [found] if len(places) == 1 and not isinstance(found, list | tuple) else list(found)
+        if len(each) != len(places):
+            raise TypeError(
+                f"analytic must give {len(places)} arrays, one for each of {', '.join(p.name for p in places)}, got "
+                f"{len(each)}"
+            )
+        out = []
+        for one, place in zip(each, places, strict=True):
+            array = np.asarray(one, np.float64) if not callable(analytic) else np.asarray(one).astype(np.float64)
+            if array.size != int(np.prod(place.shape)):
+                raise ValueError(f"analytic for {place.name} has shape {array.shape}; it must be {place.shape}")
+            out.append(array.reshape(place.shape))
+        return out
+
+    if not callable(analytic):
+        as_floats(analytic, "analytic") if not isinstance(analytic, list | tuple) else None
+    return call

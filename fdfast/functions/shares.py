@@ -1,0 +1,95 @@
+"""Every part's share of the gap between a gradient and the differences.
+
+Along a direction, what a part gives back for its inputs must be what its outputs are worth: the gradient there, times
+how far differences move them. Over all parts the gaps between the two add up to the gap of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from fdfast.functions.flat import Flat
+from fdfast.functions.units import Unit, cut
+from fdfast.tape import Recorder, Tape, push
+
+Float64 = npt.NDArray[np.float64]
+_STEP = 2.0**-100
+
+
+@dataclass(frozen=True, eq=False)
+class Gap:
+    """One part's share.
+
+    Attributes
+    ----------
+    unit : Unit
+    value : ndarray, shape (directions,)
+        What its outputs are worth, less what its inputs are; zero up to rounding if its gradient is right.
+    size : ndarray, shape (directions,)
+        Sum of sizes of what was added up.
+    """
+
+    unit: Unit
+    value: Float64
+    size: Float64
+
+
+def gaps(
+    flat: Flat, arguments: Sequence[Any], moved: Mapping[int, Float64], layers: Sequence[keras.Layer]
+) -> list[Gap]:
+    """Share out the gap among layers, hand-written gradients and operations, in the order of the graph.
+
+    Parameters
+    ----------
+    flat : Flat
+    arguments : sequence of ndarray
+        Where, flat.
+    moved : dict of int to ndarray
+        Directions, shape (directions, *shape), by number of an argument or, behind these, of a variable.
+    layers : sequence of keras.Layer
+        Whose names may be told.
+
+    Raises
+    ------
+    fdfast.tape.NoTape
+    """
+    found = cut(flat, layers)
+    tape = Recorder(found.concrete)(arguments)
+    numbers = iter(tape.outputs)
+    of_units = [[next(numbers) for _ in range(2 * (len(u.inputs) + len(u.outputs)))] for u in found.units]
+    edges = [n for mine in of_units for n in mine[: len(mine) // 2]]
+    d = _pushed(tape, flat, moved, edges)
+    return [_gap(tape, unit, mine, d) for unit, mine in zip(found.units, of_units, strict=True)]
+
+
+def _pushed(tape: Tape, flat: Flat, moved: Mapping[int, Float64], edges: Sequence[int]) -> dict[int, Any]:
+    """Differences of all edges along every direction, in units of the step."""
+    d = {}
+    for place, v in moved.items():
+        handle = None if place < len(tape.arguments) else flat.variables[place - len(tape.arguments)].handle
+        number = tape.arguments[place] if handle is None else tape.variables.get(id(handle))
+        if number is not None:
+            d[number] = tf.constant(_STEP * v)
+    count = len(next(iter(moved.values())))
+    known = push(tape, d, count, list(edges))
+    return {n: one / _STEP for n, one in zip(edges, known, strict=True) if one is not None}
+
+
+def _gap(tape: Tape, unit: Unit, numbers: list[int], d: Mapping[int, Any]) -> Gap:
+    edges, gradients = numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
+    count = next((len(one) for one in d.values()), 1)
+    value, size = np.zeros(count), np.zeros(count)
+    upstream = all(bool(tf.reduce_all(tf.math.is_finite(tape.values[n]))) for n in gradients[len(unit.inputs) :])
+    for i, (edge, gradient) in enumerate(zip(edges, gradients, strict=True)):
+        if edge in d and upstream:  # else a part behind it is to blame
+            worth = np.reshape((d[edge] * tape.values[gradient]).numpy(), (count, -1))
+            value += worth.sum(axis=1) * (-1.0 if i < len(unit.inputs) else 1.0)
+            size += np.abs(worth).sum(axis=1)
+    return Gap(unit, value, size)

@@ -1,0 +1,188 @@
+"""Random directions in which every element counts alike, whole or on a part of the elements."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast import _core
+
+Float64 = npt.NDArray[np.float64]
+#: Of the largest gradient: below it an element counts less than its share.
+FLOOR = 1e-9
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some elements: whole arrays, or a range of one, in an order in which the last axis comes first.
+
+    Attributes
+    ----------
+    parts : tuple of (int, int, int)
+        Place of an array, and first and end of its elements. Halves of several arrays are fewer arrays, those of one
+        are its channels first, and only then places within a channel.
+    """
+
+    parts: tuple[tuple[int, int, int], ...]
+
+    def __len__(self) -> int:
+        return sum(stop - start for _, start, stop in self.parts)
+
+    @property
+    def places(self) -> list[int]:
+        """Of its arrays."""
+        return [place for place, *_ in self.parts]
+
+    def halves(self) -> list[Group]:
+        """Cut in two."""
+        if len(self.parts) > 1:
+            middle = len(self.parts) // 2
+            return [Group(self.parts[:middle]), Group(self.parts[middle:])]
+        ((place, start, stop),) = self.parts
+        middle = (start + stop) // 2
+        return [Group(((place, start, middle),)), Group(((place, middle, stop),))]
+
+
+class Directions:
+    """Directions v with v_i = s u unit / max(|g_i|, floor max|g|): s a random sign, u uniform in [1/2, 1].
+
+    An error of one element's gradient, relative to that gradient, then moves g.v by that share of `unit`, whatever the
+    size of the gradient (down to the floor).
+
+    Parameters
+    ----------
+    gradients : sequence of ndarray of float64
+        Claimed gradient of every array that may move.
+    seed : int
+    held : sequence of ndarray of bool, optional
+        Elements that do not move.
+
+    Attributes
+    ----------
+    unit : float
+        The share of one element: |g_i v_i| for u = 1. The largest |v_i| is at most 1.
+    low : float
+        Gradient below which an element counts less than its share.
+    """
+
+    def __init__(
+        self, gradients: Sequence[Float64], seed: int, held: Sequence[npt.NDArray[np.bool_] | None] | None = None
+    ) -> None:
+        self.gradients = [np.asarray(g, np.float64, order="C") for g in gradients]
+        self._held = list(held) if held is not None else [None] * len(gradients)
+        largest = max((float(np.abs(g).max(initial=0.0)) for g in self.gradients), default=0.0)
+        self.low = FLOOR * largest if largest > 0 else 1.0
+        least = min((float(np.abs(g).min(initial=np.inf)) for g in self.gradients), default=0.0)
+        self.unit = max(least, self.low)
+        self._seed = seed
+        self._threads = os.cpu_count() or 1
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of the arrays."""
+        return [g.shape for g in self.gradients]
+
+    def weights(self, place: int) -> Float64:
+        """Relative error of each element that counts as one of an element at its full share."""
+        found: Float64 = np.maximum(self.low / np.maximum(np.abs(self.gradients[place]), 1e-300), 1.0)
+        return found
+
+    def whole(self, count: int, first: int = 0) -> dict[int, Float64]:
+        """Directions of all arrays together, by place; shape (count, *shape). `first` makes them others."""
+        found = {}
+        for place, g in enumerate(self.gradients):
+            v = np.empty((count, g.size))
+            for k in range(count):
+                self._draw(g.reshape(-1), v[k], first + k, place)
+            found[place] = self._free(place, v.reshape(count, *g.shape))
+        return found
+
+    def of(self, groups: Sequence[Group], turn: int) -> dict[int, Float64]:
+        """One direction for each group, zero elsewhere; `turn` makes them fresh."""
+        found: dict[int, Float64] = {}
+        for place in sorted({place for group in groups for place in group.places}):
+            g = self.gradients[place]
+            order = _channels_first(g)
+            v = np.zeros((len(groups), g.size))
+            for k, group in enumerate(groups):
+                for mine, start, stop in group.parts:
+                    if mine == place:
+                        self._draw(np.ascontiguousarray(order[start:stop]), v[k, start:stop], 1000 + turn, place)
+            found[place] = self._free(place, _channels_last(v, g.shape))
+        return found
+
+    def single(self, places: Sequence[tuple[int, int]]) -> dict[int, Float64]:
+        """Directions of one element each, given by (place, flat index), of length 1."""
+        found: dict[int, Float64] = {}
+        for place in sorted({place for place, _ in places}):
+            v = np.zeros((len(places), self.gradients[place].size))
+            for k, (mine, index) in enumerate(places):
+                if mine == place:
+                    v[k, index] = 1.0
+            found[place] = v.reshape(len(places), *self.gradients[place].shape)
+        return found
+
+    def everything(self) -> Group:
+        """All elements of all arrays."""
+        return Group(tuple((place, 0, g.size) for place, g in enumerate(self.gradients) if g.size))
+
+    def elements(self, group: Group) -> list[tuple[int, int]]:
+        """Place and flat index of every element of a group that moves."""
+        return [(place, int(i)) for place, start, stop in group.parts for i in self._moving(place, start, stop)]
+
+    def telling(self, group: Group, count: int, seed: int) -> list[tuple[int, int]]:
+        """Some elements of a group: half of those drawn have a gradient other than zero, where there are any."""
+        rng = np.random.default_rng(seed)
+        found: dict[tuple[int, int], None] = {}
+        for place, start, stop in group.parts:
+            flat = self._moving(place, start, stop)
+            alive = flat[self.gradients[place].reshape(-1)[flat] != 0]
+            for pool, many in ((alive, -(-count // 2)), (flat, count)):
+                some = rng.choice(pool, min(many, len(pool)), replace=False) if len(pool) else pool
+                found |= {(place, int(i)): None for i in some}
+        return list(found)[:count]
+
+    def dot(self, directions: dict[int, Float64], gradients: Sequence[Float64] | None = None) -> Float64:
+        """Claimed derivative g.v along each direction, in twice the precision; or that of other gradients."""
+        of = self.gradients if gradients is None else [np.asarray(g, np.float64, order="C") for g in gradients]
+        count = len(next(iter(directions.values())))
+        found = np.zeros(count)
+        for k in range(count):
+            found[k] = math.fsum(
+                _core.dot(v[k].reshape(-1), of[place].reshape(-1), threads=self._threads)
+                for place, v in directions.items()
+            )
+        return found
+
+    def _moving(self, place: int, start: int, stop: int) -> npt.NDArray[np.intp]:
+        """Flat indices of the elements of a range that move."""
+        flat = _channels_first(np.arange(self.gradients[place].size).reshape(self.shapes[place]))[start:stop]
+        held = self._held[place]
+        return flat if held is None else flat[~held.reshape(-1)[flat]]
+
+    def _draw(self, g: Float64, v: Float64, number: int, place: int) -> None:
+        seed = (self._seed * 1_000_003 + number) * 1_000_003 + place
+        _core.draw(g, v, low=self.low, unit=self.unit, seed=seed % (1 << 63), threads=self._threads)
+
+    def _free(self, place: int, v: Float64) -> Float64:
+        held = self._held[place]
+        if held is not None:
+            v[:, held] = 0.0
+        return v
+
+
+def _channels_first(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array.reshape(-1) if array.ndim < 2 else np.moveaxis(array, -1, 0).reshape(-1)
+
+
+def _channels_last(v: Float64, shape: tuple[int, ...]) -> Float64:
+    if len(shape) < 2:
+        return v.reshape(len(v), *shape)
+    moved = v.reshape(len(v), shape[-1], *shape[:-1])
+    return np.ascontiguousarray(np.moveaxis(moved, 1, -1))

@@ -1,0 +1,149 @@
+"""Maxima over windows, and what their gradients pick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fdfast.operations.branches import largest
+from fdfast.operations.call import Call
+from fdfast.operations.kernel import Kernel
+from fdfast.operations.table import difference_rule, smooth_rule
+
+
+class Windows:
+    """The windows of a pool of two or three dimensions, channels last.
+
+    Attributes
+    ----------
+    taps : list of tuple of slice
+        For each place in a window, what it sees of the padded map; the other axes are left out.
+    pads : list of (int, int)
+        Added before and behind each axis of the map.
+    """
+
+    def __init__(self, kernel: Kernel, x: Any, out: Any) -> None:
+        at = kernel.attributes
+        size, strides = list(at["ksize"])[1:-1], list(at["strides"])[1:-1]
+        extent = list(x.shape)[1:-1]
+        count = list(out.shape)[1:-1]
+        explicit = at.get("explicit_paddings") or []
+        self.pads = []
+        for i, (k, s, n, m) in enumerate(zip(size, strides, extent, count, strict=True)):
+            if at["padding"] == b"EXPLICIT":
+                self.pads.append((int(explicit[2 * i + 2]), int(explicit[2 * i + 3])))
+            else:
+                over = max(0, (m - 1) * s + k - n)
+                self.pads.append((over // 2, over - over // 2))
+        ranges = [
+            [slice(i, i + (m - 1) * s + 1, s) for i in range(k)] for k, s, m in zip(size, strides, count, strict=True)
+        ]
+        self.taps = [tuple(one) for one in _product(ranges)]
+
+    def padded(self, x: Any, fill: float, lead: int) -> Any:
+        """The map with its padding; `lead` axes come before those of the map."""
+        if not any(a or b for a, b in self.pads):
+            return x
+        return tf.pad(x, [[0, 0]] * lead + [list(p) for p in self.pads] + [[0, 0]], constant_values=fill)
+
+    def seen(self, x: Any, fill: float, lead: int) -> Iterator[Any]:
+        """What each place in a window sees, in the shape of the output."""
+        x = self.padded(x, fill, lead)
+        for tap in self.taps:
+            yield x[(slice(None),) * lead + tap]
+
+
+def _product(ranges: list[list[slice]]) -> Iterator[list[slice]]:
+    if not ranges:
+        yield []
+        return
+    for first in ranges[0]:
+        for rest in _product(ranges[1:]):
+            yield [first, *rest]
+
+
+def channels_last(kernel: Kernel) -> bool:
+    """Whether the last axis holds the channels."""
+    return kernel.attributes.get("data_format", b"NHWC") in (b"NHWC", b"NDHWC")
+
+
+@difference_rule("MaxPool", "MaxPool3D")
+def max_pool(c: Call) -> Any:
+    """The largest of what the places of a window move by, less how far they lie below; padding lies infinitely far."""
+    if not channels_last(c.kernel):
+        return NotImplemented
+    windows = Windows(c.kernel, c.z[0], c.out[0])
+    gaps = [c.out[0] - z for z in windows.seen(c.z[0], -np.inf, 1)]
+    return largest(c, gaps, list(windows.seen(c.d[0], 0.0, 2)))
+
+
+@smooth_rule("MaxPool", "MaxPool3D")
+def max_pool_smooth(c: Call) -> Any:
+    """The move of the largest place of each window; places that tie may do so while they stand still."""
+    if not channels_last(c.kernel):
+        return NotImplemented, tf.constant(True)
+    windows, d = Windows(c.kernel, c.z[0], c.out[0]), c.d[0]
+    reach = 2 * tf.reduce_max(tf.abs(d))
+    found: Any = None
+    near: Any = None
+    stir: Any = None
+    for z, one in zip(windows.seen(c.z[0], -np.inf, 1), windows.seen(d, 0.0, 2), strict=True):
+        mask = tf.cast(c.out[0] - z <= reach, d.dtype)
+        part = one * mask
+        found = part if found is None else found + part
+        near = mask if near is None else near + mask
+        stir = tf.abs(part) if stir is None else stir + tf.abs(part)
+    return found, tf.reduce_any((near > 1) & (stir > 0))
+
+
+def picked(windows: Windows, x: Any, out: Any) -> Iterator[Any]:
+    """For each place of a window, where it is the first to hold the maximum, to which TensorFlow sends gradients."""
+    taken = None
+    for z in windows.seen(x, -np.inf, 1):
+        here = z == out
+        if taken is not None:
+            here &= ~taken
+        taken = here if taken is None else taken | here
+        yield here
+
+
+def spread(windows: Windows, parts: Iterator[Any], x: Any, lead: int) -> Any:
+    """Sum of maps that are each seen by one place of a window, put back into the shape of x."""
+    extent = [n + a + b for n, (a, b) in zip(list(x.shape)[1:-1], windows.pads, strict=True)]
+    total: Any = None
+    for tap, part in zip(windows.taps, parts, strict=True):
+        shape = [*part.shape[:lead], *extent, part.shape[-1]]
+        places = np.arange(int(np.prod(extent))).reshape(extent)[tap]
+        flat = tf.reshape(part, [int(np.prod(part.shape[:lead])), -1, part.shape[-1]])
+        whole = tf.transpose(
+            tf.scatter_nd(
+                places.reshape(-1, 1), tf.transpose(flat, [1, 0, 2]), [int(np.prod(extent)), *flat.shape[::2]]
+            ),
+            [1, 0, 2],
+        )
+        whole = tf.reshape(whole, shape)
+        total = whole if total is None else total + whole
+    inner = tuple(slice(a, a + n) for n, (a, _) in zip(list(x.shape)[1:-1], windows.pads, strict=True))
+    return total[(slice(None),) * lead + inner]
+
+
+@difference_rule("MaxPoolGrad", "MaxPool3DGrad")
+def max_pool_grad(c: Call) -> Any:
+    """Linear in the gradient that comes in, where the maxima stay where they are."""
+    if c.d[0] is not None and c.d[2] is None and not channels_last(c.kernel):
+        return NotImplemented
+    windows = Windows(c.kernel, c.z[0], c.z[1])
+    masks = list(picked(windows, c.z[0], c.z[1]))
+    if c.d[0] is not None:
+        # Moves of x change the value only if they change which place is the largest.
+        reach = 2 * tf.reduce_max(tf.abs(c.d[0]))
+        near = sum(tf.cast(c.z[1] - z <= reach, c.z[0].dtype) for z in windows.seen(c.z[0], -np.inf, 1))
+        crowded = tf.reduce_any(near > 1)
+        c.ties(tf.fill([c.count, 1], crowded), tf.fill([c.count, 1], crowded))
+    if c.d[2] is None:
+        return None
+    parts = (tf.where(mask, c.d[2], tf.zeros_like(c.d[2])) for mask in masks)
+    return spread(windows, parts, c.z[0], 2)

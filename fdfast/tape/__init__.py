@@ -1,0 +1,36 @@
+"""A function recorded at a point: operation by operation, in float64, with the values of all of them.
+
+The recorder walks a traced graph; a tape runs again at other values, and differences are pushed along it. What an
+operation does is in `operations`; what is asked of a function is not known here.
+"""
+
+from __future__ import annotations
+
+from fdfast.tape.again import guards_hold, push, replay
+from fdfast.tape.numpy_calls import numpy_calls
+from fdfast.tape.precision import narrowest
+from fdfast.tape.recorded import Point, Recorded, Slopes, values_graph
+from fdfast.tape.recorder import Narrow, Recorder, lifted
+from fdfast.tape.tape import Entry, Guard, Handle, NoTape, Tape
+from fdfast.tape.traced import Traced
+
+__all__ = [
+    "Entry",
+    "Guard",
+    "Handle",
+    "Narrow",
+    "NoTape",
+    "Point",
+    "Recorded",
+    "Recorder",
+    "Slopes",
+    "Tape",
+    "Traced",
+    "guards_hold",
+    "lifted",
+    "narrowest",
+    "numpy_calls",
+    "push",
+    "replay",
+    "values_graph",
+]

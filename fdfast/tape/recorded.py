@@ -1,0 +1,281 @@
+"""A function with its gradient, recorded: values and slopes at any point, eagerly at first, compiled once that pays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from fdfast.operations import Notes
+from fdfast.tape.again import guards_hold, push, replay
+from fdfast.tape.recorder import Recorder, lifted
+from fdfast.tape.tape import Tape
+from fdfast.tape.traced import Traced
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+#: Seconds that a graph takes to make, for each operation on the tape.
+_MAKING = 5e-4
+#: Random directions by which elements on a kink are found, and how much their gradients may round.
+_DRAWS, _SAME = 4, 1e-13
+
+
+@dataclass(frozen=True, eq=False)
+class Slopes:
+    """Directional derivatives from differences.
+
+    Attributes
+    ----------
+    value : ndarray of float64, shape (steps, directions)
+    ties, crossings : list of (str, ndarray of bool)
+        Name of an operation, and for each row, steps times directions, whether a unit sits on a kink and moves, or
+        leaves its branch. Operations where none does are left out.
+    subtracted : list of str
+        Kinds of operations without a rule: ten digits instead of all.
+    """
+
+    value: Float64
+    ties: list[tuple[str, npt.NDArray[np.bool_]]]
+    crossings: list[tuple[str, npt.NDArray[np.bool_]]]
+    subtracted: list[str]
+
+
+class Recorded:
+    """Value, gradient and differences of one traced function, all in float64.
+
+    Parameters
+    ----------
+    concrete : ConcreteFunction
+        Returns (value, [gradients]), None for a gradient that is not connected; see `fdfast.functions.Flat.trace`.
+    variables : sequence of tf.Variable
+        What may move besides the arguments, in the order of their gradients.
+    """
+
+    def __init__(self, concrete: Any, variables: Sequence[Any] = ()) -> None:
+        self.recorder = Recorder(concrete)
+        self.variables = list(variables)
+        self.connected = [g is not None for g in concrete.structured_outputs[1]]
+        self._spent: dict[Any, float] = {}
+        self._compiled: dict[Any, Traced] = {}
+        self.latest: Tape | None = None
+        #: Kinds without a rule, by what moves in how many directions.
+        self.subtracted: dict[Any, list[str]] = {}
+
+    def point(self, arguments: Sequence[Array]) -> Point:
+        """The function at a point; variables are read as they are when something is asked of it."""
+        return Point(self, [np.asarray(a) for a in arguments])
+
+    def number(self, tape: Tape, place: int) -> int | None:
+        """Number on a tape of an argument, or behind these of a variable; None for one that is not read."""
+        if place < len(tape.arguments):
+            return tape.arguments[place]
+        return tape.variables.get(id(self.variables[place - len(tape.arguments)].handle))
+
+    def compiled(self, key: Any, make: Any) -> Traced | None:
+        """A graph for what is asked for, once it has cost as much without one as it takes to make one; else None."""
+        if key not in self._compiled:
+            if self.latest is None or self._spent.get(key, 0.0) < _MAKING * len(self.latest.entries):
+                return None
+            self._compiled[key] = make(self.latest)
+        return self._compiled[key]
+
+    def spend(self, key: Any, seconds: float) -> None:
+        """Count time that went into what a graph would do."""
+        self._spent[key] = self._spent.get(key, 0.0) + seconds
+
+    def forget(self) -> None:
+        """Drop the graphs: the control flow goes another way now."""
+        self._compiled.clear()
+        self._spent.clear()
+        self.latest = None
+
+
+class Point:
+    """A recorded function at one point."""
+
+    def __init__(self, recorded: Recorded, arguments: list[Array]) -> None:
+        self._recorded = recorded
+        self.arguments = arguments
+
+    @cached_property
+    def tape(self) -> Tape:
+        """The function recorded here."""
+        start = time.perf_counter()
+        found = self._recorded.recorder(self.arguments)
+        self._recorded.latest = found
+        self._recorded.spend("values", time.perf_counter() - start)
+        return found
+
+    @cached_property
+    def values(self) -> tuple[float, list[Float64 | None]]:
+        """Value and gradients, of arguments and then of variables; None for what is not connected."""
+        whole = self._recorded
+        if "tape" not in self.__dict__:
+            made = whole.compiled("values", lambda tape: values_graph(tape, self.arguments))
+            if made is not None:
+                *found, holds = made(*map(tf.constant, self.arguments))
+                if bool(holds):
+                    return self._unpacked(found)
+                whole.forget()
+        tape = self.tape
+        return self._unpacked([tape.values[number] for number in tape.outputs])
+
+    @property
+    def value(self) -> float:
+        """The function's value."""
+        return self.values[0]
+
+    @cached_property
+    def gradients(self) -> dict[int, Float64]:
+        """Gradients of the arguments that move, and behind these of the variables, by place; without the unconnected.
+
+        The recorded function returns them for floating arguments, in order, and then for every variable.
+        """
+        floating = [i for i, a in enumerate(self.arguments) if a.dtype.kind == "f"]
+        places = floating + [len(self.arguments) + i for i in range(len(self._recorded.variables))]
+        found = zip(places, self.values[1], strict=True)
+        return {place: np.asarray(g, np.float64) for place, g in found if g is not None}
+
+    def _unpacked(self, found: Sequence[Any]) -> tuple[float, list[Float64 | None]]:
+        value, *gradients = (one.numpy() for one in found)
+        rest = iter(gradients)
+        return float(value), [next(rest) if connected else None for connected in self._recorded.connected]
+
+    def slopes(self, moved: Mapping[int, Array], steps: Sequence[float]) -> Slopes:
+        """Differences of the value for every step along every direction, divided by the step.
+
+        Parameters
+        ----------
+        moved : dict of int to ndarray
+            For some arguments, and behind these variables, by place: their part of every direction, shape
+            (directions, *shape).
+        steps : sequence of float
+        """
+        whole, places = self._recorded, tuple(sorted(moved))
+        directions = len(moved[places[0]])
+        given = [np.asarray(moved[place], np.float64) for place in places]
+        if "tape" not in self.__dict__:
+            key = (places, directions, tuple(steps))
+            made = whole.compiled(key, lambda tape: self._slopes_graph(tape, places, directions, steps))
+            if made is not None:
+                found, holds = made(*map(tf.constant, self.arguments), *map(tf.constant, given))
+                if bool(holds):
+                    return Slopes(found.numpy(), [], [], whole.subtracted[places, directions])
+        start = time.perf_counter()
+        found = self._exactly(places, given, steps)
+        whole.spend((places, directions, tuple(steps)), time.perf_counter() - start)
+        return found
+
+    def kinked(self, places: Sequence[int], seed: int = 0) -> dict[int, npt.NDArray[np.bool_]]:
+        """Elements along which the slopes to both sides differ at the point, by place.
+
+        The value's difference D(v) is piecewise linear in v. What its gradient at v and that at -v do not share passes
+        a unit that sits on a kink, whose two sides v and -v take; of several random v.
+        """
+        tape, rng, step = self.tape, np.random.default_rng(seed), 2.0**-100
+        found_numbers = {place: self._recorded.number(tape, place) for place in places}
+        numbers = {place: number for place, number in found_numbers.items() if number is not None}
+        masks: dict[int, npt.NDArray[np.bool_]] = {
+            place: np.zeros(tape.values[number].shape, bool) for place, number in numbers.items()
+        }
+        for _ in range(_DRAWS):
+            drawn = {p: rng.normal(size=mask.shape) for p, mask in masks.items()}
+            both = {p: tf.constant(np.stack([v, -v])) for p, v in drawn.items()}
+            with tf.GradientTape() as gradient:
+                gradient.watch(list(both.values()))
+                d = {number: step * both[place] for place, number in numbers.items()}
+                (moved,) = push(tape, d, 2, [tape.outputs[0]])
+                total = tf.zeros([], tf.float64) if moved is None else tf.reduce_sum(moved) / step
+            found = gradient.gradient(total, both, unconnected_gradients="zero")
+            for place, one in found.items():
+                right, left = np.asarray(one)
+                size = max(float(np.abs(one).max(initial=0.0)), 1e-300)
+                masks[place] = masks[place] | (np.abs(right - left) > _SAME * size)
+        return masks
+
+    def _exactly(self, places: tuple[int, ...], given: list[Array], steps: Sequence[float]) -> Slopes:
+        """Eagerly, with every kink seen."""
+        tape, notes = self.tape, Notes()
+        count = len(steps) * len(given[0])
+        d = {}
+        for place, one in zip(places, given, strict=True):
+            number = self._recorded.number(tape, place)
+            if number is not None:
+                d[number] = tf.constant(np.concatenate([step * one for step in steps]))
+        (moved,) = push(tape, d, count, [tape.outputs[0]], notes=notes)
+        found = np.zeros(count) if moved is None else np.reshape(moved.numpy(), count)
+        ties, crossings = (
+            [
+                (tape.entries[number].name, np.asarray(both[which]))
+                for number, *both in notes.branches
+                if both[which] is not None and bool(tf.reduce_any(both[which]))
+            ]
+            for which in (0, 1)
+        )
+        value = found.reshape(len(steps), -1) / np.reshape(steps, (-1, 1))
+        return Slopes(value, ties, crossings, notes.subtracted)
+
+    def _slopes_graph(self, tape: Tape, places: tuple[int, ...], directions: int, steps: Sequence[float]) -> Traced:
+        numbers = [self._recorded.number(tape, place) for place in places]
+        shapes = [tf.TensorSpec([directions, *_shape(tape, n)], tf.float64) for n in numbers]
+        count, taken = len(steps) * directions, len(self.arguments)
+
+        def slopes(*tensors: Any) -> Any:
+            values = _replayed(tape, tensors[:taken], [tape.outputs[0]])
+            d = {
+                number: tf.concat([step * one for step in steps], 0)
+                for number, one in zip(numbers, tensors[taken:], strict=True)
+                if number is not None
+            }
+            notes = Notes()
+            (moved,) = push(tape, d, count, [tape.outputs[0]], values, notes)
+            found = tf.zeros([count], tf.float64) if moved is None else tf.reshape(moved, [count])
+            quotient = tf.reshape(found, [len(steps), directions]) / tf.constant(steps, tf.float64)[:, None]
+            kinks = [one for _, one in notes.special]
+            kinks += [tf.reduce_any(one) for _, *both in notes.branches for one in both]
+            kinked = tf.reduce_any(tf.stack(kinks)) if kinks else tf.constant(False)
+            subtracted.extend(notes.subtracted)
+            return quotient, guards_hold(tape, values) & ~kinked
+
+        subtracted: list[str] = []
+        made = _traced(slopes, [*_specs(self.arguments), *shapes])
+        self._recorded.subtracted[places, directions] = subtracted
+        return made
+
+
+def _shape(tape: Tape, number: int | None) -> list[int]:
+    return [] if number is None else list(tape.values[number].shape)
+
+
+def values_graph(tape: Tape, arguments: Sequence[Array]) -> Traced:
+    """The outputs of a tape at other arguments, compiled; behind them whether its control flow goes the same way."""
+
+    def values(*tensors: Any) -> Any:
+        found = _replayed(tape, tensors, tape.outputs)
+        return [*(found.get(n, tape.values[n]) for n in tape.outputs), guards_hold(tape, found)]
+
+    return _traced(values, _specs(arguments))
+
+
+def _replayed(tape: Tape, tensors: Sequence[Any], outputs: Sequence[int]) -> dict[int, Any]:
+    """Values at given arguments and at the variables as they are now."""
+    given = dict(zip(tape.arguments, tensors, strict=True))
+    for key, number in tape.variables.items():
+        handle = tape.handles[key].tensor
+        dtype = handle._handle_data.shape_and_type[0].dtype
+        given[number] = lifted(tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.as_dtype(dtype)))
+    return replay(tape, given, outputs)
+
+
+def _specs(arguments: Sequence[Array]) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec(a.shape, a.dtype) for a in arguments]
+
+
+def _traced(function: Any, specs: list[tf.TensorSpec]) -> Traced:
+    return Traced(tf.function(function, input_signature=specs, autograph=False))

@@ -1,0 +1,98 @@
+"""A function recorded at a point: a flat list of primitive operations with all their values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fdfast.operations import Kernel
+
+
+class NoTape(Exception):
+    """A function cannot be recorded; the message names the operation and says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Handle:
+    """A resource, such as a variable or a table, by the tensor that stands for it; `owner` keeps it alive."""
+
+    tensor: Any
+    owner: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One operation: numbers of the values that go in and come out, and its name in the graph it came from."""
+
+    kernel: Kernel
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Guard:
+    """A value that decided which way the control flow went: another one asks for another tape."""
+
+    number: int
+    value: Any
+    name: str
+
+
+@dataclass(eq=False)
+class Tape:
+    """Values by number, and the operations that made them, in an order in which they can run.
+
+    Attributes
+    ----------
+    values : list of tensor, or Handle
+        In float64 where they are floating point.
+    entries : list of Entry
+    arguments : list of int
+        Numbers of the arguments.
+    variables : dict of int to int
+        Number of the value of each variable that was read, by the id of its handle; `handles` keeps these alive.
+    guards : list of Guard
+    outputs : list of int
+        Numbers of what the function returns.
+    narrow : list of str
+        Operations that ran in the precision of the graph, for want of a float64 kernel, or so that they draw the same
+        random numbers.
+    """
+
+    values: list[Any] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    arguments: list[int] = field(default_factory=list)
+    variables: dict[int, int] = field(default_factory=dict)
+    handles: dict[int, Handle] = field(default_factory=dict)
+    guards: list[Guard] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    narrow: list[str] = field(default_factory=list)
+
+    def add(self, value: Any) -> int:
+        """Keep a value; returns its number."""
+        self.values.append(value)
+        return len(self.values) - 1
+
+    @property
+    def inputs(self) -> list[int]:
+        """Numbers of arguments and variables: what may have other values, or move."""
+        return [*self.arguments, *self.variables.values()]
+
+    def reached(self, sources: Mapping[int, Any] | set[int]) -> set[int]:
+        """Numbers of values that depend on these, themselves included."""
+        found = set(sources)
+        for entry in self.entries:
+            if not found.isdisjoint(entry.inputs):
+                found.update(entry.outputs)
+        return found
+
+    def needed(self, outputs: list[int], given: Collection[int] = ()) -> list[Entry]:
+        """Entries that these values depend on, in order; values that are given depend on nothing."""
+        wanted, found = set(outputs) - set(given), []
+        for entry in reversed(self.entries):
+            if not wanted.isdisjoint(entry.outputs):
+                wanted.update(number for number in entry.inputs if number not in given)
+                found.append(entry)
+        return found[::-1]

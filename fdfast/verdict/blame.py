@@ -1,0 +1,45 @@
+"""Which layer is to blame for a gradient that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fdfast.functions import Gap, Unit
+
+_ROUNDING = 1e-11  # of what a part's inputs and outputs are worth, added up
+_MINOR = 1e-3  # of the largest gap: less is not to blame
+
+
+@dataclass(frozen=True)
+class Culprits:
+    """What came of looking at every part by itself.
+
+    Attributes
+    ----------
+    wrong : list of Unit
+        Parts whose gradient parts from their differences, the last ones first.
+    right : int
+        Number of the others.
+    """
+
+    wrong: list[Unit]
+    right: int
+
+    @property
+    def names(self) -> list[str]:
+        """Of the wrong ones."""
+        return list(dict.fromkeys(unit.name for unit in self.wrong))
+
+
+def culprits(gaps: Sequence[Gap]) -> Culprits:
+    """Tell whose gap is more than rounding, and more than a trifle beside the largest."""
+    largest = max((float(np.abs(gap.value).max()) for gap in gaps if np.isfinite(gap.value).all()), default=0.0)
+    wrong = []
+    for gap in reversed(gaps):
+        with np.errstate(invalid="ignore"):
+            if not np.all(np.abs(gap.value) <= np.maximum(_ROUNDING * gap.size, _MINOR * largest)):
+                wrong.append(gap.unit)
+    return Culprits(wrong, len(gaps) - len(wrong))

@@ -1,0 +1,224 @@
+"""A gradient checked as a whole: differences along random directions, and bisection to what is wrong.
+
+With all other errors given, an error of share eps in one element leaves |D(v) - g.v| below tau for a random v with a
+chance of at most 4 tau / eps; alone it is never missed for eps > 4 tau. See docs/theory.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.moves import Directions, Group
+
+Float64 = npt.NDArray[np.float64]
+#: Directional derivatives: (directions by place, steps) -> object with `value` of shape (steps, directions).
+Slopes = Callable[[Mapping[int, Float64], Sequence[float]], Any]
+
+#: (directions by place, distance, turn) -> D(v) - g.v there
+Beside = Callable[[Mapping[int, Float64], float, int], Float64]
+
+#: Step, in units of the largest |v_i|: differences are exact, so it need not be long, and its square vanishes.
+STEP = 2.0**-100
+STEPS = (STEP, 0.75 * STEP)
+_SAFETY = 8.0
+#: How far away, and how often, it is looked whether what parts is rounding of the gradient under test.
+_DISTANCES, _TURNS = (2.0**-40, 2.0**-26, 2.0**-13), 2
+_AGAIN = 6  # directions by which rounding is measured again before an alarm
+_CROWD = 16  # failing groups of one level beyond which an error is dense
+_ROWS = 8  # groups that are tried together
+_SAMPLE = 24  # elements of a dense error that are differenced by themselves
+_ONE = 32  # groups no larger than this are taken apart at once
+_ROUNDING = 1.0  # what differs more from step to step is no rounding, but a function without a finite slope
+_GONE = 1e-3  # share of a gap that is left near the point, if it is a fault at that point alone
+
+
+@dataclass(eq=False)
+class Suspect:
+    """One element that a difference of its own has been taken of."""
+
+    place: int
+    index: int  # flat
+    numeric: float
+    analytic: float
+
+
+@dataclass(eq=False)
+class Directed:
+    """What directions told.
+
+    Attributes
+    ----------
+    count : int
+        Number of directions.
+    tau : float
+        Rounding, in units of one element's share: nothing above it goes unseen.
+    excess : float
+        Largest |D(v) - g.v| of the whole, in the same units.
+    suspects : list of Suspect
+        Elements that differ: all of them, or of a dense error a sample.
+    dense : list of Group
+        Groups with too many wrong elements to be told one by one.
+    rows, levels : int
+        Differences taken, and levels of the bisection.
+    ties : list of (str, ndarray)
+        Operations that tied, see `fdfast.tape.Slopes`.
+    only_here : bool
+        What differs does not differ near the point.
+    """
+
+    count: int
+    tau: float
+    excess: float
+    suspects: list[Suspect] = field(default_factory=list)
+    dense: list[Group] = field(default_factory=list)
+    rows: int = 0
+    levels: int = 0
+    ties: list[tuple[str, npt.NDArray[np.bool_]]] = field(default_factory=list)
+    only_here: bool = False
+    subtracted: list[str] = field(default_factory=list)
+
+    @property
+    def alarm(self) -> bool:
+        """Whether something differs by more than rounding."""
+        return not self.excess <= self.tau
+
+    def chance(self, error: float) -> float:
+        """Most likely chance that a relative error of one element has been missed."""
+        return float(min(1.0, 4 * self.tau / error) ** self.count)
+
+
+def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | None = None) -> Directed:
+    """Compare along whole directions; bisect if they part by more than rounding, measured again before.
+
+    Parameters
+    ----------
+    slopes : callable
+    directions : Directions
+    count : int
+    beside : callable or None
+        D(v) - g.v for given directions at another point, so far away, relative to the scale of x.
+
+    Returns
+    -------
+    Directed
+        Where a unit ties so that the slopes to both sides differ, nothing is judged.
+    """
+    v = directions.whole(count)
+    seen, claimed = slopes(v, STEPS), directions.dot(v)
+    tau, excess = _rounding(seen.value, claimed, directions), _excess(seen.value, claimed, directions)
+    found = Directed(count, tau, excess, rows=2 * count, ties=seen.ties, subtracted=seen.subtracted)
+    if found.ties:
+        left = slopes(v, (-STEP,)).value[0]
+        found.rows += count
+        with np.errstate(all="ignore"):
+            if not np.max(np.abs(left - seen.value[0])) <= tau * directions.unit:
+                return found
+        found.ties = []  # what ties has no effect
+    if not tau <= _ROUNDING:
+        found.tau = np.finfo(float).eps ** 0.5
+    elif found.alarm:
+        # A few differences may happen to round alike.
+        more = directions.whole(_AGAIN, count)
+        twice, claimed = slopes(more, STEPS), directions.dot(more)
+        found.rows += 2 * _AGAIN
+        found.tau = max(tau, _rounding(twice.value, claimed, directions))
+        if beside is not None:
+            _as_rounding(beside, more, twice.value[0] - claimed, directions, found)
+    if found.alarm:
+        _locate(slopes, directions, found)
+    return found
+
+
+def _as_rounding(
+    beside: Beside, v: Mapping[int, Float64], gap: Float64, directions: Directions, found: Directed
+) -> None:
+    """See whether what parts is rounding of the gradient under test: near the point it is another, a fault goes on."""
+    left = 0.0
+    for distance in _DISTANCES:
+        there = [beside(v, distance, turn) for turn in range(_TURNS)]
+        found.rows += _TURNS * _AGAIN
+        left = max(left, *(float(np.max(np.abs(one))) for one in there))
+        change = min(float(np.max(np.abs(one - gap))) for one in there)
+        tau = _SAFETY * change / directions.unit
+        if found.excess <= tau:
+            found.only_here = left < _GONE * float(np.max(np.abs(gap)))
+            found.tau = found.tau if found.only_here else tau
+            return
+
+
+def _rounding(value: Float64, claimed: Float64, directions: Directions) -> float:
+    """How far two steps along one direction part, times a safety factor, in units of one element's share."""
+    with np.errstate(all="ignore"):
+        spread = np.max(np.abs(value[0] - value[1]))
+        # A unit in the last place of the sum itself, where both steps round alike.
+        return _SAFETY * float(max(spread, np.spacing(np.abs(claimed)).max())) / directions.unit
+
+
+def _excess(value: Float64, claimed: Float64, directions: Directions) -> float:
+    with np.errstate(all="ignore"):
+        return float(np.max(np.abs(value - claimed))) / directions.unit
+
+
+def _locate(slopes: Slopes, directions: Directions, found: Directed) -> None:
+    """Find the elements that differ: by array, by channel, by halves, with fresh directions at every level."""
+    groups, whole = directions.everything().halves(), True
+    while groups:
+        found.levels += 1
+        failing = _parting(slopes, directions, groups, found)
+        if whole and not failing:  # no half by itself: an error that is spread thin
+            failing = groups
+        # Which arrays are wrong is always told; which of many elements, is not.
+        arrays = any(len(group.parts) > 1 for group in failing)
+        if failing and not arrays and (len(failing) > _CROWD or (whole and not failing)):
+            _sample(slopes, directions, failing, found)
+            return
+        small = [group for group in failing if len(group) <= _ONE]
+        elements = [one for group in small for one in directions.elements(group)]
+        found.suspects += _singles(slopes, directions, elements, found)
+        groups, whole = [half for group in failing if len(group) > _ONE for half in group.halves()], False
+
+
+def _parting(slopes: Slopes, directions: Directions, groups: list[Group], found: Directed) -> list[Group]:
+    """Groups that part from the claimed gradient."""
+    failing: list[Group] = []
+    for at in range(0, len(groups), _ROWS):
+        some = groups[at : at + _ROWS]
+        v = directions.of(some, found.rows + at)
+        seen = slopes(v, STEPS[:1]).value[0]
+        with np.errstate(all="ignore"):
+            parted = ~(np.abs(seen - directions.dot(v)) <= found.tau * directions.unit)
+        failing += [group for group, parts in zip(some, parted, strict=True) if parts]
+    found.rows += len(groups)
+    return failing
+
+
+def _singles(
+    slopes: Slopes, directions: Directions, elements: list[tuple[int, int]], found: Directed, *, keep: bool = False
+) -> list[Suspect]:
+    """Differences of single elements; of those only that part, unless all are kept."""
+    suspects = []
+    for at in range(0, len(elements), _ROWS):
+        some = elements[at : at + _ROWS]
+        # To both sides: a jump may be on one.
+        seen = slopes(directions.single(some), (STEP, -STEP)).value
+        for (place, index), both in zip(some, seen.T, strict=True):
+            analytic = float(directions.gradients[place].flat[index])
+            numeric = max(both, key=lambda one: abs(one - analytic))
+            weight = max(abs(analytic), directions.low)
+            if keep or not abs(numeric - analytic) <= found.tau * weight:
+                suspects.append(Suspect(place, index, float(numeric), analytic))
+    found.rows += 2 * len(elements)
+    return suspects
+
+
+def _sample(slopes: Slopes, directions: Directions, groups: list[Group], found: Directed) -> None:
+    """Of a dense error: single elements of every failing group, and which groups these are."""
+    found.dense = groups
+    each = max(2, _SAMPLE // len(groups))
+    elements = [one for group in groups[:_SAMPLE] for one in directions.telling(group, each, found.rows)]
+    found.suspects += _singles(slopes, directions, elements, found, keep=True)

@@ -1,0 +1,205 @@
+"""The verdict on a gradient as a whole: at x where no kink is, for what sits on one at a generic point near x."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.moves import beside
+from fdfast.tape import Point, Recorded
+from fdfast.verdict.compare import KINKED, UNRESOLVED, WRONG
+from fdfast.verdict.directions import Directed, Suspect
+from fdfast.verdict.stage import Given, Place, Stage
+from fdfast.verdict.terms import Terms
+
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+_ROUNDS = 3  # points near x that are tried
+
+
+@dataclass(eq=False)
+class Whole:
+    """What was found out about a gradient as a whole.
+
+    Attributes
+    ----------
+    value : float
+        f at x.
+    places : list of Place
+    analytic : list of ndarray of float64
+        Gradient under test at x.
+    claimed : list of ndarray of float64
+        The same where each element was judged.
+    codes : list of ndarray of int8
+        Class of every element.
+    near : list of ndarray of bool
+        Elements that sit on a kink at x, and were judged near it if they were judged.
+    directed : Directed
+    suspects : list of Suspect
+        Elements that were differenced by themselves: those that differ by more than the tolerance first.
+    ties : list of str
+        Layers or operations that tie at x.
+    lost : list of ndarray of bool
+        Elements whose gradient under test is not finite.
+    blank : list of int
+        Places whose derivatives are all exactly zero on both sides.
+    breaks : dict of (int, int) to (int, float)
+        See `Stage`.
+    judged_near : bool
+        Whether the elements on a kink were judged at all.
+    point : fdfast.tape.Point
+        Where something is wrong, if anything is.
+    """
+
+    value: float
+    places: list[Place]
+    analytic: list[Float64]
+    claimed: list[Float64]
+    codes: list[npt.NDArray[np.int8]]
+    near: list[Bool]
+    directed: Directed
+    suspects: list[Suspect]
+    ties: list[str]
+    lost: list[Bool]
+    blank: list[int]
+    breaks: dict[tuple[int, int], tuple[int, float]]
+    judged_near: bool
+    point: Point
+
+    @property
+    def wrong(self) -> int:
+        """Number of wrong elements."""
+        return sum(int(np.count_nonzero(codes == WRONG)) for codes in self.codes)
+
+
+def judge_whole(
+    recorded: Recorded,
+    arguments: Sequence[npt.NDArray[Any]],
+    batched: Sequence[bool],
+    places: Sequence[Place],
+    terms: Terms,
+    count: int,
+    given: Given | None,
+    *,
+    elsewhere: bool = True,
+    layer_of: Callable[[str], str] = str,
+) -> Whole:
+    """Judge the gradient of a recorded function for some of its arguments and variables.
+
+    Parameters
+    ----------
+    recorded : Recorded
+    arguments : sequence of ndarray
+        x, flat.
+    batched : sequence of bool
+        Which arguments have a leading axis of examples.
+    places : sequence of Place
+    terms : Terms
+    count : int
+        Number of directions.
+    given : callable or None
+        The gradient under test; None for autodiff.
+    elsewhere : bool
+        Whether the gradient under test has a value near x, too.
+    layer_of : callable
+        Name of the layer that an operation of that name belongs to.
+    """
+    here = recorded.point(arguments)
+    value = here.value
+    if not np.isfinite(value):
+        raise ValueError(
+            f"f(x) is {value}: the loss must be finite at x itself; look for log(0), 0/0 or overflow in the model"
+        )
+    first = Stage(recorded, here, places, given)
+    everything = [np.ones(p.shape, bool) for p in places]
+    ties = list(dict.fromkeys(layer_of(name) for name, _ in first.look(everything, count, terms).ties))
+    near = [~mask for mask in everything]
+    if ties:
+        kinked = here.kinked([p.number for p in places], terms.seed)
+        near = [kinked.get(p.number, no) & ~bad for p, no, bad in zip(places, near, first.lost, strict=True)]
+        if first.look([~mask for mask in near], count, terms).ties:
+            near = [~bad for bad in first.lost]
+            first.look(first.lost, count, terms)
+    first.decide(terms)
+    second = None
+    if any(mask.any() for mask in near) and terms.jitter is not None and elsewhere:
+        for turn in range(_ROUNDS):
+            moved = [
+                beside(a, batched=b, jitter=terms.jitter, bounds=terms.bounds, seed=terms.seed, turn=turn)
+                if a.dtype.kind == "f"
+                else a
+                for a, b in zip(arguments, batched, strict=True)
+            ]
+            second = Stage(recorded, recorded.point(moved), places, given)
+            if not second.look(near, count, terms).ties:
+                break
+        if second is not None:
+            second.decide(terms)
+    return _both(value, first, second, near, ties)
+
+
+def _both(value: float, first: Stage, second: Stage | None, near: list[Bool], ties: list[str]) -> Whole:
+    """What was found at x and, for what sits on a kink, near it."""
+    codes = [np.where(mask, np.int8(KINKED), one) for one, mask in zip(first.codes, near, strict=True)]
+    claimed, directed, suspects, breaks, lost = (
+        first.claimed,
+        first.directed,
+        first.suspects,
+        first.breaks,
+        first.lost,
+    )
+    stages = [first] if second is None else [first, second]
+    if second is not None:
+        codes = [np.where(mask, b, a) for a, b, mask in zip(codes, second.codes, near, strict=True)]
+        claimed = [np.where(mask, b, a) for a, b, mask in zip(claimed, second.claimed, near, strict=True)]
+        lost = [np.where(mask, b, a) for a, b, mask in zip(lost, second.lost, near, strict=True)]
+        suspects, breaks = suspects + second.suspects, breaks | second.breaks
+        directed = _joined(first, second)
+    blank = [
+        i
+        for i, g in enumerate(claimed)
+        if g.size and not g.any() and not any(one.place == i and one.numeric for one in suspects)
+    ]
+    for i in blank:
+        codes[i] = np.full(codes[i].shape, UNRESOLVED, np.int8)
+    guilty = next((one for one in stages if any((c == WRONG).any() for c in one.codes)), stages[-1])
+    codes = [one.astype(np.int8) for one in codes]
+    rank = {(one.place, one.index): codes[one.place].flat[one.index] == WRONG for one in suspects}
+    suspects = sorted(suspects, key=lambda one: not rank[one.place, one.index])
+    return Whole(
+        value,
+        first.places,
+        first.claimed,
+        claimed,
+        codes,
+        near,
+        directed,
+        suspects,
+        ties,
+        lost,
+        blank,
+        breaks,
+        second is not None,
+        guilty.point,
+    )
+
+
+def _joined(first: Stage, second: Stage) -> Directed:
+    a, b = first.directed, second.directed
+    if all(not mask.any() for mask in first.free):
+        return b
+    return replace(
+        b,
+        count=min(a.count, b.count),
+        tau=max(a.tau, b.tau),
+        excess=max(a.excess, b.excess),
+        suspects=a.suspects + b.suspects,
+        dense=a.dense + b.dense,
+        rows=a.rows + b.rows,
+        levels=max(a.levels, b.levels),
+        subtracted=sorted({*a.subtracted, *b.subtracted}),
+    )
