@@ -55,8 +55,10 @@ class LiftedRows:
         return self._few.narrow
 
     def own_values(self, rows: Any, example: Any, context: Any) -> Any:
-        """Values of `_FEW` rows in the function's own precision: the trace as it is."""
-        return self._few.concrete(tf.cast(rows, self.plain.dtype), tf.range(_FEW), _of(context, example))
+        """Values of a few rows in the function's own precision: its trace as it is, with all that it changes."""
+        part, of = _filled(rows, example, _FEW)
+        found = self._few.concrete(tf.cast(part, self.plain.dtype), tf.range(_FEW), *tf.nest.flatten(_of(context, of)))
+        return found[: len(rows)]
 
     def values(self, rows: Any, example: Any, chunk: Any, context: Any) -> Any:
         """Values of f on rows, float64, shape (rows,)."""
@@ -86,13 +88,18 @@ class LiftedRows:
         found = []
         for start in range(0, len(rows), together):
             part, of = rows[start : start + together], example[start : start + together]
-            count = len(part)
-            if count < together:  # filled up with the last one
-                part = tf.concat([part, tf.repeat(part[-1:], together - count, axis=0)], 0)
-                of = tf.concat([of, tf.repeat(of[-1:], together - count, axis=0)], 0)
-            given = [tf.cast(part, tf.float64), tf.range(together), *tf.nest.flatten(_of(context, of))]
-            found.append(form([lifted(one) for one in given])[:count])
+            some, whose = _filled(part, of, together)
+            given = [tf.cast(some, tf.float64), tf.range(together), *tf.nest.flatten(_of(context, whose))]
+            found.append(form([lifted(one) for one in given])[: len(part)])
         return found[0] if len(found) == 1 else tf.concat(found, 0)
+
+
+def _filled(rows: Any, example: Any, count: int) -> tuple[Any, Any]:
+    """So many rows, filled up with the last one."""
+    more = count - len(rows)
+    if not more:
+        return rows, example
+    return tuple(tf.concat([one, tf.repeat(one[-1:], more, axis=0)], 0) for one in (rows, example))  # type: ignore
 
 
 def _of(context: Any, example: Any) -> Any:
