@@ -28,6 +28,7 @@ from fdfast.moves import (
     check_step,
     make_tiling,
 )
+from fdfast.tape import NoTape
 
 #: Tiles and examples looked at together; more are taken in groups, so that memory does not grow with their number.
 _GROUP, _EXAMPLES = 32768, 25
@@ -159,11 +160,11 @@ def problem_of(request: Request, *, now: Snapshot | None = None) -> Problem:
     if request.loss is not None:
         raise TypeError("loss goes with a Keras model; a callable f returns the loss itself")
     kwargs = {**request.kwargs} if y is None else {**request.kwargs, "y": y}
-    dtype = array.dtype if request.precision == "auto" else np.dtype(request.precision)
+    dtype = np.dtype(np.float32) if request.precision == "float32" else array.dtype
     shape = array.shape
     tiling = make_tiling(shape, request.tile, request.channels, layout_of(layers_of(f)))
     points = as_points(array, shape, dtype)
-    objective = callable_objective(f, kwargs, points, shape, batched=bool(request.batched))
+    objective = callable_objective(f, kwargs, points, shape, batched=bool(request.batched), precision=request.precision)
     points = as_points(array, shape, objective.dtype)
     label = getattr(f, "__name__", type(f).__name__)
     return Problem(array, shape, False, points, objective, tiling, label)
@@ -190,14 +191,34 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
 
     # Differences in float32 still start from values in float64.
     wide = request.engine != "batch" and request.precision == "float32"
-    objective = made("auto" if wide else request.precision)
+    objective = made("auto" if wide or request.precision == "float64" else request.precision)
     differences = _choose(request.engine, objective, request.precision)
     if wide and differences is None:
         notes, objective = objective.notes, made(request.precision)
         objective.notes.extend(note for note in notes if note not in objective.notes)
+    if differences is None and request.precision != "float32":
+        objective = _in_float64(objective, as_points(array, shape, objective.dtype), made)
+    if request.precision == "float64" and objective.dtype != np.float64:
+        made("float64")  # says why not
     tiling = make_tiling(shape, request.tile, request.channels, layout_of([request.f]))
     points = as_points(array, shape, objective.dtype)
     return Problem(array, shape, batched, points, objective, tiling, request.f.name, differences)
+
+
+def _in_float64(objective: Any, points: npt.NDArray[Any], made: Callable[[Precision], Any]) -> Any:
+    """The objective of a model without a float64 copy, or with layers that compute in less all the same."""
+    try:
+        found = objective.widened(points)
+    except NoTape as error:
+        if objective.dtype == np.float64:  # its steps would be those of rounding in between
+            notes, objective = objective.notes, made("float32")
+            objective.notes += [*notes, f"evaluated in float32, because it is not in float64 throughout: {error}"]
+            return objective
+        objective.notes.append(f"nor can its operations be run in float64: {error}")
+        return objective
+    if found is not objective and objective.narrow_because:
+        found.notes.remove(objective.narrow_because)
+    return found
 
 
 def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:

@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from fdfast.functions.lifted import LiftedRows, lifted_rows
 from fdfast.functions.losses import Loss
 from fdfast.functions.row_function import RowFunction
+from fdfast.tape import NoTape
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -32,7 +34,7 @@ class Objective(Protocol):
         Shape of one example.
     dtype : numpy.dtype
         What rows are computed in.
-    traced : RowFunction or None
+    traced : RowFunction, LiftedRows or None
         The traced form; None where rows are evaluated one by one, or by NumPy.
     row_bytes : int
         Estimate of the memory that one row in flight needs, activations included.
@@ -44,7 +46,7 @@ class Objective(Protocol):
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    traced: RowFunction | None
+    traced: RowFunction | LiftedRows | None
     row_bytes: int
     notes: list[str]
     model: keras.Model | None
@@ -67,7 +69,7 @@ class TracedObjective:
 
     def __init__(
         self,
-        traced: RowFunction,
+        traced: RowFunction | LiftedRows,
         context: Any,
         shape: tuple[int, ...],
         row_bytes: int,
@@ -76,7 +78,7 @@ class TracedObjective:
         model: keras.Model | None = None,
         loss: Loss | None = None,
     ) -> None:
-        self.traced: RowFunction | None = traced
+        self.traced: RowFunction | LiftedRows | None = traced
         self._traced = traced
         self.context = context
         self._examples = next((int(t.shape[0]) for t in tf.nest.flatten(context)), None)
@@ -87,8 +89,32 @@ class TracedObjective:
         self.dtype = traced.dtype
         self.row_bytes = row_bytes
         self.notes = notes
+        #: Why it is not in float64: a note, once it is clear that it stays so.
+        self.narrow_because = ""
         #: Which weights the float64 copy has; None where the model itself is evaluated.
         self.version: int | None = None
+
+    def widened(self, points: Array) -> TracedObjective:
+        """Return the same in float64, operation by operation, where f computes in less; `points`, (examples, size).
+
+        Raises
+        ------
+        fdfast.tape.NoTape
+            It computes something that cannot be run by itself, or not in float64.
+        """
+        if isinstance(self._traced, LiftedRows):
+            return self
+        wide = lifted_rows(self._traced, self.context)
+        if wide is None:
+            return self
+        first = tf.constant(points[:1].reshape(1, *self.shape), tf.float64)
+        wide.values(first, tf.constant([0]), 1, self.context)
+        if wide.narrow:
+            raise NoTape(f"there is no form of {wide.narrow[0]} that computes in it")
+        deployed = self.deployed or self._traced
+        return TracedObjective(
+            wide, self.context, self.shape, self.row_bytes, self.notes, deployed, self.model, self.loss
+        )
 
     def select(self, examples: Any) -> TracedObjective:
         """Return the same objective for some of the examples."""
@@ -130,9 +156,9 @@ class TracedObjective:
         """See `Objective.deployed_gradient`."""
         if self.deployed is None:
             return None
-        return self._gradient_by(self.deployed, points), self.deployed.dtype
+        return self._gradient_by(self.deployed, points), self.deployed.narrowest
 
-    def _gradient_by(self, traced: RowFunction, points: Array) -> Float64:
+    def _gradient_by(self, traced: RowFunction | LiftedRows, points: Array) -> Float64:
         rows = tf.constant(points.reshape(-1, *self.shape), traced.dtype)
         example = tf.constant(np.arange(len(points), dtype=np.int32))
         found: Float64 = traced.gradient(rows, example, self.rows_at_once, self.context).numpy()

@@ -63,9 +63,13 @@ class Stage:
         Elements that differ by more than the tolerance, then those that differ by less.
     """
 
-    def __init__(self, recorded: Recorded, point: Point, places: Sequence[Place], given: Given | None) -> None:
+    def __init__(
+        self, recorded: Recorded, point: Point, places: Sequence[Place], given: Given | None, *, elsewhere: bool = True
+    ) -> None:
         self.point, self.places = point, list(places)
         self._recorded, self._given = recorded, given
+        # An array has no value beside the point.
+        self._movable = elsewhere and bool(recorded.moving)
         self.claimed = self._claims(point)
         self.lost = [~np.isfinite(g) for g in self.claimed]
         self.free = [np.ones(g.shape, bool) for g in self.claimed]
@@ -118,10 +122,6 @@ class Stage:
             if self.directed.alarm or self.directed.ties or not weak or 2 * count > _MOST:
                 return
             count *= 2
-
-    @property
-    def _movable(self) -> bool:
-        return bool(self._recorded.moving)
 
     def _by_number(self, moved: Mapping[int, Float64]) -> dict[int, Float64]:
         return {self.places[i].number: v for i, v in moved.items()}
