@@ -113,11 +113,17 @@ void classify(std::size_t count, const double* value, const double* error, const
         out.detectable[i] = ad != 0 ? allowed / std::fabs(ad) : allowed == 0 ? kNan : allowed * kInfinity;
         // f does not move and the gradient says so: a dead unit, however noisy f may be elsewhere.
         const bool same = fd == ad && right[i] == left[i];
-        if (!std::isfinite(fd) || !std::isfinite(bar) || kind[i] == Kind::unresolved) {
+        // A side without a slope is one that bounds forbid.
+        const bool sloped = kind[i] == Kind::smooth || std::isfinite(right[i]) || std::isfinite(left[i]);
+        if (kind[i] == Kind::singular) {
+            out.classes[i] = Class::singular;
+        } else if (std::isfinite(fd) && std::isfinite(bar) && !std::isfinite(ad)) {
+            out.classes[i] = sloped ? Class::wrong : Class::unresolved;
+        } else if (!std::isfinite(fd) || !std::isfinite(bar) || kind[i] == Kind::unresolved) {
             out.classes[i] = Class::unresolved;
         } else if (kind[i] == Kind::kink) {
             out.classes[i] = Class::kink;
-        } else if (std::fabs(fd - ad) > allowed || !std::isfinite(ad)) {
+        } else if (std::fabs(fd - ad) > allowed) {
             out.classes[i] = Class::wrong;
         } else {
             out.classes[i] = same || bar + by.blur <= relative + by.width ? Class::agree : Class::unresolved;

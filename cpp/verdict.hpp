@@ -50,8 +50,8 @@ class Looks {
     double other_;
 };
 
-enum class Kind : std::int8_t { smooth, kink, unresolved };
-enum class Class : std::int8_t { agree, wrong, kink, unresolved };
+enum class Kind : std::int8_t { smooth, kink, unresolved, singular };
+enum class Class : std::int8_t { agree, wrong, kink, unresolved, singular };
 
 // What the tiles of one example are compared by.
 struct Tolerance {

@@ -185,7 +185,7 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
 
     def made(precision: Precision) -> Any:
         return model_objective(
-            request.f, request.y, request.loss, shape, examples, batched=batched, precision=precision, now=now
+            request.f, request.y, request.loss, shape, examples, batched=batched, precision=precision, now=now, x=array
         )
 
     # Differences in float32 still start from values in float64.
@@ -220,7 +220,7 @@ def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:
             return found.astype(np.promote_types(found.dtype, np.float32)).reshape(given.shape)[group]
 
         return call
-    array = as_floats(analytic, "analytic")
+    array = as_floats(analytic, "analytic", finite=False)
     if array.shape != problem.x.shape:
         raise ValueError(f"analytic has shape {array.shape}; it must have the shape of x, {problem.x.shape}")
     whole = array.reshape(-1, *problem.shape)

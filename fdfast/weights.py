@@ -120,7 +120,7 @@ def _objective(request: Request) -> tuple[TracedObjective, npt.NDArray[Any]]:
     if bounds is not None and not (bounds[0] <= array.min() and array.max() <= bounds[1] and bounds[0] < bounds[1]):
         raise ValueError(f"x runs from {array.min():g} to {array.max():g}, outside of bounds={bounds}; widen them")
     objective = model_objective(
-        request.f, request.y, request.loss, shape, examples, batched=batched, precision=request.precision
+        request.f, request.y, request.loss, shape, examples, batched=batched, precision=request.precision, x=array
     )
     return objective, as_points(array, shape, objective.dtype)
 
@@ -145,7 +145,7 @@ def _arrays(found: Any, objective: WeightObjective) -> list[npt.NDArray[Any]]:
         )
     out = []
     for one, (name, shape) in zip(found, shapes.items(), strict=True):
-        array = as_floats(one, f"analytic for {name}") if np.size(one) else np.zeros(shape)
+        array = as_floats(one, f"analytic for {name}", finite=False) if np.size(one) else np.zeros(shape)
         if array.shape != shape:
             raise ValueError(f"analytic for {name} has shape {array.shape}; the variable has {shape}")
         out.append(array)

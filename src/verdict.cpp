@@ -153,7 +153,7 @@ Parameters
 ----------
 value, error, right, left, analytic : ndarray of float64, shape (examples, tiles)
 kind : ndarray of int8, shape (examples, tiles)
-    0 smooth, 1 kink, 2 unresolved.
+    0 smooth, 1 kink, 2 unresolved, 3 singular.
 rtol : float
 floor, width, blur : ndarray of float64, shape (examples,)
     Difference allowed besides rtol; width of a bar allowed besides rtol; what else a bar is widened by.
@@ -161,7 +161,7 @@ floor, width, blur : ndarray of float64, shape (examples,)
 Returns
 -------
 classes : ndarray of int8, shape (examples, tiles)
-    0 agree, 1 wrong, 2 kink, 3 unresolved.
+    0 agree, 1 wrong, 2 kink, 3 unresolved, 4 singular.
 tolerance, detectable : ndarray of float64, shape (examples, tiles)
 )");
 }

@@ -119,7 +119,11 @@ BAD = {
     "path": ({"f": "model.keras"}, TypeError, "f must be a Keras model or a callable, got str"),
     "array": ({"f": X}, TypeError, "f must be a Keras model or a callable, got ndarray"),
     "nan model": ({"f": broken}, ValueError, "f(x) is nan at example 0: the loss must be finite at x itself; look for"),
-    "two outputs": ({"f": two_outputs, "loss": "mse"}, TypeError, "'forked' has several outputs; only models with one"),
+    "two outputs": (
+        {"f": two_outputs, "loss": "mse", "engine": "batch"},
+        TypeError,
+        "'forked' has several outputs; only models with one",
+    ),
     "coupled rows": ({"f": coupled, "loss": "mse"}, ValueError, "in training mode it normalises by the batch; call"),
     "one number": ({"loss": one_number}, ValueError, "the loss returns one scalar for the whole batch; it must return"),
     "no loss": ({"f": lambda: keras.Sequential(good().layers)}, ValueError, "loss is missing and the model was not co"),
@@ -145,7 +149,7 @@ CHECK_ONLY = {
     "jitter": ({"jitter": -0.1}, ValueError, "jitter must be 'auto', None or a positive width"),
     "analytic shape": ({"analytic": X[0]}, ValueError, "analytic has shape (6, 6, 1); it must have the shape of x, (2"),
     "analytic kind": ({"analytic": "autodiff"}, TypeError, "analytic must be an array of floats, got dtype <U8"),
-    "analytic nan": ({"analytic": X * np.nan}, ValueError, "analytic[0, 0, 0, 0] is nan; analytic must be finite"),
+    "analytic empty": ({"analytic": X[:0]}, ValueError, "analytic is empty, shape (0, 6, 6, 1)"),
     "analytic result": ({"analytic": lambda x: x[:, 0]}, ValueError, "analytic returned shape (2, 6, 1); it must retu"),
 }  # fmt: skip
 
@@ -211,7 +215,7 @@ def test_rows_that_influence_each_other_are_named(couple):
         (lambda x: np.nan, {}, ValueError, "f(x) is nan: the loss must be finite at x itself"),
         (
             lambda x: x,
-            {},
+            {"tile": 2},
             ValueError,
             "f must return a scalar for one x of shape (3,); it returned shape (3,). For a function of rows",
         ),

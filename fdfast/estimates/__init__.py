@@ -5,7 +5,23 @@ The measured noise of f and the choice of further steps are here; what the analy
 
 from __future__ import annotations
 
-from fdfast.estimates.estimate import KINK, SMOOTH, Engine, Estimate
+from fdfast.estimates.estimate import KINK, SINGULAR, SMOOTH, UNRESOLVED, Engine, Estimate
 from fdfast.estimates.tiles import estimate_tiles, slopes
+from fdfast.estimates.without_slope import JUMP, NOTHING, STEEP, UNDEFINED, Breaks, breaks
 
-__all__ = ["KINK", "SMOOTH", "Engine", "Estimate", "estimate_tiles", "slopes"]
+__all__ = [
+    "JUMP",
+    "KINK",
+    "NOTHING",
+    "SINGULAR",
+    "SMOOTH",
+    "STEEP",
+    "UNDEFINED",
+    "UNRESOLVED",
+    "Breaks",
+    "Engine",
+    "Estimate",
+    "breaks",
+    "estimate_tiles",
+    "slopes",
+]

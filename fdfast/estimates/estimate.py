@@ -14,8 +14,8 @@ from fdfast.moves import Tiling
 
 Float64 = npt.NDArray[np.float64]
 
-SMOOTH, KINK, UNRESOLVED = 0, 1, 2
-KINDS = ("smooth", "kink", "unresolved")
+SMOOTH, KINK, UNRESOLVED, SINGULAR = 0, 1, 2, 3
+KINDS = ("smooth", "kink", "unresolved", "singular")
 
 
 class Engine(Protocol):
@@ -54,7 +54,7 @@ class Estimate:
     right, left : ndarray of float64, shape (examples, tiles)
         One-sided slopes; NaN on a side that bounds forbid.
     kind : ndarray of int8, shape (examples, tiles)
-        Index into ``("smooth", "kink", "unresolved")``.
+        Index into ``("smooth", "kink", "unresolved", "singular")``.
     step : ndarray of float64, shape (examples, tiles)
         Step that `value` was had with, in the units of x.
     base : ndarray of float64, shape (examples,)

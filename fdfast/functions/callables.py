@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fdfast.functions.objective import Array, LoopObjective, TracedObjective
+from fdfast.functions.objective import Array, LoopObjective, NotOneNumber, TracedObjective
 from fdfast.functions.over_rows import OverRows, first_line, same_values
 from fdfast.functions.row_function import RowFunction, trace
 from fdfast.operations import Unmapped
@@ -68,9 +68,11 @@ def callable_objective(
         traced = RowFunction(of_rows, shape, dtype, ())
     else:
         weak = weakref.ref(f)
-        traced = trace(f, (shape, dtype.name, batched), lambda: RowFunction(alone, shape, dtype, ()))
-    found = TracedObjective(traced, (), shape, row_bytes, [])
+        traced = trace(f, None, (shape, dtype.name, batched), lambda: RowFunction(alone, shape, dtype, ()))
+    found = TracedObjective(traced, (), shape, row_bytes, _left_as_it_is(f, kwargs, first, value))
     if batched:
+        found.tensor_values(tf.constant(first), np.zeros(1, np.int32), 1)
+        found.notes += _numpy_calls(traced)
         return found
     value = _scalar_tensor(value, shape)
     if not value.dtype.is_floating:
@@ -88,6 +90,7 @@ def callable_objective(
     if over.row_bytes:
         traced.row_bytes = over.row_bytes
     found.row_bytes = traced.row_bytes or row_bytes
+    found.notes += _numpy_calls(traced)
     if over.looped:
         found.notes.append(
             f"{', '.join(over.looped)} cannot be batched by TensorFlow and ran row by row, inside the traced function"
@@ -95,11 +98,42 @@ def callable_objective(
     return found
 
 
+def _numpy_calls(traced: RowFunction) -> list[str]:
+    if not traced.numpy_calls:
+        return []
+    return [
+        f"NumPy's {', '.join(traced.numpy_calls)} became TensorFlow's own while f was traced; called eagerly on "
+        "tensors "
+        "it returns arrays, which cut a GradientTape: tf.experimental.numpy has the same functions"
+    ]
+
+
+def _left_as_it_is(f: Callable[..., Any], kwargs: dict[str, Any], first: Array, value: Any) -> list[str]:
+    """Say that TensorFlow keeps a trace of f which is not what f computes by now: a note, or none."""
+    if not isinstance(f, tf.types.experimental.PolymorphicFunction):
+        return []
+    try:
+        now = f.python_function(tf.constant(first), **kwargs)
+    except Exception:  # written for graphs only
+        return []
+    if same_values(now, value):
+        return []
+    return [
+        "f is a tf.function, which TensorFlow has traced before: the trace was checked, and at x it gives "
+        f"{_shown(value)}, where the Python function gives {_shown(now)} by now. Pass f.python_function, or trace it "
+        "anew"
+    ]
+
+
+def _shown(value: Any) -> str:
+    return np.array2string(np.asarray(value).reshape(-1)[:1], precision=6)[1:-1]
+
+
 def _scalar_tensor(value: Any, shape: tuple[int, ...]) -> Any:
     """The one number that f returns for one x."""
     value = tf.convert_to_tensor(value)
     if value.shape.num_elements() not in (1, None):
-        raise ValueError(
+        raise NotOneNumber(
             f"f must return a scalar for one x of shape {shape}; it returned shape {tuple(value.shape)}. For a "
             "function of rows pass batched=True, for several outputs use fdfast.jacobian"
         )

@@ -1,4 +1,4 @@
-"""What a Python function reads besides its arguments, so that its traced form is not used after that has changed."""
+"""What a function, layer or model reads besides its arguments: what was made of it is of no use once that changes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import functools
 import sys
 import types
 import weakref
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, range, np.generic, np.dtype, type(Ellipsis))
+PLAIN = (type(None), bool, int, float, complex, str, bytes, range, np.generic, np.dtype, type(Ellipsis))
 _FIXED = (
     type,
     types.ModuleType,
@@ -24,6 +26,19 @@ _FIXED = (
 #: Things looked at before a function counts as one that cannot be told.
 _LIMIT = 500
 _LIBRARIES = ("tensorflow", "keras", "numpy", "math", "builtins")
+
+# Attributes of a layer that say nothing of what it computes in inference mode.
+_KEPT_OF_LAYERS = {"_dtype_policy", "activity_regularizer", "_layers", "_supports_masking"}
+_OF_TRAINING = {
+    *("loss", "optimizer", "compiled", "stop_training", "history", "_distribute_strategy", "_initial_epoch"),
+    *("_jit_compile", "_run_eagerly", "_loss_tracker", "steps_per_execution", "unrolled_steps_per_execution"),
+    *("train_function", "test_function", "predict_function", "_compute_loss_has_training_arg", "stop_evaluating"),
+    *("stop_predicting", "_eval_epoch_iterator", "_distributed_dataset", "_distribute_reduction_method"),
+}
+_OF_GRAPHS = {
+    *("_nodes", "_nodes_by_depth", "_operations_by_depth", "_inputs", "_outputs", "_inputs_struct", "_outputs_struct"),
+    *("output_names", "_input_tensor"),
+}
 
 
 class _Unknown(Exception):
@@ -46,49 +61,78 @@ class _Same:
     __hash__ = None  # type: ignore[assignment]
 
 
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What was found when looking at everything that something reads.
+
+    Attributes
+    ----------
+    tokens : list
+        Stand-in for all of it: equal as long as the same is read.
+    seen : list
+        The things themselves.
+    complete : bool
+        Whether every change can be seen.
+    """
+
+    tokens: list[Any]
+    seen: list[Any]
+    complete: bool
+
+
 def captures(f: Any) -> list[Any] | None:
     """Stand-in for everything that f reads: equal as long as f reads the same.
 
     Looked at are closures, globals, defaults, attributes of callable objects and of modules, the arguments of a
-    partial, and what functions, containers and objects among these reach in turn. Arrays count by their bytes. Tensors,
-    variables and Keras layers count as the same object: a traced function reads a variable's present value. A
-    `tf.function` counts as itself, because TensorFlow too traces it only once.
+    partial, and what functions, containers and objects among these reach in turn. Of layers and models those attributes
+    count that say what they compute, and the methods of classes that are no library's. Arrays count by their bytes.
+    Tensors and variables count as the same object: a traced function reads a variable's present value. A `tf.function`
+    counts as itself, because TensorFlow too traces it only once.
 
     Returns
     -------
     list or None
         None if f reads something whose changes cannot be seen.
     """
-    found: list[Any] = []
+    found = read(f, _LIMIT)
+    return found.tokens if found.complete else None
+
+
+def read(root: Any, limit: int) -> Reading:
+    """Look at everything that `root` reads; of no more than `limit` things that are no layers."""
+    tokens: list[Any] = []
     seen: dict[int, Any] = {}
-    waiting = [f]
-    try:
-        while waiting:
-            one = waiting.pop()
-            if id(one) in seen:
-                found.append(list(seen).index(id(one)))
-                continue
-            seen[id(one)] = one
-            if len(seen) > _LIMIT:
-                return None
+    place: dict[int, int] = {}
+    waiting, complete, left = [root], True, limit
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            tokens.append(place[id(one)])
+            continue
+        seen[id(one)], place[id(one)] = one, len(seen)
+        left -= not is_operation(one)
+        if left < 0:
+            complete = False
+            break
+        try:
             token, inside = _look(one)
-            found.append(token)
-            waiting += inside
-    except _Unknown:
-        return None
-    return found
+        except _Unknown:
+            token, inside, complete = _Same(one), [], False
+        tokens.append(token)
+        waiting += inside
+    return Reading(tokens, list(seen.values()), complete)
 
 
 def _look(one: Any) -> tuple[Any, list[Any]]:
     """Stand-in for one thing, and what to look at next."""
-    if isinstance(one, _PLAIN):
-        return (type(one).__name__, repr(one)), []
+    if isinstance(one, PLAIN):
+        return plain(one), []
     if isinstance(one, np.ndarray):
         if one.dtype.hasobject:
             raise _Unknown
-        return (one.shape, one.dtype.str, hash(one.tobytes())), []
+        return (one.shape, one.dtype.str, checksum(one)), []
     if isinstance(one, types.FunctionType):
-        return one.__code__, [] if _of_a_library(one) else _read_by(one)
+        return one.__code__, [] if of_a_library(one) else read_by(one)
     if isinstance(one, types.MethodType):
         return "method", [one.__func__, one.__self__]
     if isinstance(one, functools.partial):
@@ -97,7 +141,9 @@ def _look(one: Any) -> tuple[Any, list[Any]]:
         return (type(one).__name__, len(one)), list(one)
     if isinstance(one, dict):
         return ("dict", len(one)), [*one.keys(), *one.values()]
-    if isinstance(one, _FIXED) or _of_tensorflow(one):
+    if is_operation(one):
+        return _look_at_layer(one)
+    if isinstance(one, _FIXED) or of_tensorflow(one):
         return _Same(one), []
     try:
         attributes = vars(one)
@@ -107,7 +153,73 @@ def _look(one: Any) -> tuple[Any, list[Any]]:
     return (_Same(one), tuple(attributes)), [*attributes.values(), *calls[:1]]
 
 
-def _read_by(f: types.FunctionType) -> list[Any]:
+def _look_at_layer(layer: Any) -> tuple[Any, list[Any]]:
+    attributes = vars(layer)
+    names = telling(layer)
+    simple = tuple((name, plain(attributes[name])) for name in names if isinstance(attributes[name], PLAIN))
+    others = [name for name in names if not isinstance(attributes[name], PLAIN)]
+    token = (_Same(layer), simple, tuple(others), tuple(_variables_of(attributes[name] for name in others)))
+    inside = [attributes[name] for name in others]
+    for kind in own_classes(layer):
+        inside += class_members(kind)
+    return token, inside
+
+
+def plain(one: Any) -> tuple[str, str]:
+    """Stand-in for a number, a string and the like."""
+    return type(one).__name__, repr(one)
+
+
+def checksum(array: np.ndarray) -> int:
+    """Number that hardly ever stays the same if the array changes."""
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data) if array.size else 0
+
+
+def is_operation(one: Any) -> bool:
+    """Whether it is a Keras layer, model or operation of a graph."""
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(one, keras.Operation)
+
+
+@functools.cache
+def _of_every_layer() -> frozenset[str]:
+    import keras
+
+    return frozenset(vars(keras.layers.Layer())) - _KEPT_OF_LAYERS | _OF_GRAPHS
+
+
+def telling(layer: Any) -> list[str]:
+    """Names of the attributes that say what a layer computes in inference mode."""
+    skipped = _of_every_layer() | (_OF_TRAINING if hasattr(layer, "compile") else frozenset())
+    return [
+        name
+        for name in vars(layer)
+        if name not in skipped
+        and not name.startswith(("_self_", "_compile"))
+        and not name.endswith(("_initializer", "_constraint"))
+    ]
+
+
+def own_classes(layer: Any) -> Iterator[type]:
+    """Classes of a layer that are no library's."""
+    return (kind for kind in type(layer).__mro__ if not _named_by_a_library(kind.__module__))
+
+
+def class_members(kind: type) -> list[Any]:
+    """Functions and values that a class holds."""
+    found: list[Any] = []
+    for name, value in vars(kind).items():
+        if name.startswith("__") and not isinstance(value, types.FunctionType):
+            continue
+        if isinstance(value, property):
+            found += [f for f in (value.fget, value.fset) if f is not None]
+        else:
+            found.append(getattr(value, "__func__", value))
+    return found
+
+
+def read_by(f: types.FunctionType) -> list[Any]:
+    """What a function holds and what it reads of its module, by reference."""
     cells = []
     for cell in f.__closure__ or ():
         try:
@@ -124,7 +236,7 @@ def _globals_of(code: types.CodeType, names: dict[str, Any]) -> list[Any]:
             continue
         value = names[name]
         read.append(value)
-        if isinstance(value, types.ModuleType) and not _of_a_library(value):
+        if isinstance(value, types.ModuleType) and not of_a_library(value):
             # Attributes are among the names too; which object they are taken from does not show.
             read += [vars(value)[inner] for inner in code.co_names if inner in vars(value)]
     for constant in code.co_consts:
@@ -133,14 +245,25 @@ def _globals_of(code: types.CodeType, names: dict[str, Any]) -> list[Any]:
     return read
 
 
-def _of_a_library(one: Any) -> bool:
-    name = one.__name__ if isinstance(one, types.ModuleType) else getattr(one, "__module__", None)
-    return (name or "").split(".")[0] in _LIBRARIES
+def of_a_library(one: Any) -> bool:
+    """Whether a function or a module belongs to TensorFlow, Keras, NumPy or Python."""
+    return _named_by_a_library(one.__name__ if isinstance(one, types.ModuleType) else getattr(one, "__module__", None))
 
 
-def _of_tensorflow(one: Any) -> bool:
+def _named_by_a_library(module: str | None) -> bool:
+    return (module or "").split(".")[0] in _LIBRARIES
+
+
+def _variables_of(values: Iterator[Any]) -> Iterator[int]:
+    """Present values of TensorFlow's own variables: Keras does not count them among a layer's weights."""
+    tf = sys.modules.get("tensorflow")
+    return (checksum(one.numpy()) for one in values if tf is not None and isinstance(one, tf.Variable))
+
+
+def of_tensorflow(one: Any) -> bool:
+    """Whether it is a tensor, a variable or a traced function: what is read anew, or cannot change."""
     tf, keras = sys.modules.get("tensorflow"), sys.modules.get("keras")
     if tf is None:
         return False
     kinds = (tf.Tensor, tf.Variable, tf.DType, tf.TensorShape, tf.types.experimental.PolymorphicFunction)
-    return isinstance(one, kinds) or (keras is not None and isinstance(one, keras.Layer | keras.Variable))
+    return isinstance(one, kinds) or (keras is not None and isinstance(one, keras.Variable | keras.KerasTensor))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -118,9 +119,9 @@ def _sharp(loss: Any, function: RowLoss) -> RowLoss | None:
         loss is keras.losses.sparse_categorical_crossentropy or type(loss) is keras.losses.SparseCategoricalCrossentropy
     )
     dense = loss is keras.losses.categorical_crossentropy or type(loss) is keras.losses.CategoricalCrossentropy
-    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
+    config = settings_of(loss) if isinstance(loss, keras.losses.Loss) else {}
     plain = not config.get("label_smoothing") and config.get("axis", -1) == -1 and config.get("ignore_class") is None
-    if not ((sparse or dense) and plain):
+    if not ((sparse or dense) and plain and is_stock(loss)):
         return None
 
     def of_rows(target: Any, prediction: Any) -> Any:
@@ -133,6 +134,27 @@ def _sharp(loss: Any, function: RowLoss) -> RowLoss | None:
         return softmax_loss(tf.one_hot(target, logits.shape[-1], dtype=logits.dtype) if sparse else target, logits)
 
     return of_rows
+
+
+def settings_of(loss: keras.losses.Loss) -> dict[str, Any]:
+    """Settings that a Keras loss computes with; those of its configuration may have been set since, to no effect."""
+    return {**loss.get_config(), **getattr(loss, "_fn_kwargs", {})}
+
+
+def is_stock(loss: Any) -> bool:
+    """Whether a loss of one of Keras' classes still computes what its class says."""
+    if not isinstance(loss, keras.losses.Loss) or not hasattr(loss, "fn"):
+        return True
+    kind: Any = type(loss)
+    return "call" not in vars(loss) and loss.fn is _function_of(kind)
+
+
+@functools.cache
+def _function_of(kind: Any) -> Any:
+    try:
+        return kind().fn
+    except TypeError:  # a class of the user's own
+        return None
 
 
 def _logits_behind(prediction: Any) -> Any:

@@ -8,14 +8,19 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.functions.losses import RowLoss, check_targets, one_hot, resolve_loss
 from fdfast.functions.objective import TracedObjective
-from fdfast.functions.row_function import RowFunction, RowValues, trace
-from fdfast.functions.shadow import NoShadow, shadow_of, structure_of
+from fdfast.functions.over_rows import agreement
+from fdfast.functions.row_function import RowFunction, RowValues, forget_traces, trace
+from fdfast.functions.shadow import NoShadow, forget_copy, shadow_of
+from fdfast.functions.unchanged import forget_state, present
 from fdfast.functions.variables import Snapshot
 from fdfast.moves import Precision
+
+_ASKED = 4  # examples at which a model is called to see that it is what it was
 
 
 def model_objective(
@@ -28,6 +33,7 @@ def model_objective(
     batched: bool,
     precision: Precision = "auto",
     now: Snapshot | None = None,
+    x: npt.NDArray[Any] | None = None,
 ) -> TracedObjective:
     """Loss of a Keras model in inference mode, as a function of its input rows.
 
@@ -49,6 +55,9 @@ def model_objective(
         copy where one can be made and otherwise the model, with a note that says why.
     now : Snapshot, optional
         What was read of the model's variables a moment ago, to be spared reading them again.
+    x : ndarray, optional
+        The examples. With code of the user's own in the model or the loss, what was kept of them is held against the
+        model itself there, called eagerly: such code may read what nobody can see.
 
     Returns
     -------
@@ -63,10 +72,10 @@ def model_objective(
     _check_inputs(model, shape)
     own = np.dtype(np.float64 if _is_float64(model) else np.float32)
     notes: list[str] = []
-    evaluated, version = model, None
+    evaluated, version, built, state = model, None, model.built, present(model)
     if precision != "float32" and own != np.float64:
         try:
-            shadow = shadow_of(model, shape, now)
+            shadow = shadow_of(model, shape, now, state)
             evaluated, version = shadow.model, shadow.version
         except NoShadow as error:
             if precision == "float64":
@@ -82,6 +91,8 @@ def model_objective(
         )
     dtype = own if evaluated is model else np.dtype(np.float64)
     output = _output_shape(evaluated, shape, dtype)
+    if not built:
+        state = present(model)  # it has been called by now, which builds it
     targets = check_targets(y, resolved, output, examples, batched)
     if targets.dtype.kind == "f" or resolved.kind == "dense":
         targets = targets.astype(np.float64)
@@ -90,9 +101,11 @@ def model_objective(
         resolved.sharp if dtype == np.float64 and resolved.sharp is not None and one_hot(targets, resolved) else None
     )
     loss_key = resolved.key if _hashable(resolved.key) else id(resolved.key)
-    key = (loss_key, shape, _specs(context), structure_of(model))
+    of_loss = present(resolved.original)
+    key = (loss_key, of_loss, shape, _specs(context))
     traced = trace(
         model,
+        state,
         (*key, dtype.name, sharp is not None),
         lambda: RowFunction(
             _model_rows(evaluated, resolved.of_rows),
@@ -105,16 +118,39 @@ def model_objective(
     deployed = None
     if evaluated is not model:
         deployed = trace(
-            model, (*key, own.name), lambda: RowFunction(_model_rows(model, resolved.of_rows), shape, own, context)
+            model,
+            state,
+            (*key, own.name),
+            lambda: RowFunction(_model_rows(model, resolved.of_rows), shape, own, context),
         )
+    seen_before = bool(traced.row_bytes)
     if not traced.row_bytes:
         traced.row_bytes = _row_bytes(evaluated, shape, dtype)
-    traced.may_compile = True
+    # Where a change may go unseen, a gradient is asked of the layers themselves each time.
+    traced.may_compile = state.complete and of_loss.complete
     if deployed is not None:
-        deployed.may_compile = True
+        deployed.may_compile = traced.may_compile
     found = TracedObjective(traced, context, shape, traced.row_bytes, notes, deployed, evaluated, resolved)
     found.version = version
+    told = state.complete and of_loss.complete and not (state.own or of_loss.own)
+    if x is not None and seen_before and not told and not _is_as_it_was(found, model, resolved.of_rows, x):
+        for forget in (forget_copy, forget_traces, forget_state):
+            forget(model)
+        return model_objective(model, y, loss, shape, examples, batched=batched, precision=precision, now=now)
     return found
+
+
+def _is_as_it_was(objective: TracedObjective, model: keras.Model, loss: RowLoss, x: npt.NDArray[Any]) -> bool:
+    """Whether the model, called eagerly, has the losses that are kept of it, at some of the examples."""
+    rows = x.reshape(-1, *objective.shape)[:_ASKED]
+    example = np.arange(len(rows), dtype=np.int32)
+    own = np.dtype(np.float64 if _is_float64(model) else np.float32)
+    now = tf.reshape(_model_rows(model, loss)(tf.constant(rows, own), tf.constant(example), objective.context), [-1])
+    kept = objective.tensor_values(tf.constant(rows, objective.dtype), example, len(rows))
+    narrow = min(now.dtype, tf.as_dtype(model.compute_dtype), key=lambda dtype: dtype.size)
+    values = tf.cast(now, tf.float64).numpy()
+    scale = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    return agreement(kept, values, scale, narrow.as_numpy_dtype)
 
 
 def _model_rows(model: keras.Model, loss: RowLoss) -> RowValues:

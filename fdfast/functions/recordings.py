@@ -5,9 +5,11 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import numpy as np
+
 from fdfast.functions.flat import Flat
-from fdfast.functions.over_rows import known, remember
-from fdfast.functions.shadow import structure_of
+from fdfast.functions.over_rows import agreement, known, remember
+from fdfast.functions.unchanged import Present, present
 from fdfast.tape import Recorded
 
 _KEPT = 8  # recordings that one model keeps
@@ -30,8 +32,10 @@ def recorded(flat: Flat) -> Recorded:
         if isinstance(found, Recorded):
             return found
         return remember(flat.owner, key, lambda target: _made(flat))
-    kept = _of_models.setdefault(flat.owner, {})
-    whole = (key, structure_of(flat.model))
+    states = [present(one) for one in flat.reads]
+    kept, whole = _of_models.setdefault(flat.owner, {}), (key, *states)
+    if whole in kept and not _is_as_it_was(kept[whole], flat, states):
+        del kept[whole]
     if whole not in kept:
         kept[whole] = _made(flat)
         while len(kept) > _KEPT:
@@ -39,5 +43,16 @@ def recorded(flat: Flat) -> Recorded:
     return kept[whole]
 
 
+def _is_as_it_was(kept: Recorded, flat: Flat, states: list[Present]) -> bool:
+    """Whether a model is what was recorded: called eagerly, where code of the user's own may read what none can see."""
+    if not all(state.complete for state in states):
+        return False
+    if not any(state.own for state in states):
+        return True
+    points = flat.points()
+    now = flat.own(points)
+    return agreement(np.array([kept.point(points).value]), np.array([now]), abs(now), kept.narrow)
+
+
 def _made(flat: Flat) -> Recorded:
-    return Recorded(flat.trace(), flat.variables)
+    return Recorded(flat.trace(), flat.moving, flat.variables)

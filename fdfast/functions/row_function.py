@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fdfast.functions.over_rows import dense
 from fdfast.tape import Traced
 
 #: (rows, example numbers, context) -> one value per row
@@ -48,6 +49,8 @@ class RowFunction:
         self._at_once = tf.function(self.gradient_at_once, input_signature=[rows, index, spec])
         self._traced: dict[Any, Traced] = {}
         self.may_compile = False
+        #: NumPy functions on tensors: called eagerly they would cut the tape, so that the gradient has to be traced.
+        self.numpy_calls: list[str] = []
         self._taped = 0
 
     @property
@@ -66,7 +69,7 @@ class RowFunction:
         them. Where `may_compile` is set, a function that is asked again and again is traced in the end.
         """
         self._taped += 1
-        traced = self.may_compile and self._taped > _TAPED
+        traced = bool(self.numpy_calls) or (self.may_compile and self._taped > _TAPED)
         if len(rows) <= chunk:
             return self._call(self._at_once if traced else self.gradient_at_once, rows, example, context)
         return self._call(self._backward if traced else self._gradient, rows, example, tf.constant(chunk), context)
@@ -76,6 +79,7 @@ class RowFunction:
             # Ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models.
             if function not in self._traced:
                 self._traced[function] = Traced(function)
+                self.numpy_calls = self.numpy_calls or self._traced[function].numpy_calls
             function = self._traced[function]
         try:
             return function(*arguments)
@@ -137,20 +141,30 @@ class RowFunction:
             values = self._one(self._of_rows, rows, example, context)
         # Rows do not see each other, so the gradient of the sum holds each row's own gradient.
         found = tape.gradient(values, rows, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return tf.cast(found, tf.float64)
+        return tf.cast(dense(found), tf.float64)
 
 
-_traced: weakref.WeakKeyDictionary[Any, dict[object, RowFunction]] = weakref.WeakKeyDictionary()
+_traced: weakref.WeakKeyDictionary[Any, dict[tuple[object, object], RowFunction]] = weakref.WeakKeyDictionary()
 
 
-def trace(owner: Any, key: object, make: Callable[[], RowFunction]) -> RowFunction:
-    """Return the owner's traced function for this key, tracing it at most once while the owner lives."""
+def forget_traces(owner: Any) -> None:
+    """Drop what was traced of a model."""
+    _traced.pop(owner, None)
+
+
+def trace(owner: Any, state: object, key: object, make: Callable[[], RowFunction]) -> RowFunction:
+    """Return the owner's traced function for this key, tracing it at most once while the owner lives in this state.
+
+    What was traced of another state is dropped, and with it all that was compiled of it.
+    """
     try:
         known = _traced.setdefault(owner, {})
     except TypeError:  # an owner that is not hashable or takes no weak reference is traced anew each time
         return make()
-    if key not in known:
-        known[key] = make()
+    if (state, key) not in known:
+        for former in [one for one in known if one[0] is not state]:
+            del known[former]
+        known[state, key] = make()
         while len(known) > _KEPT:
             del known[next(iter(known))]
-    return known[key]
+    return known[state, key]

@@ -16,6 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fdfast.functions.captures import telling
+from fdfast.functions.unchanged import Present, present
 from fdfast.functions.variables import Snapshot
 
 _FLOATS = {"float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16"}
@@ -48,19 +50,21 @@ class NoShadow(Exception):
     """No float64 copy can be made; the message says why."""
 
 
-_shadows: weakref.WeakKeyDictionary[Any, tuple[object, Shadow | str]] = weakref.WeakKeyDictionary()
+_shadows: weakref.WeakKeyDictionary[Any, tuple[Present, Shadow | str]] = weakref.WeakKeyDictionary()
 
 
-def structure_of(model: keras.Model) -> object:
-    """Stand-in for the layers of a model: equal as long as none is added, removed or replaced."""
-    return tuple(weakref.ref(layer) for layer in model._flatten_layers(include_self=False))
+def forget_copy(model: keras.Model) -> None:
+    """Drop the float64 copy of a model."""
+    _shadows.pop(model, None)
 
 
-def shadow_of(model: keras.Model, shape: tuple[int, ...], now: Snapshot | None = None) -> Shadow:
-    """Return the float64 copy of a model, made once while its layers stay the same, with its present weights.
+def shadow_of(
+    model: keras.Model, shape: tuple[int, ...], now: Snapshot | None = None, state: Present | None = None
+) -> Shadow:
+    """Return the float64 copy of a model, made once while it reads the same, with its present weights.
 
     `shape` is that of one example; subclassed models do not know it themselves. `now` holds what was read of the
-    model's variables a moment ago.
+    model's variables a moment ago, `state` what the model was then.
 
     The copy is rebuilt from the model's configuration with every floating dtype policy set to float64. It is
     accepted only if its variables match one to one and its output for a random input equals the original's
@@ -71,13 +75,13 @@ def shadow_of(model: keras.Model, shape: tuple[int, ...], now: Snapshot | None =
     NoShadow
         The model cannot be rebuilt, or the copy does not compute the same function.
     """
-    layers, known = _shadows.get(model, (None, None))
-    if known is None or layers != structure_of(model):
+    of_state, known = _shadows.get(model, (None, None))
+    if known is None or of_state is not (state or present(model)):
         try:
             known = _make(model, shape)
         except NoShadow as error:
             known = str(error)
-        _shadows[model] = structure_of(model), known
+        _shadows[model] = present(model), known
     if isinstance(known, str):
         raise NoShadow(known)
     known.refresh(model, now)
@@ -115,6 +119,7 @@ def _make(model: keras.Model, shape: tuple[int, ...]) -> Shadow:
     if pairs:
         output = twin(tf.cast(sample, tf.float64), training=False)
     _compare(model, original, output)
+    _compare_attributes(model, twin)
     return Shadow(twin, refresh, copied)
 
 
@@ -149,6 +154,29 @@ def _compare(model: keras.Model, original: Any, twin_output: Any) -> None:
                 f"the float64 copy of {model.name!r} computes another function than the model: a layer keeps state "
                 "outside its weights or its configuration"
             )
+
+
+def _compare_attributes(model: keras.Model, twin: keras.Model) -> None:
+    """Refuse a copy of a layer that was changed since it was made, where its configuration does not say so."""
+    both = (one._flatten_layers(include_self=True) for one in (model, twin))
+    for ours, theirs in zip(*both, strict=False):
+        kept = vars(theirs)
+        for name in telling(ours):
+            value = vars(ours)[name]
+            if name in kept and _says_something(value) and _says_something(kept[name]) and value != kept[name]:
+                raise NoShadow(
+                    f"the configuration of {ours.name!r} does not say that {name} is {value!r} by now: its copy has "
+                    f"{kept[name]!r}"
+                )
+
+
+def _says_something(value: Any) -> bool:
+    """Whether it is a number, a truth value or a word, or a sequence of these; what may be a dtype is not."""
+    if isinstance(value, list | tuple):
+        return all(_says_something(one) for one in value)
+    if isinstance(value, str):
+        return "float" not in value
+    return value is None or isinstance(value, bool | int | float)
 
 
 def _in_float64(config: Any, owner: Any, known: dict[str, Any]) -> Any:

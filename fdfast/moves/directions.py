@@ -133,19 +133,15 @@ class Directions:
         return Group(tuple((place, 0, g.size) for place, g in enumerate(self.gradients) if g.size))
 
     def elements(self, group: Group) -> list[tuple[int, int]]:
-        """Place and flat index of every element of a group."""
-        found = []
-        for place, start, stop in group.parts:
-            flat = _channels_first(np.arange(self.gradients[place].size).reshape(self.shapes[place]))
-            found += [(place, int(i)) for i in flat[start:stop]]
-        return found
+        """Place and flat index of every element of a group that moves."""
+        return [(place, int(i)) for place, start, stop in group.parts for i in self._moving(place, start, stop)]
 
     def telling(self, group: Group, count: int, seed: int) -> list[tuple[int, int]]:
         """Some elements of a group: half of those drawn have a gradient other than zero, where there are any."""
         rng = np.random.default_rng(seed)
         found: dict[tuple[int, int], None] = {}
         for place, start, stop in group.parts:
-            flat = _channels_first(np.arange(self.gradients[place].size).reshape(self.shapes[place]))[start:stop]
+            flat = self._moving(place, start, stop)
             alive = flat[self.gradients[place].reshape(-1)[flat] != 0]
             for pool, many in ((alive, -(-count // 2)), (flat, count)):
                 some = rng.choice(pool, min(many, len(pool)), replace=False) if len(pool) else pool
@@ -163,6 +159,12 @@ class Directions:
                 for place, v in directions.items()
             )
         return found
+
+    def _moving(self, place: int, start: int, stop: int) -> npt.NDArray[np.intp]:
+        """Flat indices of the elements of a range that move."""
+        flat = _channels_first(np.arange(self.gradients[place].size).reshape(self.shapes[place]))[start:stop]
+        held = self._held[place]
+        return flat if held is None else flat[~held.reshape(-1)[flat]]
 
     def _draw(self, g: Float64, v: Float64, number: int, place: int) -> None:
         seed = (self._seed * 1_000_003 + number) * 1_000_003 + place

@@ -12,15 +12,17 @@ import numpy.typing as npt
 Precision = Literal["auto", "float32", "float64"]
 
 
-def as_floats(x: Any, name: str = "x") -> npt.NDArray[Any]:
+def as_floats(x: Any, name: str = "x", *, finite: bool = True) -> npt.NDArray[Any]:
     """Return x as a native-endian float array; float16 and bfloat16 become float32, which holds their values exactly.
+
+    `finite` says that NaN and infinity are refused: in a gradient under test they are what is to be found.
 
     Raises
     ------
     TypeError
         x is an integer, boolean, complex or non-numeric array.
     ValueError
-        x is empty, or holds NaN or infinity.
+        x is empty, or holds NaN or infinity although it has to be finite.
     """
     array = np.asarray(x)
     if array.dtype.kind in "iub":
@@ -42,7 +44,7 @@ def as_floats(x: Any, name: str = "x") -> npt.NDArray[Any]:
         raise ValueError(f"{name} is empty, shape {array.shape}: there is nothing to differentiate")
     array = np.asarray(array, array.dtype.newbyteorder("="))
     bad = np.flatnonzero(~np.isfinite(array))
-    if bad.size:
+    if finite and bad.size:
         index = ", ".join(str(int(i)) for i in np.unravel_index(bad[0], array.shape))
         raise ValueError(
             f"{name}[{index}] is {array.reshape(-1)[bad[0]]}; {name} must be finite ({bad.size} entries are not)"

@@ -56,9 +56,10 @@ def _by_moves(c: Call) -> Any:
     second = tf.argsort(d, direction="DESCENDING", stable=True)
     first = tf.argsort(tf.gather(spread, second, batch_dims=d.shape.rank - 1), direction="DESCENDING", stable=True)
     order = tf.gather(second, first, batch_dims=d.shape.rank - 1)[..., :k]
-    whole = tf.sort(z, direction="DESCENDING")
-    tied = whole[..., 1:] == whole[..., :-1]
-    c.ties(tf.broadcast_to(tf.reduce_any(tied), [c.count, 1]), tf.zeros([c.count, 1], tf.bool))
+    at_point = tf.broadcast_to(tf.argsort(z, direction="DESCENDING", stable=True), d.shape)
+    whole, moves = tf.sort(z, direction="DESCENDING"), tf.gather(d, at_point, batch_dims=d.shape.rank - 1)
+    tied = (whole[..., 1:] == whole[..., :-1]) & (whole[..., 1:] >= values[..., -1:])
+    c.ties(tf.reshape(tied & (moves[..., 1:] != moves[..., :-1]), [c.count, -1]), tf.zeros([c.count, 1], tf.bool))
     return [tf.gather(d, order, batch_dims=d.shape.rank - 1), tf.cast(order, c.out[1].dtype)]
 
 

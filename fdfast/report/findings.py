@@ -11,10 +11,12 @@ import numpy.typing as npt
 from fdfast.functions import WeightObjective
 from fdfast.moves import Tiling
 from fdfast.report.part import LEFT_OUT, MAPS, Part
+from fdfast.report.plain import times
 from fdfast.report.report import Report, WeightReport
 from fdfast.verdict import (
     Found,
     Judgement,
+    as_sentence,
     deployed_figure,
     error_summary,
     hints,
@@ -94,7 +96,17 @@ def input_report(
         hints=hints(found.checked_numeric, found.checked_analytic, found.codes, tiling.grid, tiling.channel_axis),
         selftest=selftest,
         selftest_passed=selftest_passed,
+        caveats=_caveats(found, tiling),
     )
+
+
+def _caveats(found: Judgement, tiling: Tiling) -> list[str]:
+    if not found.sums_only:
+        return []
+    return [
+        f"Only sums over tiles of {times(tiling.tile)} were compared: an error inside a tile that sums to zero does "
+        f"not show. Their elements could not be moved by themselves ({found.sums_only})."
+    ]
 
 
 def weight_report(
@@ -128,7 +140,7 @@ def weight_report(
         reasons=[
             *sentences(names, found, coverage),
             *([] if figure is None or figure["digits"] >= 4 else [_rounded(figure)]),
-            *(f"{note[0].upper()}{note[1:]}." for note in notes),
+            *map(as_sentence, notes),
         ],
         hints=patterns(names, shapes, found),
         engine=" and ".join(sorted({f.engine for f in found})),

@@ -11,10 +11,12 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fdfast.report.first_lines import said_first
 from fdfast.report.markup import Markup, Number, bullets, escape, number, pairs, table
 from fdfast.report.panels import CLASS_COLOURS
+from fdfast.report.plain import times
 from fdfast.report.plot import VERDICT_COLOURS, percent_text, save, step_text, tile_text
-from fdfast.report.text import place, times, title
+from fdfast.report.text import place, title
 
 if TYPE_CHECKING:
     from fdfast.report.report import Report
@@ -47,6 +49,7 @@ _MEANING = {
     "wrong": "they differ by more, and the function is smooth there",
     "kink": "the function has a kink at x: there is no single derivative to compare with",
     "unresolved": "the error bar is wider than the tolerance: nothing was learnt",
+    "singular": "the function has no finite slope at x: it jumps, is not defined beside x, or is infinitely steep",
 }
 _METRICS = {
     "max_abs_error": ("maximum absolute error", "max |fd − ad|"),
@@ -85,6 +88,7 @@ def to_html(report: Report) -> str:
             f"<style>{_STYLE}{_TABLES}</style>\n</head>",
             f'<body class="fdfast">\n<h1>{_badge(report)} <span>{escape(name)}</span></h1>',
             f"<p>{escape(_summary(report))}</p>",
+            *_first(report),
             *sections,
             "</body>\n</html>\n",
         ]
@@ -106,6 +110,7 @@ def fragment(report: Report) -> str:
     name = escape(title(report) or "Gradient check")
     parts = [
         f"<p>{_badge(report)} <b>{name}</b> {escape(_summary(report))}</p>",
+        *_first(report),
         bullets([*report.reasons, *report.hints]),
         _counts(report),
         _metrics(report),
@@ -120,6 +125,10 @@ def _badge(report: Report) -> Markup:
 
 def _class(name: str) -> Markup:
     return Markup(f'<span class="key" style="background:{CLASS_COLOURS[name]}"></span>{escape(name)}')
+
+
+def _first(report: Report) -> list[str]:
+    return [f"<p><strong>{escape(one)}</strong></p>" for one in said_first(report)]
 
 
 def _summary(report: Report) -> str:
@@ -149,6 +158,7 @@ def _counts(report: Report) -> str:
             said.get(name, meaning) if near else meaning,
         )
         for name, meaning in _MEANING.items()
+        if name in report.met
         for n in [report.counts[name]]
     ]
     return table(("class", f"{report.noun}s", "share", "meaning"), rows)
@@ -162,6 +172,8 @@ def _figure(report: Report) -> str:
         return "<p>No figure: matplotlib is not installed. Remedy: pip install matplotlib.</p>"
     data = base64.b64encode(picture.getvalue()).decode("ascii")
     shown = "Maps of both gradients, the relative error and the class of each tile"
+    if report.check == "directions":
+        shown = "Maps of the gradient, of what would have been found, and of the class of each element"
     if report.wrt == "weights":
         shown = "Classes and relative errors of every variable"
     says = f"{shown}. {_summary(report)}"
@@ -169,6 +181,8 @@ def _figure(report: Report) -> str:
 
 
 def _metrics(report: Report) -> str:
+    if report.check == "directions":
+        return ""  # a few elements have a difference of their own
     rows = [
         (name, Number(number(report.metrics[key])), Number(number(report.metrics_smooth[key])), note)
         for key, (name, note) in _METRICS.items()
@@ -177,7 +191,8 @@ def _metrics(report: Report) -> str:
 
 
 def _worst(report: Report) -> str:
-    keys = ("autodiff", "finite_difference", "abs_error", "rel_error", "error_bar", "left", "right")
+    keys = ["autodiff", "finite_difference", "abs_error", "rel_error", "error_bar"]
+    keys += ["left", "right"] if report.check == "every" else []
     rows = [
         (
             place(row).strip("()") + (" *" if row.get("near_x") else ""),
@@ -186,17 +201,8 @@ def _worst(report: Report) -> str:
         )
         for row in report.worst(10)
     ]
-    head = (
-        f"{report.noun} at",
-        "class",
-        "autodiff",
-        "difference",
-        "error",
-        "relative",
-        "error bar",
-        "left slope",
-        "right slope",
-    )
+    named = ("autodiff", "difference", "error", "relative", "error bar", "left slope", "right slope")
+    head = (f"{report.noun} at", "class", *named[: len(keys)])
     starred = any(row.get("near_x") for row in report.worst(10))
     note = "<p>* decided near x, because x is on a kink there; the one-sided slopes are those at x.</p>"
     return (table(head, rows) + (note if starred else "")) if rows else ""
@@ -215,14 +221,18 @@ def _settings(report: Report) -> str:
         part = report.parts[0]
         own = {
             "input": f"shape {part.shape}" + (f", {len(part.numeric)} examples" if part.batched else ""),
-            "tile": f"{tile_text(part)}; grid {part.grid}",
         }
+        if report.check == "every":
+            own["tile"] = f"{tile_text(part)}; grid {part.grid}"
     own |= {
         "step": step_text(report.step),
         "engine": f"{report.engine}, {report.dtype}",
-        "evaluations": f"{report.evaluations} rows, {report.refined} of them to refine single {report.noun}s",
-        "noise of f": number(report.noise),
     }
+    if report.check == "every":
+        own["evaluations"] = f"{report.evaluations} rows, {report.refined} of them to refine single {report.noun}s"
+        own["noise of f"] = number(report.noise)
+    else:
+        own |= {"differences": str(report.evaluations), "rounding, of one element's share": number(report.noise)}
     return pairs(own | report.settings)
 
 
@@ -235,13 +245,13 @@ def _variables(report: Report) -> str:
             Number(times(tuple(row["shape"]))),
             Number(row["checked"]),
             _bar(row),
-            *(Number(row[name]) for name in CLASS_COLOURS),
+            *(Number(row[name]) for name in report.met),
             Number(number(row["max_rel_error"], 2)),
             row["engine"],
         )
         for row in report.table
     ]
-    return table((report.parts[0].kind, "shape", "checked", "", *CLASS_COLOURS, "max rel. error", "engine"), rows)
+    return table((report.parts[0].kind, "shape", "checked", "", *report.met, "max rel. error", "engine"), rows)
 
 
 def _bar(row: dict[str, Any]) -> Markup:
@@ -293,7 +303,7 @@ SECTIONS: tuple[tuple[str, Callable[[Report], str]], ...] = (
     ("Classes", _counts),
     ("Variables", _variables),
     ("Errors", _metrics),
-    ("Worst tiles", _worst),
+    ("The worst", _worst),
     ("The gradient in the model's own precision", _deployed),
     ("What this check would have caught", _power),
     ("Self-test", _optional("selftest")),

@@ -52,7 +52,7 @@ class Part:
     right, left : ndarray of float64
         One-sided slopes at x.
     codes : ndarray of int8
-        Class of each tile, index into ``("agree", "wrong", "kink", "unresolved")``, or `LEFT_OUT`.
+        Class of each tile, index into ``("agree", "wrong", "kink", "unresolved", "singular")``, or `LEFT_OUT`.
     near : ndarray of bool
         Tiles that were decided at a generic point near x, because x sits on a kink there.
     checked_numeric, checked_analytic, checked_error : ndarray of float64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
@@ -14,6 +15,11 @@ def write(path: str | PathLike[str] | None, text: str) -> str:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     return text
+
+
+def times(numbers: Sequence[int]) -> str:
+    """Write extents with a cross between them: 28x28x1."""
+    return "x".join(map(str, numbers)) or "scalar"
 
 
 def plain(value: Any) -> Any:

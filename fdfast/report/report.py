@@ -35,6 +35,8 @@ class Report:
         What was moved.
     coverage_asked : float
         Least share of the tiles that were to be checked that must agree for a pass.
+    caveats : list of str
+        What was not compared, or not as one would expect: said before anything else.
     reasons, hints : list of str
         Why the verdict is what it is; patterns in a mismatch and the mistakes that make them.
     engine, dtype : str
@@ -88,6 +90,7 @@ class Report:
     culprits: Culprits | None = None
     selftest: str | None = None
     selftest_passed: bool = True
+    caveats: list[str] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
         if name not in _OF_PART:
@@ -101,6 +104,11 @@ class Report:
     def counts(self) -> dict[str, int]:
         """Number of tiles, or weights, in each class."""
         return {name: sum(part.counts[name] for part in self.parts) for name in CLASSES}
+
+    @property
+    def met(self) -> dict[str, int]:
+        """The counts that are worth a line: of the class singular only where there are some."""
+        return {name: n for name, n in self.counts.items() if n or name != "singular"}
 
     @property
     def noun(self) -> str:
@@ -226,13 +234,15 @@ class Report:
         every = [np.flatnonzero(part.asked) for part in self.parts]
         owner = np.repeat(np.arange(len(every)), [len(one) for one in every])
         codes, fd, ad = (self._of(name, "asked") for name in ("codes", "checked_numeric", "checked_analytic"))
-        gap = np.abs(fd - ad)
+        gap = np.where(np.isfinite(ad), np.abs(fd - ad), np.inf)
         with np.errstate(all="ignore"):
             allowed = self._of("checked_error", "asked") + np.abs(ad) * self.settings.get("rtol", 1e-4) + 1e-300
             ratio = gap / allowed
-        ratio = np.where(np.isfinite(ratio), ratio, -1.0)
-        rank = np.choose(codes, [0, 3, 2, 1])
+        ratio, gap = (np.where(np.isnan(v), -1.0, v) for v in (ratio, gap))
+        rank = np.choose(codes, [0, 4, 3, 1, 2])
         order = np.lexsort((-gap, -ratio, -rank)) if self.counts["wrong"] == 0 else np.lexsort((-gap, -rank))
+        if self.directed is not None:
+            order = order[~np.isnan(fd[order])]  # the others have no difference of their own
         flat = np.concatenate(every or [np.empty(0, np.int64)])
         return [self._entry(self.parts[owner[i]], int(flat[i])) for i in order[:k]]
 
@@ -322,7 +332,7 @@ class WeightReport(Report):
 
 
 _TOLD = (
-    *("verdict", "label", "wrt", "counts", "total", "checked", "left_out", "coverage", "coverage_asked", "metrics"),
-    *("metrics_smooth", "reasons", "hints", "power", "selftest", "table", "examples", "engine", "dtype", "step"),
-    *("evaluations", "refined", "noise", "deployed", "settings", "timings"),
-)
+    "verdict", "label", "wrt", "check", "guarantee", "culprit", "counts", "total", "checked", "left_out", "coverage",
+    "coverage_asked", "metrics", "metrics_smooth", "caveats", "reasons", "hints", "power", "selftest", "table",
+    "examples", "engine", "dtype", "step", "evaluations", "refined", "noise", "deployed", "settings", "timings",
+)  # fmt: skip

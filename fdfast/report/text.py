@@ -6,6 +6,9 @@ import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from fdfast.report.first_lines import said_first
+from fdfast.report.plain import times
+
 if TYPE_CHECKING:
     from fdfast.report.report import Report
 
@@ -17,72 +20,43 @@ _METRIC_NAMES = {
     "max_rel_error": "max relative error",
     "cs231n_rel_error": "CS231n max relative error",
 }
+_COLUMNS = {"agree": 9, "wrong": 7, "kink": 7, "unresolved": 8, "singular": 10}
+_WORST = 8
 _LINES = 40  # variables in the table, those with most to say
 
 
 def render(report: Report) -> str:
     """Verdict, counts, table of variables, metrics, reasons and worst tiles."""
-    lines = [_headline(report)]
-    lines += [f"  {line}" for line in textwrap.wrap(how(report), 112)]
-    lines += [f"  {line}" for line in textwrap.wrap(blame(report), 112)]
+    lines = [_headline(report), *(f"  {line}" for one in said_first(report) for line in textwrap.wrap(one, 112))]
     lines += ["", *_counts(report)]
     if report.wrt != "input" or len(report.parts) > 1:
         lines += ["", *_table(report)]
     lines += ["", *_metrics(report), ""] if report.check == "every" else [""]
     lines += [f"  {sentence}" for reason in (*report.reasons, *report.hints) for sentence in _wrapped(reason)]
     lines += [f"  {sentence}" for sentence in _wrapped(power_sentence(report)) if sentence]
-    if report.verdict != "pass":
-        lines += ["", *_worst(report)]
+    if report.verdict != "pass" and (worst := report.worst(_WORST)):
+        lines += ["", *_worst(report, worst)]
     lines += ["", _footer(report)]
     return "\n".join(lines)
 
 
-def how(report: Report) -> str:
-    """Say how a gradient was checked as a whole, and what that means; empty where every tile was, by itself."""
-    if report.guarantee is None or report.directed is None:
-        return ""
-    error, chance = report.guarantee
-    many = "1 random direction" if report.directed.count == 1 else f"{report.directed.count} random directions"
-    said = f"{report.total:,} {report.noun}s together, by {many}"
-    if not math.isfinite(report.directed.tau) or report.directed.ties or report.directed.dense:
-        return f"{said}."
-    return (
-        f"{said}: a relative error of {error:g} in any one would have been missed with a chance below "
-        f"{max(chance, 1e-99):.0e}, a lone one of {4 * report.directed.tau:.0e} never."
+def _headline(report: Report) -> str:
+    where = _size(report)
+    return f"fdfast: {report.verdict.upper()}  {title(report) or 'f'}, {where}" + (
+        f": wrong in {report.culprit}" if report.culprit else ""
     )
 
 
-def blame(report: Report) -> str:
-    """Say which layer is to blame for a mismatch; empty where none is known."""
-    found = report.culprits
-    if found is None or not found.wrong:
-        return ""
-    named: dict[str, str] = {}
-    for unit in found.wrong:
-        about = f" (the gradient written by hand in {unit.function})" if unit.function != unit.name else ""
-        kinds = {"layer": f"layer {unit.name}", "operation": f"operation {unit.name}"}
-        whole = kinds.get(unit.kind, f"{unit.name}{about if unit.function else ''}")
-        named.setdefault(unit.name, whole)
-    others = f"the other {found.right} layers and operations are right" if found.right else "there is nothing else"
-    return f"Wrong in {', '.join(named.values())}; {others}."
-
-
-def times(numbers: tuple[int, ...]) -> str:
-    """Write extents with a cross between them: 28x28x1."""
-    return "x".join(map(str, numbers)) or "scalar"
-
-
-def _headline(report: Report) -> str:
-    start = f"fdfast: {report.verdict.upper()}  {title(report) or 'f'}"
+def _size(report: Report) -> str:
     if report.wrt == "weights":
-        return f"{start}, {report.total} weights in {len(report.parts)} variables"
+        return f"{report.total} weights in {len(report.parts)} variables"
     part = report.parts[0]
     if len(report.parts) > 1:
-        return f"{start}, {report.total} {report.noun}s in {len(report.parts)} arrays"
+        return f"{report.total} {report.noun}s in {len(report.parts)} arrays"
     many = f"{len(report)} examples of " if part.batched else ""
     if report.check == "directions":
-        return f"{start}, {many}{times(part.shape)}"
-    return f"{start}, {many}{times(part.shape)}, {part.codes.size} tiles of {times(part.tile)}"
+        return f"{many}{times(part.shape)}"
+    return f"{many}{times(part.shape)}, {part.codes.size} tiles of {times(part.tile)}"
 
 
 def title(report: Report) -> str:
@@ -96,7 +70,7 @@ def title(report: Report) -> str:
 def _counts(report: Report) -> list[str]:
     near = sum(int((part.near & (part.codes == 0)).sum()) for part in report.parts)
     lines = []
-    for name, n in report.counts.items():
+    for name, n in report.met.items():
         note = f"   {n - near} at x, {near} near x" if name == "agree" and near else ""
         lines.append(f"  {name:<11}{n:>8}  {100 * n / max(1, report.checked):6.2f} %{note}")
     of = f" of the {report.checked} weights to check" if report.wrt == "weights" else ""
@@ -110,15 +84,16 @@ def _table(report: Report) -> list[str]:
     order = sorted(range(len(rows)), key=lambda i: (-rows[i]["wrong"], -rows[i]["unresolved"], -rows[i]["kink"], i))
     shown = sorted(order[:_LINES])
     wide = max([len(rows[i]["name"]) for i in shown] + [8])
-    head = f"{'shape':>14}{'checked':>10}{'agree':>9}{'wrong':>7}{'kink':>7}{'unres.':>8}{'max rel. error':>16}  engine"
+    columns = {name: width for name, width in _COLUMNS.items() if name in report.met}
+    named = "".join(f"{'unres.' if name == 'unresolved' else name:>{width}}" for name, width in columns.items())
+    head = f"{'shape':>14}{'checked':>10}{named}{'max rel. error':>16}  engine"
     lines = [f"  {report.parts[0].kind:<{wide}}  {head}"]
     for i in shown:
         row = rows[i]
         error = "" if math.isnan(row["max_rel_error"]) else f"{row['max_rel_error']:.1e}"
-        lines.append(
-            f"  {row['name']:<{wide}}  {times(tuple(row['shape'])):>14}{row['checked']:>10}{row['agree']:>9}"
-            f"{row['wrong']:>7}{row['kink']:>7}{row['unresolved']:>8}{error:>16}  {row['engine']}"
-        )
+        counts = "".join(f"{row[name]:>{width}}" for name, width in columns.items())
+        shape = times(row["shape"])
+        lines.append(f"  {row['name']:<{wide}}  {shape:>14}{row['checked']:>10}{counts}{error:>16}  {row['engine']}")
     if len(rows) > len(shown):
         lines.append(f"  ... and {len(rows) - len(shown)} more with as few to say about them")
     return lines
@@ -134,8 +109,7 @@ def _metrics(report: Report) -> list[str]:
     return lines
 
 
-def _worst(report: Report, k: int = 8) -> list[str]:
-    rows = report.worst(k)
+def _worst(report: Report, rows: list[dict[str, Any]]) -> list[str]:
     wide = max([len(place(row)) + 3 for row in rows] + [18])
     head = f"  {f'{report.noun} at':<{wide}}{'class':<12}{'autodiff':>13}{'difference':>13}{'rel. error':>12}"
     sides = report.check == "every"

@@ -11,7 +11,7 @@ from fdfast.functions import Flat
 from fdfast.moves import make_tiling
 from fdfast.report.part import Part
 from fdfast.report.report import Report, WeightReport
-from fdfast.verdict import NO_PATTERN, Culprits, Whole, hints, sentences_on_whole
+from fdfast.verdict import NO_PATTERN, Culprits, Directed, Whole, as_sentence, hints, sentences_on_whole
 
 Float64 = npt.NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def whole_report(
         parts=parts,
         wrt=wrt,
         coverage_asked=settings["coverage"],
-        reasons=[*sentences_on_whole(found, settings), *(f"{note[0].upper()}{note[1:]}." for note in flat.notes)],
+        reasons=[*sentences_on_whole(found, settings), *map(as_sentence, flat.notes)],
         hints=_hints(found, parts, blamed),
         engine="tape",
         dtype="float64",
@@ -69,6 +69,7 @@ def _part(found: Whole, flat: Flat, i: int) -> Part:
     # One example of a model goes in with an axis for it, which the caller did not give.
     alone = argument is not None and not argument.batched
     batched = argument is not None and argument.batched and flat.model is not None
+    near = found.near[i]
     nothing = np.broadcast_to(np.nan, claimed.shape)
     numeric = nothing
     if any(one.place == i for one in found.suspects):
@@ -77,17 +78,17 @@ def _part(found: Whole, flat: Flat, i: int) -> Part:
             if one.place == i:
                 numeric.reshape(-1)[one.index] = one.numeric
     maps = {
-        "numeric": nothing if found.near else numeric,
+        "numeric": np.where(near, np.nan, numeric) if near.any() else numeric,
         "analytic": found.analytic[i],
         "error_bar": nothing,
         "right": nothing,
         "left": nothing,
         "codes": found.codes[i],
-        "near": np.broadcast_to(found.near, claimed.shape),
+        "near": near & found.judged_near,
         "checked_numeric": numeric,
         "checked_analytic": claimed,
         "checked_error": np.broadcast_to(found.directed.tau, claimed.shape),
-        "detectable": np.broadcast_to(4 * found.directed.tau, claimed.shape),
+        "detectable": _detectable(found.directed, claimed),
     }
     shape = claimed.shape[1:] if (alone and flat.model is not None) or batched else claimed.shape
     if alone and flat.model is not None:
@@ -107,6 +108,13 @@ def _part(found: Whole, flat: Flat, i: int) -> Part:
     )
 
 
+def _detectable(directed: Directed, claimed: Float64) -> Float64:
+    """Relative error of each element that would never have been missed by itself."""
+    with np.errstate(all="ignore"):
+        share: Float64 = np.maximum(directed.low / np.abs(claimed), 1.0)
+    return 4 * directed.tau * share
+
+
 def _hints(found: Whole, parts: list[Part], blamed: Culprits | None) -> list[str]:
     """Patterns among the elements that were differenced by themselves."""
     said: dict[str, list[str]] = {}
@@ -115,7 +123,7 @@ def _hints(found: Whole, parts: list[Part], blamed: Culprits | None) -> list[str
         if not any(part.codes.reshape(-1)[one.index] == 1 for one in mine):
             continue
         codes = np.full(part.codes.shape, 3, np.int8).reshape(-1)
-        index = [one.index for one in mine]
+        index = [one.index for one in mine if np.isfinite(one.analytic)]
         codes[index] = part.codes.reshape(-1)[index]
         grid = part.shape or (1,)
         flat: list[Any] = [np.asarray(a).reshape(1, -1) for a in (part.checked_numeric, part.checked_analytic, codes)]

@@ -7,6 +7,7 @@ operation does is in `operations`; what is asked of a function is not known here
 from __future__ import annotations
 
 from fdfast.tape.again import guards_hold, push, replay
+from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.recorded import Point, Recorded, Slopes
 from fdfast.tape.recorder import Narrow, Recorder, lifted
 from fdfast.tape.tape import Entry, Guard, Handle, NoTape, Tape
@@ -26,6 +27,7 @@ __all__ = [
     "Traced",
     "guards_hold",
     "lifted",
+    "numpy_calls",
     "push",
     "replay",
 ]

@@ -22,6 +22,8 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 #: Seconds that a graph takes to make, for each operation on the tape.
 _MAKING = 5e-4
+#: Random directions by which elements on a kink are found, and how much their gradients may round.
+_DRAWS, _SAME = 4, 1e-13
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +53,19 @@ class Recorded:
     ----------
     concrete : ConcreteFunction
         Returns (value, [gradients]), None for a gradient that is not connected; see `fdfast.functions.Flat.trace`.
+    moving : sequence of int
+        Arguments that may move, in the order of their gradients.
     variables : sequence of tf.Variable
-        What may move besides the arguments, in the order of their gradients.
+        What may move besides, in the order of their gradients, which come next.
     """
 
-    def __init__(self, concrete: Any, variables: Sequence[Any] = ()) -> None:
+    def __init__(self, concrete: Any, moving: Sequence[int], variables: Sequence[Any] = ()) -> None:
         self.recorder = Recorder(concrete)
-        self.variables = list(variables)
+        self.moving, self.variables = list(moving), list(variables)
+        #: The narrowest dtype that it computes in.
+        self.narrow = _narrowest(concrete.graph)
+        #: Whether it has been seen that this is the function.
+        self.trusted = False
         self.connected = [g is not None for g in concrete.structured_outputs[1]]
         self._spent: dict[Any, float] = {}
         self._compiled: dict[Any, Traced] = {}
@@ -124,6 +132,19 @@ class Point:
         tape = self.tape
         return self._unpacked([tape.values[number] for number in tape.outputs])
 
+    @property
+    def value(self) -> float:
+        """The function's value."""
+        return self.values[0]
+
+    @cached_property
+    def gradients(self) -> dict[int, Float64]:
+        """Gradients of arguments, and behind these of variables, by place; without those that are not connected."""
+        whole = self._recorded
+        places = [*whole.moving, *range(len(self.arguments), len(self.arguments) + len(whole.variables))]
+        found = zip(places, self.values[1], strict=True)
+        return {place: np.asarray(g, np.float64) for place, g in found if g is not None}
+
     def _unpacked(self, found: Sequence[Any]) -> tuple[float, list[Float64 | None]]:
         value, *gradients = (one.numpy() for one in found)
         rest = iter(gradients)
@@ -153,6 +174,33 @@ class Point:
         found = self._exactly(places, given, steps)
         whole.spend((places, directions, tuple(steps)), time.perf_counter() - start)
         return found
+
+    def kinked(self, places: Sequence[int], seed: int = 0) -> dict[int, npt.NDArray[np.bool_]]:
+        """Elements along which the slopes to both sides differ at the point, by place.
+
+        The value's difference D(v) is piecewise linear in v. What its gradient at v and that at -v do not share passes
+        a unit that sits on a kink, whose two sides v and -v take; of several random v.
+        """
+        tape, rng, step = self.tape, np.random.default_rng(seed), 2.0**-100
+        found_numbers = {place: self._recorded.number(tape, place) for place in places}
+        numbers = {place: number for place, number in found_numbers.items() if number is not None}
+        masks: dict[int, npt.NDArray[np.bool_]] = {
+            place: np.zeros(tape.values[number].shape, bool) for place, number in numbers.items()
+        }
+        for _ in range(_DRAWS):
+            drawn = {p: rng.normal(size=mask.shape) for p, mask in masks.items()}
+            both = {p: tf.constant(np.stack([v, -v])) for p, v in drawn.items()}
+            with tf.GradientTape() as gradient:
+                gradient.watch(list(both.values()))
+                d = {number: step * both[place] for place, number in numbers.items()}
+                (moved,) = push(tape, d, 2, [tape.outputs[0]])
+                total = tf.zeros([], tf.float64) if moved is None else tf.reduce_sum(moved) / step
+            found = gradient.gradient(total, both, unconnected_gradients="zero")
+            for place, one in found.items():
+                right, left = np.asarray(one)
+                size = max(float(np.abs(one).max(initial=0.0)), 1e-300)
+                masks[place] = masks[place] | (np.abs(right - left) > _SAME * size)
+        return masks
 
     def _exactly(self, places: tuple[int, ...], given: list[Array], steps: Sequence[float]) -> Slopes:
         """Eagerly, with every kink seen."""
@@ -202,6 +250,13 @@ class Point:
         made = _traced(slopes, [*_specs(self.arguments), *shapes])
         self._recorded.subtracted[places, directions] = subtracted
         return made
+
+
+def _narrowest(graph: Any) -> Any:
+    """Floating-point dtype of least size in a graph and the functions that it calls."""
+    graphs = [graph, *(one.graph for one in graph._functions.values() if hasattr(one, "graph"))]
+    found = {t.dtype for one in graphs for op in one.get_operations() for t in op.outputs if t.dtype.is_floating}
+    return min(found, key=lambda dtype: (dtype.size, dtype.name), default=tf.float64).as_numpy_dtype
 
 
 def _shape(tape: Tape, number: int | None) -> list[int]:

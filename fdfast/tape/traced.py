@@ -6,6 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from fdfast.tape.dispatch import numpy_calls
+
 
 class Traced:
     """One trace of a ``tf.function``.
@@ -27,7 +29,10 @@ class Traced:
     """
 
     def __init__(self, function: Any, *, optimised: bool = True) -> None:
-        self._concrete = function.get_concrete_function()
+        with numpy_calls() as called:
+            self._concrete = function.get_concrete_function()
+        #: NumPy functions that were called on traced tensors, and taken for TensorFlow's own.
+        self.numpy_calls = list(dict.fromkeys(called))
         #: The graph that was traced.
         self.graph = self._concrete.graph
         self._types = [tensor.dtype for tensor in self._concrete.outputs]

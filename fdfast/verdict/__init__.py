@@ -12,12 +12,13 @@ from fdfast.verdict.diagnosis import NO_PATTERN, hints
 from fdfast.verdict.directions import Directed, Suspect
 from fdfast.verdict.judge import Judge
 from fdfast.verdict.judgement import Judgement
-from fdfast.verdict.reasons import deployed_figure, reasons_of, selftest_figure
+from fdfast.verdict.reasons import as_sentence, deployed_figure, reasons_of, selftest_figure
+from fdfast.verdict.stage import Place
 from fdfast.verdict.terms import Terms
 from fdfast.verdict.weight_judge import Found, Given, WeightJudge
 from fdfast.verdict.weight_reasons import patterns, sentences
 from fdfast.verdict.weight_rounds import judged, paths_for
-from fdfast.verdict.whole import NotWhole, Place, Whole, judge_whole
+from fdfast.verdict.whole import Whole, judge_whole
 from fdfast.verdict.whole_reasons import sentences_on_whole
 
 __all__ = [
@@ -32,12 +33,12 @@ __all__ = [
     "Given",
     "Judge",
     "Judgement",
-    "NotWhole",
     "Place",
     "Suspect",
     "Terms",
     "WeightJudge",
     "Whole",
+    "as_sentence",
     "culprits",
     "deployed_figure",
     "error_summary",

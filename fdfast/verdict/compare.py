@@ -13,8 +13,8 @@ from fdfast.estimates import Estimate
 
 Float64 = npt.NDArray[np.float64]
 
-AGREE, WRONG, KINKED, UNRESOLVED = 0, 1, 2, 3
-CLASSES = ("agree", "wrong", "kink", "unresolved")
+AGREE, WRONG, KINKED, UNRESOLVED, SINGULAR = 0, 1, 2, 3, 4
+CLASSES = ("agree", "wrong", "kink", "unresolved", "singular")
 METRICS = (
     "max_abs_error",
     "median_rel_error",
@@ -36,7 +36,7 @@ class Comparison:
     analytic : ndarray of float64, shape (examples, tiles)
         Tile sums of the gradient under test.
     classes : ndarray of int8, shape (examples, tiles)
-        Index into ``("agree", "wrong", "kink", "unresolved")``.
+        Index into ``("agree", "wrong", "kink", "unresolved", "singular")``.
     tolerance : ndarray of float64, shape (examples, tiles)
         Difference allowed on top of the error bar.
     detectable : ndarray of float64, shape (examples, tiles)
@@ -61,7 +61,8 @@ def compare(
 
     A smooth tile is `wrong` if ``|fd - ad| > error bar + rtol * max(|fd|, |ad|) + atol``. Otherwise it agrees,
     provided that the bar itself is no wider than the tolerance; if it is, nothing was learnt and the tile is
-    `unresolved`.
+    `unresolved`. A gradient that is NaN or infinite is `wrong` wherever f has slopes, on a kink, too; where f itself
+    has none the tile is `singular`, whatever the gradient says.
 
     Parameters
     ----------
@@ -77,8 +78,7 @@ def compare(
         Rounding of the analytic side, relative to its largest tile, beyond that of its dtype (see `cancellation`).
     """
     with np.errstate(all="ignore"):
-        largest = np.fmax.reduce(np.abs(analytic), axis=1)
-        largest = np.where(np.isfinite(largest), largest, 0.0)
+        largest = np.where(np.isfinite(analytic), np.abs(analytic), 0.0).max(axis=1, initial=0.0)
         either = np.fmax(largest, estimate.scale)
         blur = np.reshape(loss_of_digits, -1) * either
         floor, width = 64 * eps * largest + blur, rtol / 100 * either

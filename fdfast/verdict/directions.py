@@ -33,6 +33,8 @@ _CROWD = 16  # failing groups of one level beyond which an error is dense
 _ROWS = 8  # groups that are tried together
 _SAMPLE = 24  # elements of a dense error that are differenced by themselves
 _ONE = 32  # groups no larger than this are taken apart at once
+_ROUNDING = 1.0  # what differs more from step to step is no rounding, but a function without a finite slope
+_GONE = 1e-3  # share of a gap that is left near the point, if it is a fault at that point alone
 
 
 @dataclass(eq=False)
@@ -65,6 +67,10 @@ class Directed:
         Differences taken, and levels of the bisection.
     ties : list of (str, ndarray)
         Operations that tied, see `fdfast.tape.Slopes`.
+    low : float
+        Gradient below which an element counts less than its share, in proportion.
+    only_here : bool
+        What differs does not differ near the point.
     """
 
     count: int
@@ -75,6 +81,8 @@ class Directed:
     rows: int = 0
     levels: int = 0
     ties: list[tuple[str, npt.NDArray[np.bool_]]] = field(default_factory=list)
+    only_here: bool = False
+    low: float = 0.0
     subtracted: list[str] = field(default_factory=list)
 
     @property
@@ -101,15 +109,23 @@ def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | No
     Returns
     -------
     Directed
-        Where a unit ties, nothing is judged.
+        Where a unit ties so that the slopes to both sides differ, nothing is judged.
     """
     v = directions.whole(count)
     seen, claimed = slopes(v, STEPS), directions.dot(v)
     tau, excess = _rounding(seen.value, claimed, directions), _excess(seen.value, claimed, directions)
     found = Directed(count, tau, excess, rows=2 * count, ties=seen.ties, subtracted=seen.subtracted)
+    found.low = directions.low
     if found.ties:
-        return found  # a direction there sees the mean of both sides
-    if found.alarm:
+        left = slopes(v, (-STEP,)).value[0]
+        found.rows += count
+        with np.errstate(all="ignore"):
+            if not np.max(np.abs(left - seen.value[0])) <= tau * directions.unit:
+                return found
+        found.ties = []  # what ties has no effect
+    if not tau <= _ROUNDING:
+        found.tau = np.finfo(float).eps ** 0.5
+    elif found.alarm:
         # A few differences may happen to round alike.
         more = directions.whole(_AGAIN, count)
         twice, claimed = slopes(more, STEPS), directions.dot(more)
@@ -126,12 +142,16 @@ def _as_rounding(
     beside: Beside, v: Mapping[int, Float64], gap: Float64, directions: Directions, found: Directed
 ) -> None:
     """See whether what parts is rounding of the gradient under test: near the point it is another, a fault goes on."""
+    left = 0.0
     for distance in _DISTANCES:
-        change = min(float(np.max(np.abs(beside(v, distance, turn) - gap))) for turn in range(_TURNS))
+        there = [beside(v, distance, turn) for turn in range(_TURNS)]
         found.rows += _TURNS * _AGAIN
+        left = max(left, *(float(np.max(np.abs(one))) for one in there))
+        change = min(float(np.max(np.abs(one - gap))) for one in there)
         tau = _SAFETY * change / directions.unit
         if found.excess <= tau:
-            found.tau = tau
+            found.only_here = left < _GONE * float(np.max(np.abs(gap)))
+            found.tau = found.tau if found.only_here else tau
             return
 
 
@@ -188,13 +208,15 @@ def _singles(
     suspects = []
     for at in range(0, len(elements), _ROWS):
         some = elements[at : at + _ROWS]
-        seen = slopes(directions.single(some), STEPS[:1]).value[0]
-        for (place, index), numeric in zip(some, seen, strict=True):
+        # To both sides: a jump may be on one.
+        seen = slopes(directions.single(some), (STEP, -STEP)).value
+        for (place, index), both in zip(some, seen.T, strict=True):
             analytic = float(directions.gradients[place].flat[index])
+            numeric = max(both, key=lambda one: abs(one - analytic))
             weight = max(abs(analytic), directions.low)
             if keep or not abs(numeric - analytic) <= found.tau * weight:
                 suspects.append(Suspect(place, index, float(numeric), analytic))
-    found.rows += len(elements)
+    found.rows += 2 * len(elements)
     return suspects
 
 

@@ -18,9 +18,12 @@ class Judgement:
     """What was found out about a group of examples; every map has shape (examples, tiles).
 
     The names are those of `fdfast.report.Report`. `between` marks kinked tiles whose gradient lies between the
-    one-sided slopes; `branch` those where the gradient at x differs, but not at the generic points near x; `edge` those
-    where it differs from a slope that bounds allow on one side only. `ties` counts the kinked tiles by the first layer
-    that sits on a kink, where the engine sees the layers.
+    one-sided slopes; `cleared` those where the gradient at x differs, but not at the generic points near x: of these,
+    `branch` those where kinks meet at x, and `only_here` those where they do not; `edge` those where it differs from a
+    slope that bounds allow on one side only. `breaks` says why f has no finite slope (see
+    `fdfast.estimates.Breaks`), and `jump` how far f jumps. `within` marks tiles that agree as a whole, but not
+    when their elements move by random signs and amplitudes; `sums_only` says why there was no such look. `ties` counts
+    the kinked tiles by the first layer that sits on a kink, where the engine sees the layers.
     """
 
     numeric: Float64
@@ -33,7 +36,12 @@ class Judgement:
     near: Bool
     between: Bool
     branch: Bool
+    cleared: Bool
+    only_here: Bool
     edge: Bool
+    breaks: npt.NDArray[np.int8]
+    jump: Float64
+    within: Bool
     checked_numeric: Float64
     checked_analytic: Float64
     checked_error: Float64
@@ -48,6 +56,7 @@ class Judgement:
     refined: int
     timings: dict[str, float]
     ties: dict[str, int]
+    sums_only: str
 
     @staticmethod
     def join(parts: Sequence[Judgement]) -> Judgement:
@@ -64,6 +73,8 @@ class Judgement:
                 whole[field.name] = {name: sum(value.get(name, 0) for value in values) for name in names}
             elif isinstance(values[0], int):
                 whole[field.name] = sum(values)
+            elif isinstance(values[0], str):
+                whole[field.name] = max(values)  # one that says something
             else:
                 whole[field.name] = values[0]
         return Judgement(**whole)

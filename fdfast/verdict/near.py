@@ -5,37 +5,56 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.estimates import SMOOTH, Estimate
+from fdfast.estimates import SINGULAR, SMOOTH, Estimate
 from fdfast.verdict.compare import AGREE, KINKED, UNRESOLVED, WRONG, Comparison
 
 Bool = npt.NDArray[np.bool_]
 
 
 class Near:
-    """Classes so far, and which tiles a generic point near x may still decide."""
+    """Classes so far, and which tiles a generic point near x may still decide.
+
+    A gradient that is not finite where f and its slopes are is wrong at x, whatever is found near it. Where f itself
+    has no slope at x nothing agrees, but a gradient that is wrong near x is.
+
+    Attributes
+    ----------
+    cleared : ndarray of bool
+        Wrong at x, where f is smooth along the tile, and right near x. Whether that is a branch or a fault is for
+        `excuse` and `convict` to say.
+    branch, only_here : ndarray of bool
+        What became of these.
+    """
 
     def __init__(self, found: Estimate, here: Comparison, edge: Bool) -> None:
         self.codes = np.where(edge, UNRESOLVED, here.classes).astype(np.int8)
-        self.near = np.zeros(self.codes.shape, bool)
-        self.branch = np.zeros(self.codes.shape, bool)
+        shape = self.codes.shape
+        self.near, self.cleared, self.branch, self.only_here = (np.zeros(shape, bool) for _ in range(4))
         self.numeric, self.analytic, self.error = found.value.copy(), here.analytic.copy(), found.error.copy()
         self.detectable = here.detectable.copy()
         self.evaluations = self.refined = 0
+        sealed = (here.classes == WRONG) & ~np.isfinite(here.analytic)
         # Noise is the same a little further on: smooth tiles with a wide bar are not looked at again.
-        self.open = (here.classes == WRONG) | (found.kind != SMOOTH)
-        self._at_x: Bool = (here.classes == WRONG) & ~edge
+        self.open = ((here.classes == WRONG) | (found.kind != SMOOTH)) & ~sealed
+        self._singular = found.kind == SINGULAR
+        self._at_x: Bool = (here.classes == WRONG) & ~edge & ~sealed
         self._accused = self._at_x.copy()
-        self._looked = np.zeros(self.codes.shape, bool)
+        self._looked = np.zeros(shape, bool)
 
     @property
     def accused(self) -> Bool:
-        """Tiles that were called wrong at x."""
+        """Tiles that were called wrong at x, by a gradient that is finite there."""
         return self._at_x
 
-    def drop(self, rows: npt.NDArray[np.int64], which: Bool) -> None:
+    def excuse(self, rows: npt.NDArray[np.int64], which: Bool) -> None:
         """Take accusations at x back: f has a kink there, although its slopes from both sides are equal."""
         self.codes[rows] = np.where(which, KINKED, self.codes[rows])
         self.branch[rows] |= which
+
+    def convict(self, rows: npt.NDArray[np.int64], which: Bool) -> None:
+        """Let accusations at x stand, although the gradient is right near x: f has no kink there."""
+        self.codes[rows] = np.where(which, WRONG, self.codes[rows])
+        self.only_here[rows] |= which
 
     def close(self) -> None:
         """Leave accusations at x open that no point near x has borne out, where there was a look at one."""
@@ -46,17 +65,18 @@ class Near:
         open_ = self.open[rows]
         self._looked[rows] = True
         agree = open_ & (seen.classes == AGREE)
-        wrong = open_ & (seen.classes == WRONG)
+        # Where f is not smooth a gradient that is no number is no fault: nobody has asked whether f has a slope there.
+        wrong = open_ & (seen.classes == WRONG) & (np.isfinite(seen.analytic) | (there.kind == SMOOTH))
         second = wrong & self._accused[rows]
         first = wrong & ~self._accused[rows]
         cleared = agree & self._accused[rows]
-        fresh = agree & ~self._accused[rows]
+        fresh = agree & ~self._accused[rows] & ~self._singular[rows]
         self._settle(rows, fresh, AGREE, there, seen)
         self._settle(rows, second & ~self._at_x[rows], WRONG, there, seen)
         self.codes[rows] = np.where(second, WRONG, self.codes[rows])
-        # Accused once and then cleared: at x it was a branch of a kink; near x nothing can be said for sure.
-        self.codes[rows] = np.where(cleared, np.where(self._at_x[rows], KINKED, UNRESOLVED), self.codes[rows])
-        self.branch[rows] |= cleared & self._at_x[rows]
+        # Accused once near x and once cleared there: nothing can be said for sure.
+        self.codes[rows] = np.where(cleared & ~self._singular[rows], UNRESOLVED, self.codes[rows])
+        self.cleared[rows] |= cleared & self._at_x[rows]
         self._accused[rows] |= first
         self.open[rows] = open_ & ~(agree | second)
         self.evaluations += there.evaluations

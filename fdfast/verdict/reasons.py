@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.estimates import KINK
-from fdfast.verdict.compare import AGREE, CLASSES, UNRESOLVED, WRONG
+from fdfast.estimates import JUMP, KINK, STEEP, UNDEFINED
+from fdfast.verdict.compare import AGREE, CLASSES, SINGULAR, UNRESOLVED, WRONG
 from fdfast.verdict.judgement import Judgement
+from fdfast.verdict.special import at_x_alone, without_slope
 
 _SMALL_LOSS = 0.05  # -log p of a p of 0.95
 _SATURATED = (
@@ -37,6 +39,7 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]
             "error bar and "
             "the tolerance allow, so the formula (or an operation's gradient) is wrong there."
         )
+    sentences += _inside_tiles(found)
     kinked = found.kind == KINK
     kinks = _count(kinked)
     if kinks:
@@ -50,13 +53,7 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]
             f"them agree. {_tied(found.ties)}The gradient lies between the two slopes on {inside} of them. "
             + (f"{near} were checked at a generic point near x, where f is smooth." if near else _NOT_NEAR)
         )
-    branch = _count(found.branch)
-    if branch:
-        sentences.append(
-            f"{_tiles(branch)}: the gradient differs from the finite difference at x, but agrees at the points near "
-            "x. There autodiff "
-            "takes a branch of several kinks that cancel; this is not counted as a fault, nor as agreement."
-        )
+    sentences += _special(found)
     edge = _count(found.edge)
     if edge:
         near = _count(found.edge & found.near & (found.codes == AGREE))
@@ -66,7 +63,7 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]
             f"does that as well as a fault, so x does not decide; {near} agree at a generic point near x. bounds=None "
             "looks at both sides."
         )
-    unresolved = _count((found.codes == UNRESOLVED) & ~found.edge)
+    unresolved = _count((found.codes == UNRESOLVED) & ~found.edge & ~found.cleared)
     if unresolved:
         sentences.append(
             f"{_tiles(unresolved)} stayed unresolved: the error bar is wider than the tolerance at every step tried. "
@@ -101,7 +98,38 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]
             "is judged in float64. "
             + (_SATURATED.format(loss, figure["dtype"]) if abs(loss) < _SMALL_LOSS else _COARSE)
         )
-    return [*sentences, *(note[0].upper() + note[1:] + "." for note in notes)]
+    return [*sentences, *map(as_sentence, notes)]
+
+
+def _inside_tiles(found: Judgement) -> Iterator[str]:
+    """Tiles that are right as a whole, but not among their elements."""
+    wrong = _count(found.within & (found.codes == WRONG))
+    if wrong:
+        yield (
+            f"{_tiles(wrong)} {'is' if wrong == 1 else 'are'} right as a whole and wrong inside: the errors of the "
+            "elements sum to zero. Moved by random signs and amplitudes, f changes otherwise than the gradient says. "
+            "tile=1 with channels='apart' names the elements."
+        )
+    undecided = _count(found.within & (found.codes != WRONG))
+    if undecided:
+        yield (
+            f"{_tiles(undecided)} {'agrees' if undecided == 1 else 'agree'} as a whole, but could not be decided when "
+            "the elements moved by random signs and amplitudes."
+        )
+
+
+def _special(found: Judgement) -> Iterator[str]:
+    """Tiles at which x is a special point."""
+
+    def named(which: npt.NDArray[np.bool_]) -> str:
+        return _tiles(_count(which)) if which.any() else ""
+
+    open_ = found.cleared & (found.codes == UNRESOLVED)
+    yield from at_x_alone(named(found.only_here), named(found.branch), named(open_), "the points near x")
+    singular = found.codes == SINGULAR
+    undefined, steep, jumps = (singular & (found.breaks == reason) for reason in (UNDEFINED, STEEP, JUMP))
+    jump = float(np.where(jumps, found.jump, 0.0).max(initial=0.0))
+    yield from without_slope(named(undefined), named(steep), named(jumps), jump)
 
 
 def selftest_figure(found: Judgement) -> tuple[str | None, bool]:
@@ -143,3 +171,8 @@ def _tied(ties: dict[str, int]) -> str:
 
 def _tiles(n: int) -> str:
     return f"{n} tile" if n == 1 else f"{n} tiles"
+
+
+def as_sentence(note: str) -> str:
+    """A note with a capital and a full stop; f stays small."""
+    return f"{note if note.startswith('f ') else note[0].upper() + note[1:]}."

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fdfast.engines import BatchEngine, PointValues, WeightPaths
-from fdfast.estimates import KINK, SMOOTH, Estimate, estimate_tiles
+from fdfast.estimates import KINK, NOTHING, SINGULAR, UNRESOLVED, Breaks, Estimate, breaks, estimate_tiles
 from fdfast.functions import WeightObjective
-from fdfast.moves import grain, make_tiling, plan_steps
+from fdfast.moves import Steps, Tiling, grain, make_tiling, plan_steps
 from fdfast.verdict.compare import Comparison, cancellation, compare
+from fdfast.verdict.drift import Drift, drift
 from fdfast.verdict.near import Near
 from fdfast.verdict.terms import Terms
 
@@ -24,15 +25,15 @@ Bool = npt.NDArray[np.bool_]
 Given = list[npt.NDArray[Any]] | Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]] | None
 
 _ROUNDS = 3  # inputs near x that are tried for a weight before it is left open
-_CLOSE = (2.0**-12, 2.0**-16)  # distances from x, in units of its scale, at which a difference should hardly drift
+_CLEARED = 8  # points close to x that tell a branch from a fault where the gradient is right near x
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
     """What was found out about one variable; every array is flat, one entry for each weight.
 
-    The names are those of `fdfast.report.Report`; `asked` marks the weights that were to be checked, and `between` and
-    `branch` are those of `fdfast.verdict.judge.Judgement`.
+    The names are those of `fdfast.report.Report`; `asked` marks the weights that were to be checked, and `branch`,
+    `cleared`, `only_here`, `breaks` and `jump` are those of `fdfast.verdict.judgement.Judgement`.
     """
 
     asked: Bool
@@ -45,6 +46,10 @@ class Found:
     codes: npt.NDArray[np.int8]
     near: Bool
     branch: Bool
+    cleared: Bool
+    only_here: Bool
+    breaks: npt.NDArray[np.int8]
+    jump: Float64
     checked_numeric: Float64
     checked_analytic: Float64
     checked_error: Float64
@@ -81,7 +86,7 @@ class AtInput:
             return self._values.engine(variable)
         rows = self._objective.of_variable(variable, self.points)
         self.notes[variable] = rows.notes
-        return BatchEngine(rows, make_tiling(rows.shape, channels="apart"), max_rows=max_rows)
+        return BatchEngine(rows, make_tiling(rows.shape), max_rows=max_rows)
 
     def gradient(self, variable: int) -> npt.NDArray[Any]:
         """Gradient under test, flat."""
@@ -115,7 +120,7 @@ class WeightJudge:
         self._h, self._rtol, self._atol, self._jitter = terms.h, terms.rtol, terms.floor, terms.jitter
         self._bounds, self._max_rows, self._seed = terms.bounds, max_rows, terms.seed
         self.here = AtInput(objective, paths, points, given)
-        self._elsewhere: dict[int, AtInput] = {}
+        self._elsewhere: dict[tuple[int, float], AtInput] = {}
 
     @property
     def seconds(self) -> float:
@@ -126,13 +131,17 @@ class WeightJudge:
         """Judge the weights of one variable that are asked for."""
         start, before = time.perf_counter(), self.seconds
         engine = self.here.engine(variable, self._max_rows)
-        found, here = self._look(self.here, engine, variable, asked)
+        found = self._estimate(engine, variable, asked)
+        analytic = self.here.gradient(variable)
+        found, broken = self._broken(engine, variable, found, analytic, asked)
+        here = self._compare(found, analytic)
         near = Near(found, here, np.zeros(found.kind.shape, bool))
         near.open &= asked
         if self._jitter is not None and (self._given is None or callable(self._given)):
             self._look_near(variable, near)
+            self._clear(variable, found, near)
         else:
-            self._clear(variable, near)
+            self._without_a_look_near(variable, found, near)
         return Found(
             asked=asked,
             numeric=found.value[0],
@@ -144,6 +153,10 @@ class WeightJudge:
             codes=near.codes[0],
             near=near.near[0],
             branch=near.branch[0],
+            cleared=near.cleared[0],
+            only_here=near.only_here[0],
+            breaks=broken.reason[0],
+            jump=broken.size[0],
             checked_numeric=near.numeric[0],
             checked_analytic=near.analytic[0],
             checked_error=near.error[0],
@@ -153,19 +166,15 @@ class WeightJudge:
             base=float(found.base[0]),
             noise=float(found.noise.max()),
             engine=engine.name,
-            evaluations=found.evaluations + near.evaluations,
+            evaluations=found.evaluations + broken.evaluations + near.evaluations,
             refined=found.refined + near.refined,
             seconds=time.perf_counter() - start - (self.seconds - before),
             notes=self.here.notes.get(variable, []),
         )
 
-    def _look(
-        self, at: AtInput, engine: Any, variable: int, wanted: Bool, reach: float = np.inf, seed: int = 0
-    ) -> tuple[Estimate, Comparison]:
-        weights = np.ascontiguousarray(self._objective.variables[variable].numpy().reshape(1, -1))
-        tiling = make_tiling(tuple(self._objective.variables[variable].shape), channels="apart")
-        steps = plan_steps(weights, tiling, self._h, None, engine.step)
-        found = estimate_tiles(
+    def _estimate(self, engine: Any, variable: int, wanted: Bool, reach: float = np.inf, seed: int = 0) -> Estimate:
+        weights, tiling, steps = self._moves(engine, variable)
+        return estimate_tiles(
             engine,
             weights,
             steps,
@@ -175,12 +184,29 @@ class WeightJudge:
             reach=reach,
             seed=self._seed + seed,
         )
-        analytic = at.gradient(variable)
+
+    def _moves(self, engine: Any, variable: int) -> tuple[npt.NDArray[Any], Tiling, Steps]:
+        """Where the weights are, and how far each of them moves."""
+        weights = np.ascontiguousarray(self._objective.variables[variable].numpy().reshape(1, -1))
+        tiling = make_tiling(tuple(self._objective.variables[variable].shape))
+        return weights, tiling, plan_steps(weights, tiling, self._h, None, engine.step)
+
+    def _compare(self, found: Estimate, analytic: npt.NDArray[Any]) -> Comparison:
         eps = float(np.finfo(self._objective.dtype).eps)
         if self._given is not None:
             eps = max(eps, float(np.finfo(analytic.dtype).eps))
         lost = cancellation(found.base, eps) if self._objective.sharp else 0.0
-        return found, compare(found, analytic.astype(np.float64), eps, self._rtol, self._atol, lost)
+        return compare(found, analytic.astype(np.float64), eps, self._rtol, self._atol, lost)
+
+    def _broken(
+        self, engine: Any, variable: int, found: Estimate, analytic: npt.NDArray[Any], asked: Bool
+    ) -> tuple[Estimate, Breaks]:
+        """See whether the loss has a finite slope where none was found, and where the gradient is not finite."""
+        weights, tiling, steps = self._moves(engine, variable)
+        wanted = ((found.kind == UNRESOLVED) | ~np.isfinite(analytic)) & asked
+        seen = breaks(engine, weights, steps, tiling, wanted, found.noise)
+        kind = np.where(seen.reason != NOTHING, SINGULAR, found.kind).astype(np.int8)
+        return replace(found, kind=kind), seen
 
     def _look_near(self, variable: int, near: Near) -> None:
         every = np.arange(1)
@@ -190,33 +216,42 @@ class WeightJudge:
             at = self._near(turn, self._width())
             try:
                 engine = at.engine(variable, self._max_rows)
-                reach = self._width() / 16
-                there, seen = self._look(at, engine, variable, near.open[0], reach, turn)
+                there = self._estimate(engine, variable, near.open[0], self._width() / 16, turn)
             except ValueError:  # x may lie at the edge of the domain of f, and the input near it beyond
                 continue
-            near.take(every, there, seen)
+            near.take(every, there, self._compare(there, at.gradient(variable)))
         near.close()
 
-    def _clear(self, variable: int, near: Near) -> None:
-        """Drop accusations by a gradient that has no value near x where the difference itself depends on x.
-
-        At a regular point a difference drifts in proportion to the distance; where kinks cancel it jumps.
-        """
-        accused = near.accused[0]
-        if not accused.any():
+    def _clear(self, variable: int, found: Estimate, near: Near) -> None:
+        """Decide on weights whose gradient is wrong at x and right at inputs near it, as `Trial` does for tiles."""
+        cleared = near.cleared
+        if not cleared.any():
             return
+        if found.tie is not None:
+            jumps, steady = found.tie >= 0, found.tie < 0
+        else:
+            jumps, steady = self._drift(variable, near, cleared, _CLEARED)
+        near.excuse(np.arange(1), cleared & jumps)
+        near.convict(np.arange(1), cleared & steady)
+
+    def _without_a_look_near(self, variable: int, found: Estimate, near: Near) -> None:
+        """Drop accusations by a gradient that has no value near x where the difference itself depends on x."""
+        accused = near.accused if found.tie is None else near.accused & (found.tie >= 0)
+        if accused.any():
+            jumps, _ = self._drift(variable, near, accused, 1)
+            near.excuse(np.arange(1), accused & jumps)
+
+    def _drift(self, variable: int, near: Near, wanted: Bool, draws: int) -> Drift:
         scale = np.abs(self.here.points).max() or 1.0
-        drift = []
-        for turn, closeness in enumerate(_CLOSE, _ROUNDS):
-            at = self._near(turn, closeness * scale)
-            there, _ = self._look(at, at.engine(variable, self._max_rows), variable, accused)
-            # Only what the two error bars leave: a difference in a plateau may be all noise.
-            change = np.maximum(np.abs(there.value - near.numeric) - there.error - near.error, 0.0)
-            drift.append(np.where(there.kind == SMOOTH, change, np.inf))
+
+        def look(draw: int, closeness: float) -> Estimate:
+            at = self._near(_ROUNDS + draw, closeness * scale)
+            there = self._estimate(at.engine(variable, self._max_rows), variable, wanted[0])
             near.evaluations += there.evaluations
+            return there
+
         gap = np.abs(near.numeric - near.analytic)
-        jumps = (drift[1] > gap / 20) & (np.isinf(drift[1]) | (drift[1] > drift[0] / 4))
-        near.drop(np.arange(1), accused & jumps)
+        return drift(look, near.numeric, near.error, gap, draws, self.here.points.dtype)
 
     def _width(self) -> float:
         if isinstance(self._jitter, int | float):
@@ -225,12 +260,13 @@ class WeightJudge:
 
     def _near(self, turn: int, width: float) -> AtInput:
         """Inputs near x, the same at each call: seeded, and shared between the variables."""
-        if turn not in self._elsewhere:
+        key = turn, width
+        if key not in self._elsewhere:
             points = self.here.points
             share = np.random.default_rng((self._seed, turn)).uniform(0, 1, points.shape)
             away = width * share
             if self._bounds is not None:
                 away = np.where(points + away > self._bounds[1], -away, away)
             moved = (points + away).astype(points.dtype)
-            self._elsewhere[turn] = AtInput(self._objective, self._paths, moved, self._given)
-        return self._elsewhere[turn]
+            self._elsewhere[key] = AtInput(self._objective, self._paths, moved, self._given)
+        return self._elsewhere[key]

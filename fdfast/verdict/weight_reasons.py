@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
-from fdfast.verdict.compare import AGREE, KINKED, UNRESOLVED, WRONG
+from fdfast.estimates import JUMP, STEEP, UNDEFINED
+from fdfast.verdict.compare import AGREE, KINKED, SINGULAR, UNRESOLVED, WRONG
 from fdfast.verdict.diagnosis import hints
+from fdfast.verdict.special import at_x_alone, without_slope
 from fdfast.verdict.weight_judge import Found
 
 _NAMED = 3
@@ -15,7 +18,12 @@ _NAMED = 3
 
 def sentences(names: list[str], found: list[Found], coverage: float) -> list[str]:
     """Say what was found wrong, on kinks, and left open; `names` are those of the variables."""
-    return [*_faults(names, found), *_kinks(names, found), *_gaps(names, found, coverage)]
+    return [
+        *_faults(names, found),
+        *_kinks(names, found),
+        *_special(names, found),
+        *_gaps(names, found, coverage),
+    ]
 
 
 def _where(names: list[str], found: list[Found], which: list[int]) -> str:
@@ -58,17 +66,27 @@ def _kinks(names: list[str], found: list[Found]) -> Iterator[str]:
                 else ""
             )
         )
-    branch = [int((f.branch & f.asked).sum()) for f in found]
-    if sum(branch):
-        yield (
-            f"{_where(names, found, branch)}: the gradient differs from the finite difference at x, but agrees at "
-            "inputs near x. There autodiff takes a branch of several kinks that cancel; this counts neither as a fault "
-            "nor as agreement."
-        )
+
+
+def _special(names: list[str], found: list[Found]) -> Iterator[str]:
+    """Weights at which the inputs or the weights themselves are a special point."""
+
+    def named(marked: list[npt.NDArray[np.bool_]]) -> str:
+        counts = [int((m & f.asked).sum()) for m, f in zip(marked, found, strict=True)]
+        return _where(names, found, counts) if any(counts) else ""
+
+    open_ = [f.cleared & (f.codes == UNRESOLVED) for f in found]
+    only, branch = [f.only_here for f in found], [f.branch for f in found]
+    yield from at_x_alone(named(only), named(branch), named(open_), "inputs near x")
+    undefined, steep, jumps = (
+        [(f.codes == SINGULAR) & (f.breaks == reason) for f in found] for reason in (UNDEFINED, STEEP, JUMP)
+    )
+    jump = max(float(np.where(m, f.jump, 0.0).max(initial=0.0)) for m, f in zip(jumps, found, strict=True))
+    yield from without_slope(named(undefined), named(steep), named(jumps), jump)
 
 
 def _gaps(names: list[str], found: list[Found], coverage: float) -> Iterator[str]:
-    unresolved = [int(((f.codes == UNRESOLVED) & f.asked).sum()) for f in found]
+    unresolved = [int(((f.codes == UNRESOLVED) & ~f.cleared & f.asked).sum()) for f in found]
     if sum(unresolved):
         noise = max(f.noise for f in found)
         yield (

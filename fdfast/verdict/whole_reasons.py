@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from fdfast.estimates import JUMP, STEEP, UNDEFINED
+from fdfast.verdict import special
 from fdfast.verdict.compare import WRONG
+from fdfast.verdict.stage import WEAK
 from fdfast.verdict.whole import Whole
 
 _NAMED = 4
@@ -14,7 +17,7 @@ _NAMED = 4
 
 def sentences_on_whole(found: Whole, settings: dict[str, Any]) -> list[str]:
     """Sentences on faults, kinks, and what could not be learnt."""
-    return [*_faults(found, settings), *_kinks(found), *_gaps(found, settings)]
+    return [*_faults(found, settings), *_kinks(found), *_singular(found), *_gaps(found, settings)]
 
 
 def _names(found: Whole, numbers: list[int]) -> str:
@@ -25,9 +28,10 @@ def _names(found: Whole, numbers: list[int]) -> str:
 
 def _faults(found: Whole, settings: dict[str, Any]) -> list[str]:
     said = []
-    lost = [i for i, bad in enumerate(found.lost) if bad.any()]
+    bad = [mask & (codes == WRONG) for mask, codes in zip(found.lost, found.codes, strict=True)]
+    lost = [i for i, mask in enumerate(bad) if mask.any()]
     if lost:
-        many = sum(int(bad.sum()) for bad in found.lost)
+        many = sum(int(mask.sum()) for mask in bad)
         said.append(
             f"The gradient is NaN or infinite on {many} elements of {_names(found, lost)}, where f itself is finite. "
             "Likely "
@@ -35,7 +39,11 @@ def _faults(found: Whole, settings: dict[str, Any]) -> list[str]:
             "of exp "
             "in the backward pass."
         )
-    wrong = [one for one in found.suspects if found.codes[one.place].reshape(-1)[one.index] == WRONG]
+    wrong = [
+        one
+        for one in found.suspects
+        if found.codes[one.place].reshape(-1)[one.index] == WRONG and np.isfinite(one.analytic)
+    ]
     if wrong and found.directed.dense:
         places = [place for group in found.directed.dense for place in group.places]
         said.append(
@@ -50,6 +58,8 @@ def _faults(found: Whole, settings: dict[str, Any]) -> list[str]:
             "gradient differs from the finite difference by more than the tolerance allows, so the formula (or an "
             "operation's gradient) is wrong there."
         )
+    if wrong and found.directed.only_here:
+        said += special.at_x_alone(_elements(len(wrong)), "", "", "a point right beside it")
     small = [one for one in found.suspects if one not in wrong and one.numeric != one.analytic]
     if small and not wrong and found.directed.alarm:
         largest = max(abs(s.numeric - s.analytic) / max(abs(s.numeric), abs(s.analytic)) for s in small)
@@ -63,19 +73,38 @@ def _faults(found: Whole, settings: dict[str, Any]) -> list[str]:
 
 
 def _kinks(found: Whole) -> list[str]:
-    if not found.ties:
+    many = sum(int(np.count_nonzero(mask)) for mask in found.near)
+    if not many:
         return []
     layers = ", ".join(found.ties[:_NAMED]) + (
         f" and {len(found.ties) - _NAMED} more" if len(found.ties) > _NAMED else ""
     )
-    where = "it was checked at a generic point near x, where nothing ties"
-    if found.directed.ties:
-        where = "units tie at every point near x that was tried, too, so nothing was checked"
+    where = "they were checked at a point near x, where nothing ties"
+    if not found.judged_near:
+        where = "these elements were not checked"
+    elif found.directed.ties:
+        where = "units tie at every point near x that was tried, too, so these elements were not checked"
     return [
-        f"x sits exactly on a kink (a ReLU at zero, or equal cells in a max pool): units tie in {layers}. There the "
-        "slopes "
-        f"differ by side, and no gradient is the one; {where}."
+        f"{_elements(many)} of {_names(found, [i for i, mask in enumerate(found.near) if mask.any()])} sit"
+        f"{'s' if many == 1 else ''} exactly on a kink (a ReLU at zero, or equal cells in a max pool): units tie in "
+        f"{layers}. There the slopes differ by side, and no gradient is the one; {where}."
     ]
+
+
+def _singular(found: Whole) -> list[str]:
+    """Elements along which f has no finite slope."""
+    kinds = {kind: [at for at, (mine, _) in found.breaks.items() if mine == kind] for kind in (UNDEFINED, STEEP, JUMP)}
+    said = [
+        f"{_elements(len(at))} of {_names(found, [place for place, _ in at])}" if at else "" for at in kinds.values()
+    ]
+    undefined, steep, jumps = said
+    return list(
+        special.without_slope(undefined, steep, jumps, max((size for _, size in found.breaks.values()), default=0.0))
+    )
+
+
+def _elements(many: int) -> str:
+    return f"{many:,} element{'s' if many > 1 else ''}"
 
 
 def _gaps(found: Whole, settings: dict[str, Any]) -> list[str]:
@@ -91,6 +120,13 @@ def _gaps(found: Whole, settings: dict[str, Any]) -> list[str]:
             f"Every derivative of {_names(found, found.blank)} is exactly zero on both sides, so nothing was learnt "
             "about "
             "it: dead units, or values that the loss does not depend on. Check at another point."
+        )
+    chance = found.directed.chance(settings["rtol"])
+    if not found.wrong and not found.directed.alarm and chance > WEAK:
+        said.append(
+            f"Rounding of the gradient, in float64, hides what is to be found: by {found.directed.count} directions a "
+            f"relative error of {settings['rtol']:g} in one element may be missed with a chance of {chance:.2g}. "
+            'check="every" looks at each by itself.'
         )
     total = sum(codes.size for codes in found.codes)
     agree = sum(int(np.count_nonzero(codes == 0)) for codes in found.codes)

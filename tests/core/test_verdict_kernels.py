@@ -107,7 +107,7 @@ def comparisons(draw):
     same = np.array(draw(st.lists(st.booleans(), min_size=size, max_size=size)), bool).reshape(shape)
     value, error, right, left, analytic = some
     analytic[same] = value[same]
-    kind = np.array(draw(st.lists(st.integers(0, 2), min_size=size, max_size=size)), np.int8).reshape(shape)
+    kind = np.array(draw(st.lists(st.integers(0, 3), min_size=size, max_size=size)), np.int8).reshape(shape)
     limits = [np.array(draw(st.lists(st.floats(0, 2), min_size=shape[0], max_size=shape[0]))) for _ in range(3)]
     return value, np.abs(error), right, left, kind, analytic, draw(st.sampled_from([0.0, 1e-4, 0.5])), *limits
 
@@ -119,11 +119,14 @@ def test_classes_follow_the_rules(given_):
     with np.errstate(all="ignore"):
         size = np.fmax(np.abs(value), np.abs(analytic))
         tolerance = rtol * size + floor
-        wrong = (np.abs(value - analytic) > error + tolerance) | (np.isfinite(value) & ~np.isfinite(analytic))
+        wrong = np.abs(value - analytic) > error + tolerance
         same = (value == analytic) & (right == left)
         expected = np.where(wrong, 1, np.where((error + blur <= rtol * size + width) | same, 0, 3))
         expected = np.where(kind == 0, expected, np.where(kind == 1, 2, 3))
+        sloped = (kind == 0) | np.isfinite(right) | np.isfinite(left)
+        expected = np.where(np.isfinite(analytic), expected, np.where(sloped, 1, 3))
         expected = np.where(np.isfinite(value) & np.isfinite(error), expected, 3)
+        expected = np.where(kind == 3, 4, expected)
         detectable = (error + tolerance) / np.abs(analytic)
     classes, allowed, seen = _core.classify(*given_)
     assert np.array_equal(classes, expected)

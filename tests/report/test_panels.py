@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from fdfast.report import panels
-from fdfast.report.panels import Example
+from fdfast.report.example import Example
 
 
 def example(numeric: Any, analytic: Any, classes: Any = None, x: Any = None, tile: Any = None) -> Example:
@@ -151,7 +151,7 @@ def test_histogram_counts_by_class_and_marks_the_median() -> None:
     heights = {}
     for container, name in zip(ax.containers, panels.MAP_COLOURS, strict=True):
         heights[name] = sum(bar.get_height() for bar in container)
-    assert heights == {"agree": 3, panels.NEAR: 0, "kink": 1, "unresolved": 0, "wrong": 1}
+    assert heights == {"agree": 3, panels.NEAR: 0, "kink": 1, "unresolved": 0, "singular": 0, "wrong": 1}
     assert labels(ax)[-1] == "median 3.0e-08"  # of 0, 1e-8, 2e-8, 4e-8, 0.3, 0.5
     said = ax.get_xlabel()
     assert "1 exactly equal" in said

@@ -12,11 +12,13 @@ import pytest
 
 from fdfast.report.panels import CLASS_COLOURS
 from fdfast.report.part import LEFT_OUT, MAPS, Part
+from fdfast.report.plain import times
 from fdfast.report.report import Report, WeightReport
-from fdfast.report.text import render, times
+from fdfast.report.text import render
 
 NAN, INF = float("nan"), float("inf")
-AGREE, WRONG, KINK, OPEN = range(4)
+AGREE, WRONG, KINK, OPEN, SINGULAR = range(5)
+CLASSES = ("agree", "wrong", "kink", "unresolved", "singular")
 
 
 def make(codes, batched=False, **changes):
@@ -75,6 +77,8 @@ def make(codes, batched=False, **changes):
         ([AGREE] * 4, {"checked_numeric": np.zeros(4), "checked_analytic": np.zeros(4)}, "inconclusive"),
         ([AGREE] * 4, {"checked_numeric": np.array([0, NAN, 0, 0]), "checked_analytic": np.zeros(4)}, "inconclusive"),
         ([AGREE] * 4, {"checked_numeric": np.array([0, 1e-300, 0, 0]), "checked_analytic": np.zeros(4)}, "pass"),
+        ([AGREE, AGREE, AGREE, SINGULAR], {}, "pass"),
+        ([AGREE, AGREE, OPEN, SINGULAR], {}, "inconclusive"),
         ([AGREE] * 4, {"selftest": "missed", "selftest_passed": False}, "inconclusive"),
         ([AGREE, WRONG], {"coverage_asked": 0.0}, "fail"),
     ],
@@ -83,9 +87,10 @@ def test_verdict(codes, changes, verdict):
     report = make(codes, **changes)
     assert report.verdict == verdict
     assert bool(report) is (verdict == "pass")
-    assert report.counts == {n: codes.count(c) for c, n in enumerate(("agree", "wrong", "kink", "unresolved"))}
+    assert report.counts == {name: codes.count(code) for code, name in enumerate(CLASSES)}
     assert report.coverage == codes.count(AGREE) / len(codes)
-    assert list(report.classes) == [("agree", "wrong", "kink", "unresolved")[c] for c in codes]
+    assert list(report.classes) == [CLASSES[code] for code in codes]
+    assert ("singular" in report.met) == (SINGULAR in codes)
 
 
 def test_metrics_over_all_and_over_smooth_tiles():
@@ -99,6 +104,11 @@ def test_metrics_over_all_and_over_smooth_tiles():
     zero = make([AGREE, AGREE], analytic=np.array([0.0, 2.0]))
     assert math.isnan(zero.rel_error[0])
     assert zero.rel_error[1] == 0
+
+
+def test_a_gradient_that_is_no_number_comes_first_of_all():
+    report = make([WRONG, WRONG, AGREE], checked_analytic=np.array([9.0, NAN, 3.0]))
+    assert [row["index"] for row in report.worst(2)] == [(2,), (0,)]
 
 
 def test_worst_tiles_come_first():
@@ -230,7 +240,7 @@ def of_weights():
 def test_weights_and_inputs_are_one_kind_of_report():
     report = of_weights()
     assert (report.total, report.checked, report.left_out, report.coverage) == (6, 4, 2, 0.75)
-    assert report.counts == {"agree": 3, "wrong": 1, "kink": 0, "unresolved": 0}
+    assert report.counts == {"agree": 3, "wrong": 1, "kink": 0, "unresolved": 0, "singular": 0}
     assert report["a/kernel"] is report.parts[0]
     for name, count in (("kernel", 2), ("c", 0)):
         with pytest.raises(KeyError, match=f"names {count} of the parts"):
@@ -289,7 +299,7 @@ def test_json_is_strict_and_complete(tmp_path):
     assert strict((tmp_path / "report.json").read_text(encoding="utf-8")) == found
     assert found == report.to_dict()
     assert (found["verdict"], found["label"], found["examples"]) == ("fail", "model", 1)
-    assert found["counts"] == {"agree": 1, "wrong": 1, "kink": 1, "unresolved": 1}
+    assert found["counts"] == {"agree": 1, "wrong": 1, "kink": 1, "unresolved": 1, "singular": 0}
     assert (found["shape"], found["tile"], found["grid"]) == ([4, 4], [2, 2], [2, 2])
     assert found["metrics"]["max_abs_error"] == report.metrics["max_abs_error"]
     assert sum(found["histogram"]) == 4

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from oracle import RowEngine
+from oracle import RowEngine, hashed
 
 import fdfast
 from fdfast.estimates.estimate import KINK, SMOOTH
@@ -67,12 +67,25 @@ def kinked_slope(rows):
 
 
 def hidden(rows):
-    """relu(x) - relu(-x): smooth, slope 1; autodiff gives 0 at 0."""
+    """relu(x) - relu(-x), the number x: no kink in any direction. Autodiff gives 0 at 0, where the slope is 1."""
     return (C * (relu(rows) - relu(-rows))).sum(axis=1)
 
 
 def hidden_slope(rows):
     return C * (step(rows) + step(-rows))
+
+
+def crossed(rows):
+    """relu(a + b) - relu(b - a) of the first two: along a it is a where b = 0, but 2 a or 0 beside that."""
+    a, b = rows[:, 0], rows[:, 1]
+    return relu(a + b) - relu(b - a) + (C * rows**2)[:, 2:].sum(axis=1) + b
+
+
+def crossed_slope(rows):
+    """As autodiff: 0 along a at (0, 0), where the slopes on both sides are 1."""
+    a, b = rows[:, 0], rows[:, 1]
+    plus, minus = step(a + b), step(b - a)
+    return np.concatenate([(plus + minus)[:, None], (plus - minus + 1)[:, None], (2 * C * rows)[:, 2:]], axis=1)
 
 
 def waves(rows):
@@ -100,10 +113,12 @@ CASES = {
     "kink, right": (kinked, kinked_slope, {}, "aaaaa", "nn..."),
     "kink, wrong everywhere": (kinked, lambda x: 2 * kinked_slope(x) + 1e-3, {}, "wwwww", "nn..."),
     "kink, wrong at x only": (kinked, lambda x: kinked_slope(x) + 7 * (x == 0), {}, "aaaaa", "nn..."),
-    "wrong at x only": (waves, at_x_only, {}, "kkkkk", "....."),
-    "kinks that cancel": (hidden, hidden_slope, {}, "kkaaa", "....."),
-    "kinks that cancel, wrong": (hidden, lambda x: 1.01 * hidden_slope(x), {}, "wwwww", "....."),
+    "wrong at x only": (waves, at_x_only, {}, "wwwww", "....."),
+    "wrong at x only, no slope part": (hidden, hidden_slope, {}, "wwaaa", "....."),
+    "kinks that cancel": (crossed, crossed_slope, {}, "kaaaa", "....."),
+    "kinks that cancel, wrong": (crossed, lambda x: 1.01 * crossed_slope(x), {}, "wwwww", "....."),
     "no jitter: x decides": (hidden, hidden_slope, {"jitter": None}, "wwaaa", "....."),
+    "no jitter: kinks that cancel": (crossed, crossed_slope, {"jitter": None}, "kaaaa", "....."),
     "no jitter, kink": (kinked, kinked_slope, {"jitter": None}, "kkaaa", "....."),
     "no jitter, kink, wrong": (kinked, lambda x: 2 * kinked_slope(x), {"jitter": None}, "kkwaw", "....."),
     "larger jitter": (kinked, kinked_slope, {"jitter": 0.1}, "aaaaa", "nn..."),
@@ -121,10 +136,28 @@ def test_votes(case, seed):
 
 
 def test_what_cancels_at_x_is_named_a_branch():
-    found = judge(hidden, hidden_slope, X)
-    assert found.branch.tolist() == [[True, True, False, False, False]]
-    assert (found.kind == SMOOTH).all()  # x shows no kink: the slopes agree
-    np.testing.assert_allclose(found.numeric[0], C, rtol=1e-8)  # rounding of f over the step: 1e-16 / 1e-5
+    found = judge(crossed, crossed_slope, X)
+    assert found.branch.tolist() == [[True, False, False, False, False]]
+    assert not found.only_here.any()
+    assert found.kind[0, 0] == SMOOTH  # x shows no kink: the slopes agree
+    assert found.numeric[0, 0] == pytest.approx(1.0, rel=1e-8)  # rounding of f over the step: 1e-16 / 1e-5
+
+
+def test_what_is_wrong_at_x_alone_is_named():
+    found = judge(waves, at_x_only, X)
+    assert found.only_here.all()
+    assert not found.branch.any()
+    clear = judge(waves, at_x_only, X + 0.01)
+    assert name(clear.codes) == "aaaaa"
+    assert not clear.only_here.any()
+
+
+def test_noise_that_hides_a_branch_decides_nothing():
+    # Steps as short as a look close by takes leave no digit of a noisy f, but those of x itself do.
+    found = judge(lambda x: waves(x) + 1e-6 * hashed(x), at_x_only, X, rtol=1e-2, jitter=0.1)
+    assert set(name(found.codes)) <= {"u", "w"}
+    assert (found.cleared & ~found.only_here).any()
+    assert not found.branch.any()
 
 
 @pytest.mark.parametrize(("scale", "inside"), [(0.0, True), (0.5, True), (1.0, True), (1.2, False), (-0.1, False)])
@@ -152,7 +185,7 @@ class Turns:
         ((1, 1), "aaaaa", 2),
         ((1, 2, 1), "uuaaa", 3),  # accused once, cleared once: nothing can be said
         ((1, 2, 2), "wwaaa", 3),  # two votes
-        ((2, 1), "aakak", 2),  # wrong at x where f is smooth, right near x
+        ((2, 1), "aawaw", 2),  # wrong at x where f is smooth, right near x: no kink to excuse it
         ((2, 2), "wwwaw", 3),  # smooth ones after the second vote, kinked ones after their own two
     ],
 )
@@ -411,11 +444,19 @@ def test_a_smooth_function_made_of_kinks_is_not_accused():
     def crelu(rows):
         return tf.reduce_sum(tf.nn.relu(rows) - tf.nn.relu(-rows), axis=1)
 
-    report = fdfast.gradcheck(crelu, np.zeros(4), batched=True)
-    assert report.verdict == "inconclusive"
-    assert report.counts == {"agree": 0, "wrong": 0, "kink": 4, "unresolved": 0}
-    assert any("kinks that cancel" in reason for reason in report.reasons)
     assert fdfast.gradcheck(crelu, np.full(4, 0.1), batched=True).verdict == "pass"
+    # At 0 the function is x and the gradient 0. Where the engine sees the units that tie there, this is a branch.
+    x = keras.Input((4,))
+    both = keras.layers.Subtract()([keras.layers.ReLU()(x), keras.layers.ReLU()(keras.layers.Rescaling(-1.0)(x))])
+    model = keras.Model(x, keras.layers.Dense(1, kernel_initializer="ones")(both))
+    report = fdfast.gradcheck(model, np.zeros(4), [3.0], loss="mse")
+    assert (report.engine, report.verdict) == ("difference", "inconclusive")
+    assert report.counts == {"agree": 0, "wrong": 0, "kink": 4, "unresolved": 0, "singular": 0}
+    assert any("kinks that cancel" in reason for reason in report.reasons)
+    # An engine of rows sees a straight line, and a gradient that is not its slope.
+    found = fdfast.gradcheck(crelu, np.zeros(4), batched=True)
+    assert found.counts["wrong"] == 4
+    assert any("wrong at x alone" in reason for reason in found.reasons)
 
 
 def test_a_function_without_autodiff_needs_a_gradient():

@@ -15,6 +15,7 @@ from fdfast.differences.rules.elementwise import (
     relu_difference,
     softplus_difference,
 )
+from fdfast.functions import is_stock, settings_of
 
 #: (target, z, d) -> difference of the loss for each row, still to be reduced over what is left.
 LossRule = Callable[[Any, Any, Any], Any]
@@ -40,9 +41,9 @@ def find_loss(loss: Any) -> LossRule | None:
 
 def described(loss: Any) -> tuple[str | None, dict[str, Any]]:
     """Name of a Keras loss in this module, None for any other; and its settings."""
-    # Some of Keras' losses leave their settings out of the configuration.
-    config = {**getattr(loss, "_fn_kwargs", {}), **loss.get_config()} if isinstance(loss, keras_losses.Loss) else {}
-    return _NAMES.get(type(loss) if isinstance(loss, keras_losses.Loss) else loss), config
+    if not isinstance(loss, keras_losses.Loss):
+        return _NAMES.get(loss), {}
+    return _NAMES.get(type(loss)) if is_stock(loss) else None, settings_of(loss)
 
 
 def _from_probabilities(name: str, config: dict[str, Any]) -> LossRule:

@@ -1,0 +1,46 @@
+"""What is said right under the headline: how it was checked, what that means, who is to blame, what was left out."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fdfast.report.report import Report
+
+
+def said_first(report: Report) -> list[str]:
+    """Sentences for text, HTML and picture alike."""
+    return [one for one in (_how(report), _blame(report), *report.caveats) if one]
+
+
+def _how(report: Report) -> str:
+    """Say how a gradient was checked as a whole, and what that means; empty where every tile was, by itself."""
+    if report.guarantee is None or report.directed is None:
+        return ""
+    error, chance = report.guarantee
+    if not report.directed.rows:
+        return ""
+    many = "1 random direction" if report.directed.count == 1 else f"{report.directed.count} random directions"
+    said = f"{report.total:,} {report.noun}s together, by {many}"
+    if not math.isfinite(report.directed.tau) or report.directed.ties or report.directed.alarm:
+        return f"{said}."
+    return (
+        f"{said}: a relative error of {error:g} in any one would have been missed with a chance below "
+        f"{max(chance, 1e-99):.0e}, a lone one of {4 * report.directed.tau:.0e} never."
+    )
+
+
+def _blame(report: Report) -> str:
+    """Say which layer is to blame for a mismatch; empty where none is known."""
+    found = report.culprits
+    if found is None or not found.wrong:
+        return ""
+    named: dict[str, str] = {}
+    for unit in found.wrong:
+        about = f" (the gradient written by hand in {unit.function})" if unit.function != unit.name else ""
+        kinds = {"layer": f"layer {unit.name}", "operation": f"operation {unit.name}"}
+        whole = kinds.get(unit.kind, f"{unit.name}{about if unit.function else ''}")
+        named.setdefault(unit.name, whole)
+    others = f"the other {found.right} layers and operations are right" if found.right else "there is nothing else"
+    return f"Wrong in {', '.join(named.values())}; {others}."

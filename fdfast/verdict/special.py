@@ -1,0 +1,48 @@
+"""Sentences on points that are special: where the gradient fails at x alone, and where f has no slope.
+
+`where` says how many tiles or weights it is, "" for none; `near` which points near x were looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+def at_x_alone(only: str, branch: str, neither: str, near: str) -> Iterator[str]:
+    """What is wrong at x and right near it: by a fault, by kinks that cancel, or by what noise hides."""
+    if only:
+        yield (
+            f"{only}: wrong at x alone. f is smooth there, no kink meets another, and at {near} the gradient is "
+            "right: the formula fails at this very point. Likely causes: (a) a product or quotient with a zero in it "
+            "(cumprod, prod, x * y / x), (b) x * log(y) at x = 0, (c) a value that is treated as a special case."
+        )
+    if branch:
+        yield (
+            f"{branch}: the gradient differs from the finite difference at x, but agrees at {near}. There autodiff "
+            "takes a branch of several kinks that cancel; this is not counted as a fault, nor as agreement."
+        )
+    if neither:
+        yield (
+            f"{neither}: the gradient differs from the finite difference at x, but agrees at {near}. The noise of f "
+            "hides whether kinks meet at x, so this counts neither as a fault nor as agreement."
+        )
+
+
+def without_slope(undefined: str, steep: str, jumps: str, jump: float) -> Iterator[str]:
+    """Where f has no finite slope at x, by what keeps it from having one; `jump` is the largest of them."""
+    if undefined:
+        yield (
+            f"{undefined}: f is not finite on one side of x, so it has no slope there to compare with. Remedies: "
+            "(a) bounds=(low, high), the interval that f is defined on, which looks at one side only, (b) a point "
+            "inside of it."
+        )
+    if steep:
+        yield (
+            f"{steep}: the slope of f grows without bound towards x (as that of a square root at 0), so there is no "
+            "derivative, whatever the gradient says. Remedies: (a) a small constant under the root, (b) another point."
+        )
+    if jumps:
+        yield (
+            f"{jumps}: f jumps at x, by {jump:.3g} at most (a rounding, a comparison, an argmax, an index computed "
+            "from x), so it has no derivative there, whatever the gradient says. Check at a point beside the jump."
+        )

@@ -1,0 +1,227 @@
+"""A gradient judged at one point, on the elements that are free to move there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.estimates import JUMP, STEEP, UNDEFINED
+from fdfast.moves import Directions
+from fdfast.tape import Point, Recorded
+from fdfast.verdict.compare import AGREE, SINGULAR, UNRESOLVED, WRONG
+from fdfast.verdict.directions import STEP, STEPS, Directed, Suspect, look
+from fdfast.verdict.terms import Terms
+
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+Array = npt.NDArray[Any]
+#: The gradient under test at given arguments, for every place that was asked for.
+Given = Callable[[Sequence[Array]], list[Float64]]
+
+_EPS = 2.0**-52
+WEAK = 1e-3  # a chance of a miss above which nothing is said to agree
+_ROUNDS = 3  # looks, each without the elements that the last found to have no finite slope
+_MOST = 16  # directions that are taken to come below it
+_LOOKED = 32  # elements without a finite gradient that are differenced by themselves
+
+
+@dataclass(frozen=True)
+class Place:
+    """One array whose gradient is judged.
+
+    Attributes
+    ----------
+    name : str
+    number : int
+        Among the arguments of the function, and behind these its variables.
+    shape : tuple of int
+    """
+
+    name: str
+    number: int
+    shape: tuple[int, ...]
+
+
+class Stage:
+    """One point, the gradient under test there, and what was found out.
+
+    Attributes
+    ----------
+    point : fdfast.tape.Point
+    claimed : list of ndarray of float64
+        Gradient under test, by place.
+    free : list of ndarray of bool
+        Elements that are judged here.
+    directed : Directed
+    codes : list of ndarray of int8
+        Class of every element that is judged here.
+    suspects : list of Suspect
+        Elements that differ by more than the tolerance, then those that differ by less.
+    """
+
+    def __init__(self, recorded: Recorded, point: Point, places: Sequence[Place], given: Given | None) -> None:
+        self.point, self.places = point, list(places)
+        self._recorded, self._given = recorded, given
+        self.claimed = self._claims(point)
+        self.lost = [~np.isfinite(g) for g in self.claimed]
+        self.free = [np.ones(g.shape, bool) for g in self.claimed]
+        self.directed = Directed(0, 0.0, 0.0)
+        self.codes = [np.full(g.shape, AGREE, np.int8) for g in self.claimed]
+        self.suspects: list[Suspect] = []
+        self._broken: dict[tuple[int, int], tuple[Suspect, tuple[int, float]]] = {}
+
+    @property
+    def breaks(self) -> dict[tuple[int, int], tuple[int, float]]:
+        """Place and index of an element without a finite slope: what keeps it from one, and the size of a jump."""
+        return {at: reason for at, (_, reason) in self._broken.items()}
+
+    def _claims(self, point: Point) -> list[Float64]:
+        if self._given is not None:
+            return self._given(point.arguments)
+        gradients = point.gradients
+        return [
+            np.zeros(p.shape) if gradients.get(p.number) is None else np.asarray(gradients[p.number])
+            for p in self.places
+        ]
+
+    def look(self, free: Sequence[Bool], count: int, terms: Terms) -> Directed:
+        """Compare along random directions in the free elements; those without a finite slope are then held out."""
+        self.free = list(free)
+        for _ in range(_ROUNDS):
+            self._look(count, terms)
+            steep = [one for one in self.directed.suspects if _steep(one)]
+            known = len(self._broken)
+            for one, reason in self._alone([(one.place, one.index) for one in steep]):
+                if reason[0]:
+                    self._broken[one.place, one.index] = one, reason
+            if len(self._broken) == known:
+                break
+        return self.directed
+
+    def _look(self, count: int, terms: Terms) -> None:
+        """By ever more directions while a miss is likely."""
+        held = [~mask | bad for mask, bad in zip(self.free, self.lost, strict=True)]
+        for place, index in self._broken:
+            held[place].reshape(-1)[index] = True
+        finite = [np.where(no, 0.0, g) if no.any() else g for g, no in zip(self.claimed, held, strict=True)]
+        self.directions = Directions(finite, terms.seed, [no if no.any() else None for no in held])
+        self.directed = Directed(count, 0.0, 0.0)
+        if all(no.all() for no in held):
+            return
+        while True:
+            self.directed = look(self._slopes, self.directions, count, self._beside if self._movable else None)
+            weak = self.directed.chance(terms.rtol) > WEAK
+            if self.directed.alarm or self.directed.ties or not weak or 2 * count > _MOST:
+                return
+            count *= 2
+
+    @property
+    def _movable(self) -> bool:
+        return bool(self._recorded.moving)
+
+    def _by_number(self, moved: Mapping[int, Float64]) -> dict[int, Float64]:
+        return {self.places[i].number: v for i, v in moved.items()}
+
+    def _slopes(self, moved: Mapping[int, Float64], steps: Sequence[float]) -> Any:
+        return self.point.slopes(self._by_number(moved), steps)
+
+    def _beside(self, moved: Mapping[int, Float64], distance: float, turn: int) -> Float64:
+        """D(v) - g.v at a point so far away."""
+        moving = self._recorded.moving
+        arguments = [_apart(a, distance, turn) if i in moving else a for i, a in enumerate(self.point.arguments)]
+        other = self._recorded.point(arguments)
+        gradients = [np.where(bad, 0.0, g) for g, bad in zip(self._claims(other), self.lost, strict=True)]
+        found: Float64 = other.slopes(self._by_number(moved), STEPS[:1]).value[0]
+        return found - self.directions.dot(dict(moved), gradients)
+
+    def decide(self, terms: Terms) -> None:
+        """Give every free element its class."""
+        directed = self.directed
+        weak = not directed.alarm and directed.chance(terms.rtol) > WEAK
+        start = UNRESOLVED if directed.ties or weak else AGREE
+        self.codes = [np.full(g.shape, start, np.int8) for g in self.claimed]
+        wrong, small = self._sorted(directed.suspects, terms)
+        if wrong:
+            self._open_dense()
+        elif directed.dense:
+            # All of a sample are within tolerance: a lone error would have to stand out of what all add up to.
+            directed.tau = max(directed.tau, 8 * directed.excess)
+        for one in wrong + small:
+            self.codes[one.place].reshape(-1)[one.index] = WRONG if one in wrong else AGREE
+        self.suspects = wrong + small
+        self._decide_lost()
+        for (place, index), (one, _) in self._broken.items():
+            self.codes[place].reshape(-1)[index] = SINGULAR
+            self.suspects.append(one)
+
+    def _sorted(self, suspects: Sequence[Suspect], terms: Terms) -> tuple[list[Suspect], list[Suspect]]:
+        """Suspects beyond the tolerance, and within."""
+        finite = [np.abs(g[np.isfinite(g)]) for g in self.claimed]
+        largest = max((float(g.max(initial=0.0)) for g in finite), default=0.0)
+        floor = 64 * _EPS * largest if terms.floor is None else terms.floor
+        wrong: list[Suspect] = []
+        small: list[Suspect] = []
+        for one in suspects:
+            allowed = terms.rtol * max(abs(one.numeric), abs(one.analytic)) + floor
+            (small if abs(one.numeric - one.analytic) <= allowed else wrong).append(one)
+        return wrong, small
+
+    def _open_dense(self) -> None:
+        """What lies in a dense group and was not differenced by itself is not known."""
+        for group in self.directed.dense:
+            for place, start, stop in group.parts:
+                codes = self.codes[place]
+                in_order = codes if codes.ndim < 2 else np.moveaxis(codes, -1, 0)
+                in_order.flat[start:stop] = UNRESOLVED  # groups are in this order
+
+    def _decide_lost(self) -> None:
+        """Elements whose gradient is no number: wrong, unless f has no finite slope there itself."""
+        where = [(place, int(i)) for place, bad in enumerate(self.lost) for i in np.flatnonzero(bad & self.free[place])]
+        if not where:
+            return
+        looked = self._alone(where[:: -(-len(where) // _LOOKED)])
+        classes = {SINGULAR if reason[0] else WRONG for _, reason in looked}
+        for place, i in where:
+            self.codes[place].reshape(-1)[i] = next(iter(classes)) if len(classes) == 1 else UNRESOLVED
+        for one, reason in looked:
+            if reason[0]:
+                self._broken[one.place, one.index] = one, reason
+            else:
+                self.codes[one.place].reshape(-1)[one.index] = WRONG
+                self.suspects.append(one)
+
+    def _alone(self, elements: list[tuple[int, int]]) -> list[tuple[Suspect, tuple[int, float]]]:
+        """Differences of single elements, and what keeps f from having a slope there: how D(h) / h goes with h."""
+        if not elements:
+            return []
+        found = self._slopes(self.directions.single(elements), (STEP, STEP / 16, -STEP, -STEP / 16)).value
+        with np.errstate(all="ignore"):
+            grows = np.abs(found[1::2]) / np.abs(found[::2])
+        looked = []
+        for k, (place, index) in enumerate(elements):
+            both, factor = found[:, k], grows[:, k]
+            if not np.isfinite(both).all():
+                reason = UNDEFINED, 0.0
+            elif np.any(factor > 15.9):
+                reason = JUMP, float(np.abs(both[::2]).max() * STEP)
+            else:
+                reason = (STEEP if np.any(factor > 1.2) else 0), 0.0
+            analytic = float(self.claimed[place].flat[index])
+            looked.append((Suspect(place, index, float(found[0, k]), analytic), reason))
+        return looked
+
+
+def _steep(one: Suspect) -> bool:
+    """Whether a slope is so large that there may be none."""
+    return not abs(one.numeric) < 2.0**40 * max(1.0, abs(one.analytic))
+
+
+def _apart(array: Array, distance: float, turn: int) -> Array:
+    """Values moved by so much of their scale."""
+    share = np.random.default_rng(turn).uniform(-1, 1, array.shape)
+    moved: Array = array + distance * max(float(np.abs(array).max(initial=0.0)), 1e-300) * share
+    return moved
