@@ -143,7 +143,8 @@ def test_single_elements():
 
 def test_the_dot_product_is_that_of_all_arrays(made):
     v = made.whole(3)
-    exact = [sum(float((v[p][k] * g).sum(dtype=np.longdouble)) for p, g in enumerate(made.gradients)) for k in range(3)]
+    wide = [v[p] * g.astype(np.longdouble) for p, g in enumerate(made.gradients)]
+    exact = [float(sum(one[k].sum() for one in wide)) for k in range(3)]
     size = sum(g.size for g in made.gradients) * made.unit
     np.testing.assert_allclose(
         made.dot(v), exact, rtol=0, atol=2.0**-50 * size
