@@ -170,12 +170,11 @@ def _locate(slopes: Slopes, directions: Directions, found: Directed) -> None:
     while groups:
         found.levels += 1
         failing = _parting(slopes, directions, groups, found)
-        if whole and not failing:  # no half by itself: an error that is spread thin
-            failing = groups
+        thin = whole and not failing  # no half by itself: an error that is spread
         # Which arrays are wrong is always told; which of many elements, is not.
         arrays = any(len(group.parts) > 1 for group in failing)
-        if failing and not arrays and (len(failing) > _CROWD or (whole and not failing)):
-            _sample(slopes, directions, failing, found)
+        if thin or (len(failing) > _CROWD and not arrays):
+            _sample(slopes, directions, groups if thin else failing, found)
             return
         small = [group for group in failing if len(group) <= _ONE]
         elements = [one for group in small for one in directions.elements(group)]
