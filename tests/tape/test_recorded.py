@@ -53,6 +53,7 @@ SMOOTH = {
     "softmax": lambda x, z: tf.reduce_sum(tf.nn.softmax(x * z) ** 2),
     "solve": lambda x, z: tf.reduce_sum(tf.linalg.solve(tf.eye(3, dtype=x.dtype) * 9 + x[:3], z[:, None])),
     "branch": lambda x, z: tf.cond(tf.reduce_sum(z) > -50, lambda: tf.reduce_sum(x**3 * z), lambda: tf.reduce_sum(x)),
+    "eigenvalues alone": lambda x, z: tf.reduce_sum(tf.linalg.eigvalsh(x[:3] + tf.linalg.diag(z)) ** 3),
     "gather": lambda x, z: tf.reduce_sum(tf.gather(x, [0, 2, 2]) * z) * z[0],
 }
 
