@@ -9,7 +9,7 @@ import numpy as np
 
 from fdfast.functions.flat import Flat
 from fdfast.functions.over_rows import agreement, known, remember
-from fdfast.functions.present import Present, present
+from fdfast.functions.unchanged import Present, present
 from fdfast.tape import Recorded
 
 _KEPT = 8  # recordings that one model keeps
@@ -50,10 +50,8 @@ def _is_as_it_was(kept: Recorded, flat: Flat, states: list[Present]) -> bool:
     if not any(state.own for state in states):
         return True
     points = flat.points()
-    now, narrow = flat.own(points), min(np.dtype(a.dtype.as_numpy_dtype).itemsize for a in flat.arguments if a.moves)
-    return agreement(
-        np.array([kept.point(points).value]), np.array([now]), abs(now), np.float64 if narrow > 4 else np.float32
-    )
+    now = flat.own(points)
+    return agreement(np.array([kept.point(points).value]), np.array([now]), abs(now), kept.narrow)
 
 
 def _made(flat: Flat) -> Recorded:

@@ -64,6 +64,10 @@ class Recorded:
     def __init__(self, concrete: Any, moving: Sequence[int], variables: Sequence[Any] = ()) -> None:
         self.recorder = Recorder(concrete)
         self.moving, self.variables = list(moving), list(variables)
+        #: The narrowest dtype that it computes in.
+        self.narrow = _narrowest(concrete.graph)
+        #: Whether it has been seen that this is the function.
+        self.trusted = False
         self.connected = [g is not None for g in concrete.structured_outputs[1]]
         self._spent: dict[Any, float] = {}
         self._compiled: dict[Any, Traced] = {}
@@ -256,6 +260,13 @@ class Point:
         made = _traced(slopes, [*_specs(self.arguments), *shapes])
         self._recorded.subtracted[places, directions] = subtracted
         return made
+
+
+def _narrowest(graph: Any) -> Any:
+    """Floating-point dtype of least size in a graph and the functions that it calls."""
+    graphs = [graph, *(one.graph for one in graph._functions.values() if hasattr(one, "graph"))]
+    found = {t.dtype for one in graphs for op in one.get_operations() for t in op.outputs if t.dtype.is_floating}
+    return min(found, key=lambda dtype: (dtype.size, dtype.name), default=tf.float64).as_numpy_dtype
 
 
 def _shape(tape: Tape, number: int | None) -> list[int]:

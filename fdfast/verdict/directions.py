@@ -68,6 +68,8 @@ class Directed:
         Differences taken, and levels of the bisection.
     ties : list of (str, ndarray)
         Operations that tied, see `fdfast.tape.Slopes`.
+    low : float
+        Gradient below which an element counts less than its share, in proportion.
     only_here : bool
         What differs does not differ near the point.
     """
@@ -81,6 +83,7 @@ class Directed:
     levels: int = 0
     ties: list[tuple[str, npt.NDArray[np.bool_]]] = field(default_factory=list)
     only_here: bool = False
+    low: float = 0.0
     subtracted: list[str] = field(default_factory=list)
 
     @property
@@ -113,6 +116,7 @@ def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | No
     seen, claimed = slopes(v, STEPS), directions.dot(v)
     tau, excess = _rounding(seen.value, claimed, directions), _excess(seen.value, claimed, directions)
     found = Directed(count, tau, excess, rows=2 * count, ties=seen.ties, subtracted=seen.subtracted)
+    found.low = directions.low
     if found.ties:
         again = slopes(v, (0.75 * STEP,)).value  # the spread of both sides is no rounding here
         found.rows += count

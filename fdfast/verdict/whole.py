@@ -197,6 +197,7 @@ def _joined(first: Stage, second: Stage) -> Directed:
         count=min(a.count, b.count),
         tau=max(a.tau, b.tau),
         excess=max(a.excess, b.excess),
+        low=max(a.low, b.low),
         suspects=a.suspects + b.suspects,
         dense=a.dense + b.dense,
         rows=a.rows + b.rows,
