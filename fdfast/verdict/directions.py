@@ -128,7 +128,7 @@ def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | No
             if not np.max(np.abs(seen.value[1] - seen.value[0])) <= one_side * directions.unit:
                 return found
         found.ties = []  # what ties has no effect
-    steps = STEPS[:1]
+    steps: Sequence[float] = STEPS[:1]
     if not tau <= _ROUNDING:
         found.tau, found.unruly, steps = np.finfo(float).eps ** 0.5, True, STEPS
     elif found.alarm:
