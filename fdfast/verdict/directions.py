@@ -72,6 +72,8 @@ class Directed:
         Gradient below which an element counts less than its share, in proportion.
     only_here : bool
         What differs does not differ near the point.
+    unruly : bool
+        Both sides differ by more than a share: f has no finite slope somewhere, or the gradient is all rounding.
     """
 
     count: int
@@ -83,6 +85,7 @@ class Directed:
     levels: int = 0
     ties: list[tuple[str, npt.NDArray[np.bool_]]] = field(default_factory=list)
     only_here: bool = False
+    unruly: bool = False
     low: float = 0.0
     subtracted: list[str] = field(default_factory=list)
 
@@ -127,7 +130,7 @@ def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | No
         found.ties = []  # what ties has no effect
     steps: Sequence[float] = STEPS[:1]
     if not tau <= _ROUNDING:
-        found.tau, steps = np.finfo(float).eps ** 0.5, STEPS
+        found.tau, found.unruly, steps = np.finfo(float).eps ** 0.5, True, STEPS
     elif found.alarm:
         # A few differences may happen to round alike.
         more = directions.whole(_AGAIN, count)

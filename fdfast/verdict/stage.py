@@ -107,6 +107,8 @@ class Stage:
                     self._broken[one.place, one.index] = one, reason
             if len(self._broken) == known:
                 break
+        if self.directed.unruly:  # by what is not known
+            self.directed.suspects, self.directed.dense = [], []
         return self.directed
 
     def _look(self, count: int, terms: Terms) -> None:
@@ -144,6 +146,8 @@ class Stage:
     def decide(self, terms: Terms) -> None:
         """Give every free element its class."""
         directed = self.directed
+        if directed.alarm and not directed.suspects:  # nothing stands out of it
+            directed.tau = 8 * directed.excess if np.isfinite(directed.excess) else np.inf
         weak = not directed.alarm and directed.chance(terms.rtol) > WEAK
         start = UNRESOLVED if directed.ties or weak else AGREE
         self.codes = [np.full(g.shape, start, np.int8) for g in self.claimed]

@@ -231,10 +231,9 @@ def test_callables(case):
     assert all(a.value.dtype == np.float64 for a in flat.arguments if a.moves)
 
 
-def test_rows_of_a_batched_function_are_added_up():
-    flat = flat_callable(
-        lambda rows: tf.reduce_sum(rows**2, axis=1), np.array([[1.0, 2.0], [3.0, 0.0]]), {}, batched=True
-    )
+def test_a_batched_function_is_given_one_row():
+    x = np.array([[1.0, 2.0], [3.0, 0.0]])
+    flat = flat_callable(lambda rows: tf.reduce_sum(rows**2, axis=[1, 2]), x, {}, batched=True)
     assert flat.own(flat.points()) == 14.0
 
 
