@@ -1,29 +1,34 @@
-"""All measurements of one run: ``python -m bench``, or some of them by name: ``python -m bench w1 process``."""
+"""What fdfast holds itself to: ``python -m bench [SECTION ...]``, a table of goals and what was measured."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
-NAMES = ("process", "w1", "difference")
+DIFFERENCE = ("w1", "w2", "w3", "accuracy", "kinks", "growth", "w4")
+SECTIONS = ("process", "digits", *DIFFERENCE)
 
 
-def main(names: list[str]) -> int:
-    """Print the tables; returns 0 even if a goal is missed: a slow machine is not an error."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    unknown = [name for name in names if name not in NAMES]
-    if unknown:
-        print(f"unknown: {', '.join(unknown)}; there are: {', '.join(NAMES)}", file=sys.stderr)
-        return 3
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
-    print(f"{'what':<72} {'goal':>12} {'measured':>34} {'':>4}")
-    for name in names or NAMES:
-        for row in import_module(f"bench.{name}").run():
+def main(arguments: list[str], sections: Sequence[str]) -> None:
+    """Print the rows; a goal that is missed is no error: the machine may be slow."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="SECTION", help=f"of {', '.join(sections)}; all by default")
+    names = parser.parse_args(arguments).names or sections
+    if unknown := [name for name in names if name not in sections]:
+        parser.error(f"unknown: {', '.join(unknown)}; there are: {', '.join(sections)}")
+    from fdfast.engines.difference import cores
+
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {cores()} threads, Python {platform.python_version()}\n")
+    print(f"{'what':<80} {'goal':>9}       measured: medians of calls taken in turn, [quartiles], (both times)")
+    for name in names:
+        module = import_module("bench.difference" if name in DIFFERENCE else f"bench.{name}")
+        for row in getattr(module, name if name in DIFFERENCE else "rows")():
             print(row, flush=True)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:], SECTIONS)

@@ -1,64 +1,43 @@
-"""Whole processes: import time, first check, and peak memory for 10 and 100 digits."""
+"""Whole processes, by pyperf: import time, first check, and peak memory for 10 and 100 digits."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
-import numpy as np
+import pyperf
 
-from bench.timing import Row, format_seconds
+from bench.timing import Row, Spread, row
 
-_IMPORT = "import time; t = time.perf_counter(); import fdfast; print(time.perf_counter() - t)"
-
-_FIRST = """
-import time; t = time.perf_counter()
-import fdfast, numpy as np
-model = fdfast.datasets.mnist_cnn()
-x, labels = fdfast.datasets.mnist_sample(1)
-assert fdfast.gradcheck(model, x[0], np.eye(10)[labels[0]])
-print(time.perf_counter() - t)
-"""
-
-_MEMORY = """
-import resource, sys
-import fdfast, numpy as np
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-model = fdfast.datasets.mnist_cnn()
-x, labels = fdfast.datasets.mnist_sample(int(sys.argv[1]))
-y = np.eye(10)[labels]
-loaded = peak()
-report = fdfast.gradcheck(model, x, y)
-print(loaded, peak(), len(report))
-"""
+# One line: pyperf keeps the command as a line of its own.
+_LOAD = "import fdfast, numpy as np; model = fdfast.datasets.mnist_cnn(); x, labels = fdfast.datasets.mnist_sample({})"
+_CHECK = f"{_LOAD}; fdfast.gradcheck(model, x, np.eye(10)[labels])"
 
 
-def _run(code: str, *args: str) -> list[float]:
-    done = subprocess.run([sys.executable, "-c", code, *args], check=True, capture_output=True, text=True)
-    return [float(word) for word in done.stdout.split()]
+def rows() -> Iterator[Row | str]:
+    first = ("process: first check, TensorFlow's import included", _CHECK.format(1), "< 6 s")
+    for what, code, goal in (("process: import fdfast, Python's start included", "import fdfast", "< 0.3 s"), first):
+        found, said = command(code, 7)
+        seconds = Spread(found.get_values())
+        yield row(what, seconds.median, goal, str(seconds))
+        yield from (f"    pyperf: {line}" for line in said)
+    codes = (_LOAD.format(100), _CHECK.format(10), _CHECK.format(100))
+    loaded, ten, hundred = (command(code, 1)[0].get_metadata()["command_max_rss"] / 2**20 for code in codes)
+    text = f"{hundred / ten:.3f}  ({hundred:.0f} MB / {ten:.0f} MB)"
+    yield row("process: peak memory, 100 digits in one call against 10", hundred / ten, "<= 1.05", text)
+    more = hundred - loaded
+    yield row("process: peak memory over the process after model load", more, "<= 512 MB", f"{more:.0f} MB")
 
 
-def run() -> Iterator[Row]:
-    """Rows of whole processes."""
-    seconds = float(np.median([_run(_IMPORT)[0] for _ in range(5)]))
-    yield Row("import fdfast", "< 0.3 s", format_seconds(seconds), seconds < 0.3)
-    _run(_FIRST)  # fills the caches
-    seconds = float(np.median([_run(_FIRST)[0] for _ in range(3)]))
-    yield Row(
-        "first check in a new process, TensorFlow's import included", "< 6 s", format_seconds(seconds), seconds < 6
-    )
-    (loaded, ten, _), (_, hundred, _) = _run(_MEMORY, "10"), _run(_MEMORY, "100")
-    yield Row(
-        "peak memory, 100 digits in one call against 10",
-        "<= 1.05",
-        f"{hundred / ten:.3f}  ({hundred:.0f} MB / {ten:.0f} MB)",
-        hundred / ten <= 1.05,
-    )
-    yield Row(
-        "peak memory over the process after model load",
-        "<= 512 MB",
-        f"{hundred - loaded:.0f} MB",
-        hundred - loaded <= 512,
-    )
+def command(code: str, values: int) -> tuple[pyperf.Benchmark, list[str]]:
+    """Run Python code in processes of its own, one after the other; what pyperf found and what it warns of."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "found.json"
+        how = ["--processes", "1", "--warmups", "1", "--loops", "1", "--values", str(values), "--output", str(file)]
+        asked = [sys.executable, "-m", "pyperf", "command", *how, "--", sys.executable, "-c", code]
+        done = subprocess.run(asked, check=True, capture_output=True, text=True)
+        said = [line for line in done.stdout.splitlines() if line.startswith(("WARNING", "*"))]
+        return pyperf.Benchmark.load(str(file)), said

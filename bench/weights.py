@@ -1,100 +1,60 @@
 """Weights: all 34,826 of the shipped CNN on one digit, against the loop over them: ``python -m bench.weights``.
 
-The loop is what people write: put a weight up, evaluate, put it down, evaluate, put it back. It is timed on a seeded
-sample of the weights and extrapolated to all, which the row says.
+The loop is what people write: put a weight up, evaluate, put it down, evaluate, put it back.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import fdfast
-from bench.timing import Row, format_seconds
+from bench.rig import digits
+from bench.timing import Row, clocked, ratio, row, seconds_text, side_by_side
 
-GOAL = 3.0
-SAMPLE = 200
-LOOP_STEP = 1e-3
-
-
-def digit() -> tuple[Any, Any]:
-    """One real digit and its one-hot label."""
-    x, labels = fdfast.datasets.mnist_sample(1)
-    return x[0], np.eye(10)[labels[0]]
+SAMPLE, LOOP_STEP = 200, 1e-3
 
 
-def loop_seconds(model: keras.Model, x: Any, y: Any, sample: int) -> float:
-    """Seconds per weight of the loop, over a sample drawn from all variables in proportion to their size."""
-    batch, target = tf.constant(x[None], tf.float32), tf.constant(y[None], tf.float32)
-
-    def loss() -> float:
-        return float(keras.losses.categorical_crossentropy(target, model(batch, training=False))[0])
-
-    variables = model.trainable_variables
-    sizes = np.array([int(np.prod(v.shape)) for v in variables])
-    rng = np.random.default_rng(0)
-    chosen = rng.choice(sizes.sum(), sample, replace=False)
-    loss()
-    start = time.perf_counter()
-    for flat in chosen:
-        number = int(np.searchsorted(np.cumsum(sizes), flat, side="right"))
-        variable, at = variables[number], int(flat - sizes[:number].sum())
+def loop(model: keras.Model, x: Any, y: Any) -> None:
+    """The loop over a sample of the weights, drawn from all variables in proportion to their size."""
+    batch, target = tf.constant(x, tf.float32), tf.constant(y, tf.float32)
+    sizes = np.cumsum([0, *(int(np.prod(v.shape)) for v in model.trainable_variables)])
+    for flat in np.random.default_rng(0).choice(sizes[-1], SAMPLE, replace=False):
+        number = int(np.searchsorted(sizes, flat, side="right")) - 1
+        variable = model.trainable_variables[number]
         value = variable.numpy()
-        losses = []
         for sign in (1, -1):
             moved = value.copy()
-            moved.reshape(-1)[at] += sign * LOOP_STEP
+            moved.reshape(-1)[flat - sizes[number]] += sign * LOOP_STEP
             variable.assign(moved)
-            losses.append(loss())
+            float(keras.losses.categorical_crossentropy(target, model(batch, training=False))[0])
         variable.assign(value)
-    return (time.perf_counter() - start) / sample
 
 
-def run() -> Iterator[Row]:
-    """All rows of this module."""
-    x, y = digit()
+def rows() -> Iterator[Row]:
+    model, x, y = digits(1)
     # TensorFlow itself is warmed up by another model, so that the first call shows what is ours.
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
     fdfast.gradcheck(other, np.ones((1, 4)), np.eye(3)[:1], loss="categorical_crossentropy", wrt="weights")
-    model = fdfast.datasets.mnist_cnn()
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        report = fdfast.gradcheck(model, x, y, wrt="weights")
-        times.append(time.perf_counter() - start)
-    again = float(np.median(times[1:]))
-    each = loop_seconds(fdfast.datasets.mnist_cnn(), x, y, SAMPLE)
-    total = each * report.weights
-    for what, seconds in (("first call, float64 copy and traces included", times[0]), ("later calls", again)):
-        yield Row(
-            f"all {report.weights} weights of the CNN on one digit, {what}",
-            f"< {GOAL:g} s",
-            format_seconds(seconds),
-            seconds < GOAL,
-        )
-    yield Row(
-        f"the loop in float32, extrapolated from {SAMPLE} weights, and how much longer it takes",
-        "",
-        f"{format_seconds(total)}  ({total / again:.0f} x)",
-    )
-    yield Row(
-        "weights that agree; median and largest relative error against float64 autodiff",
-        "",
-        f"{report.counts['agree']}; {report.metrics['median_rel_error']:.1e}, {report.metrics['max_rel_error']:.1e}",
-    )
-    start = time.perf_counter()
-    part = fdfast.gradcheck(model, x, y, wrt="weights", budget=4000)
-    yield Row(f"{part.checked} of the weights, by budget=4000", "", format_seconds(time.perf_counter() - start))
+    call = partial(fdfast.gradcheck, model, x[0], y[0], wrt="weights")
+    first, looped = clocked(call), partial(loop, fdfast.datasets.mnist_cnn(), x, y)
+    found, report = side_by_side({"all": call, "some": partial(call, budget=4000), "loop": looped}, 5), call()
+    what = f"all {report.weights} weights of the CNN on one digit"
+    yield row(f"{what}, first call, float64 copy and traces included", first, "< 3 s", seconds_text(first))
+    yield row(f"{what}, later calls", found["all"].median, "< 3 s", str(found["all"]))
+    yield Row(f"{call(budget=4000).checked} of the weights, by budget=4000", "", str(found["some"]))
+    whole = found["loop"].times(report.weights / SAMPLE)
+    yield ratio(f"the loop in float32, extrapolated from {SAMPLE} weights / later calls", whole, found["all"])
+    errors = f"{report.metrics['median_rel_error']:.1e}, {report.metrics['max_rel_error']:.1e}"
+    what = "weights that agree; median and largest relative error against float64 autodiff"
+    yield Row(what, "", f"{report.counts['agree']}; {errors}")
 
 
 if __name__ == "__main__":
-    for row in run():
-        print(row, flush=True)
+    for one in rows():
+        print(one, flush=True)

@@ -9,13 +9,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.directed import check_directed
+from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, what_moves
+from fdfast.directed import check_directed, with_culprits
 from fdfast.engines import Progress
 from fdfast.estimates import Estimate, estimate_tiles, slopes
+from fdfast.functions import NotOneNumber
 from fdfast.moves import Bounds, Channels, Precision, Reduction, StepLike, TileLike, check_choice, plan_steps
 from fdfast.problem import Count, Request, analytic_of, checked, engine_for
 from fdfast.report import Report, input_report
-from fdfast.verdict import Judge, Judgement, Terms
+from fdfast.tape import NoTape
+from fdfast.verdict import Judge, Judgement, Terms, as_sentence
 from fdfast.weights import check_weights
 
 Float64 = npt.NDArray[np.float64]
@@ -163,7 +166,7 @@ def gradcheck(
     y: Any = None,
     *,
     loss: Any = None,
-    wrt: str = "input",
+    wrt: str = "auto",
     check: Literal["auto", "every", "directions"] = "auto",
     directions: int = 2,
     analytic: npt.ArrayLike | Callable[..., Any] | None = None,
@@ -231,24 +234,50 @@ def gradcheck(
     assert_gradcheck : The raising form, for tests.
     """
     check_choice("check", check, ("auto", "every", "directions"))
-    started = time.perf_counter()
+    wrt = what_moves(f) if wrt == "auto" else wrt
     request = Request(
         f, x, y, loss, tile, channels, h, engine, precision, bounds, max_rows, batched, progress, kwargs
     )  # fmt: skip
     terms = Terms(h, bounds, rtol, atol, coverage, jitter, seed, selftest)
-    if check == "directions":
+
+    def directed() -> Report:
         return check_directed(request, terms, wrt=wrt, analytic=analytic, directions=directions, label=label)
+
+    notes = []
+    if check == "directions" or (check == "auto" and by_directions(request, terms, wrt=wrt, budget=budget)):
+        try:
+            return directed()
+        except NoTape as error:
+            if check == "directions" or not can_be_tiled(request, wrt):
+                raise ValueError(
+                    f"a check by directions cannot be made: {error}. check='every' looks at every element of a single "
+                    "input by itself, or at every weight"
+                ) from None
+            notes = [f"every element was looked at by itself, because directions cannot be taken: {error}"]
     check_choice("wrt", wrt, ("input", "weights"))
     if wrt == "weights":
-        return check_weights(request, terms, analytic=analytic, budget=budget, label=label)
+        report: Report = check_weights(request, terms, analytic=analytic, budget=budget, label=label)
+    else:
+        try:
+            report = _of_every_tile(request, terms, analytic, budget, label)
+        except NotOneNumber:
+            if check == "every" or asks_for_tiles(request, terms):
+                raise
+            return directed()
+    report.reasons.extend(map(as_sentence, notes))
+    return report if analytic is not None else with_culprits(report, request, terms, wrt)
+
+
+def _of_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any, label: str | None) -> Report:
+    started = time.perf_counter()
     if budget is not None:
         raise TypeError(f"budget={budget!r} goes with wrt='weights'; for inputs a larger tile= costs less")
     with checked(request) as problem:
-        count = Count(progress, 4 * problem.tiling.tiles * len(problem.points))
+        count = Count(request.progress, 4 * problem.tiling.tiles * len(problem.points))
         judge = Judge(problem.tiling, terms)
         judgements = []
         for group in problem.groups():
-            runner = engine_for(problem, group, max_rows, count)
+            runner = engine_for(problem, group, request.max_rows, count)
             given = analytic_of(analytic, problem, group)
             judgements.append(judge(runner, problem.objective.select(group), problem.points[group], given))
     whole = Judgement.join(judgements)

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.functions import Flat, flat_callable, flat_model, gaps, layers_of, namer, recorded, state_kept
+from fdfast.functions import (
+    Flat,
+    flat_callable,
+    flat_layer,
+    flat_model,
+    gaps,
+    layers_of,
+    namer,
+    preflight_whole,
+    recorded,
+    state_kept,
+)
 from fdfast.moves import as_floats, beside
 from fdfast.problem import Request
 from fdfast.report import Report, whole_report
-from fdfast.tape import NoTape
-from fdfast.verdict import Culprits, Place, Terms, culprits, judge_whole
+from fdfast.tape import NoTape, Recorded
+from fdfast.verdict import NO_PATTERN, Culprits, Place, Terms, culprits, judge_whole
 
 Float64 = npt.NDArray[np.float64]
 
@@ -45,9 +57,12 @@ def check_directed(
     if directions < 1:
         raise ValueError(f"directions must be at least 1, got {directions}")
     with state_kept(request.f):
-        flat = flat_of(request, wrt)
+        flat = flat_of(request, wrt, terms.seed)
         traced = recorded(flat)
         places = _places(flat, wrt)
+        layers = layers_of(request.f)
+        if not traced.trusted:
+            _trust(flat, traced, layers)
         setup = time.perf_counter() - started
         found = judge_whole(
             traced,
@@ -58,7 +73,7 @@ def check_directed(
             directions,
             _given(analytic, flat, places),
             elsewhere=analytic is None or callable(analytic),
-            layer_of=namer(layers_of(request.f)),
+            layer_of=namer(layers),
         )
         guilty = None
         if found.wrong and analytic is None:
@@ -69,11 +84,19 @@ def check_directed(
     return whole_report(found, flat, wrt, settings, timings, label or flat.label, guilty)
 
 
+def _trust(flat: Flat, traced: Recorded, layers: Sequence[keras.Layer]) -> None:
+    """Hold a recording against f itself, once."""
+    parts = preflight_whole(flat, traced.point(flat.points()).value, layers, traced.narrow)
+    if parts:
+        raise NoTape(parts)
+    traced.trusted = True
+
+
 def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:
     """Which layer is to blame for a gradient by autodiff that failed; None where the function cannot be recorded."""
     try:
         with state_kept(request.f):
-            flat = flat_of(request, wrt)
+            flat = flat_of(request, wrt, terms.seed)
             places = [p.number for p in _places(flat, wrt)]
             near = [
                 beside(
@@ -84,13 +107,24 @@ def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:
                     seed=1,
                     turn=0,
                 )
-                if a.dtype.kind == "f"
+                if i in flat.moving
                 else a
-                for a in flat.points()
+                for i, a in enumerate(flat.points())
             ]
             return _blamed(flat, near, places, request.f, terms.seed)
     except NoTape:
         return None
+
+
+def with_culprits(report: Report, request: Request, terms: Terms, wrt: str) -> Report:
+    """Name who is to blame for what every element told, where something is wrong."""
+    started = time.perf_counter()
+    found = blamed(request, terms, wrt) if report.counts["wrong"] else None
+    if found is None or not found.wrong:
+        return report
+    timings = report.timings | {"culprits": time.perf_counter() - started}
+    hints = [text for text in report.hints if not text.startswith(NO_PATTERN)]
+    return replace(report, culprits=found, hints=hints, timings=timings)
 
 
 def _blamed(flat: Flat, arguments: Sequence[Any], places: Sequence[int], f: Any, seed: int) -> Culprits:
@@ -101,24 +135,28 @@ def _blamed(flat: Flat, arguments: Sequence[Any], places: Sequence[int], f: Any,
     return culprits(gaps(flat, arguments, moved, layers_of(f)))
 
 
-def flat_of(request: Request, wrt: str) -> Flat:
+def flat_of(request: Request, wrt: str, seed: int = 0) -> Flat:
     """What is asked about, as a function of flat inputs."""
     f = request.f
+    if isinstance(f, keras.Layer) and request.kwargs:
+        raise TypeError(f"unexpected arguments for {type(f).__name__}: {', '.join(sorted(request.kwargs))}")
     if isinstance(f, keras.Model):
-        if request.kwargs:
-            raise TypeError(f"unexpected arguments for a model: {', '.join(sorted(request.kwargs))}")
         return flat_model(f, request.x, request.y, request.loss, mean=wrt != "input", weights=wrt != "input")
     if not callable(f):
         raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
     if request.loss is not None:
         raise TypeError("loss goes with a Keras model; a callable f returns the loss itself")
-    if wrt != "input":
+    if isinstance(f, keras.Layer):
+        if request.y is not None:
+            raise TypeError("y goes with a Keras model and its loss; of a layer a random projection is checked")
+        return flat_layer(f, request.x, seed, weights=wrt != "input")
+    if wrt not in ("input", "all") and not isinstance(request.x, Mapping | list | tuple):
         raise TypeError(
-            f"wrt={wrt!r} needs a Keras model, whose variables it knows, got {type(f).__name__}; for a function of its "
-            "weights pass them as x"
+            f"wrt={wrt!r} needs a Keras model or layer, whose variables it knows, got {type(f).__name__}; for a "
+            "function of its weights pass them as x"
         )
     kwargs = {**request.kwargs} if request.y is None else {**request.kwargs, "y": request.y}
-    return flat_callable(f, request.x, kwargs, batched=bool(request.batched))
+    return flat_callable(f, request.x, kwargs, seed, batched=bool(request.batched))
 
 
 def _places(flat: Flat, wrt: str) -> list[Place]:
@@ -151,7 +189,11 @@ def _given(analytic: Any, flat: Flat, places: Sequence[Place]) -> Any:
     def call(arguments: Sequence[npt.NDArray[Any]]) -> list[Float64]:
         found = analytic
         if callable(analytic):
-            own = [a if given.batched else a[0] for a, given in zip(arguments, flat.arguments, strict=True)]
+            own = [
+                a if given.batched else a[0]
+                for a, given in zip(arguments, flat.arguments, strict=True)
+                if not given.held
+            ]
             found = analytic(own[0].copy() if len(own) == 1 else [a.copy() for a in own])
         each = [found] if len(places) == 1 and not isinstance(found, list | tuple) else list(found)
         if len(each) != len(places):

@@ -119,7 +119,11 @@ BAD = {
     "path": ({"f": "model.keras"}, TypeError, "f must be a Keras model or a callable, got str"),
     "array": ({"f": X}, TypeError, "f must be a Keras model or a callable, got ndarray"),
     "nan model": ({"f": broken}, ValueError, "f(x) is nan at example 0: the loss must be finite at x itself; look for"),
-    "two outputs": ({"f": two_outputs, "loss": "mse"}, TypeError, "'forked' has several outputs; only models with one"),
+    "two outputs": (
+        {"f": two_outputs, "loss": "mse", "engine": "batch"},
+        TypeError,
+        "'forked' has several outputs; only models with one",
+    ),
     "coupled rows": ({"f": coupled, "loss": "mse"}, ValueError, "in training mode it normalises by the batch; call"),
     "one number": ({"loss": one_number}, ValueError, "the loss returns one scalar for the whole batch; it must return"),
     "no loss": ({"f": lambda: keras.Sequential(good().layers)}, ValueError, "loss is missing and the model was not co"),
@@ -211,7 +215,7 @@ def test_rows_that_influence_each_other_are_named(couple):
         (lambda x: np.nan, {}, ValueError, "f(x) is nan: the loss must be finite at x itself"),
         (
             lambda x: x,
-            {},
+            {"tile": 2},
             ValueError,
             "f must return a scalar for one x of shape (3,); it returned shape (3,). For a function of rows",
         ),

@@ -2,96 +2,105 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import keras
 import numpy as np
+from jax import lax
+from jax.test_util import check_grads as given
 
-from bench.peers.batched import Build, Losses, hand_batched
-from bench.peers.ports import jax_network
-from bench.peers.problem import Array, Fault, Float64, Problem
-from bench.peers.registry import Effort, Precision, Ready, peer
+from bench.peers.registry import Build, Losses, Ready, check_port, hand_batched, keras_model, peer
+from bench.rig import Array, Float64, Precision
+
+layers = keras.layers
 
 
-def one_loss(logits: Callable[[Any], Any], x: Any, target: Any) -> Any:
-    """Cross-entropy of one image."""
-    import jax
+def functional(model: keras.Model, precision: Precision) -> Callable[[Any], Any]:
+    """Logits of rows, channels last, by a Keras network that ends in a softmax, written in JAX layer by layer."""
+    jax.config.update("jax_enable_x64", precision == "float64")
+    weights = {one.name: [jnp.asarray(w, precision) for w in one.get_weights()] for one in model.layers}
 
+    def apply(layer: Any, rows: Any, *others: Any) -> Any:
+        own, kind = weights[layer.name], type(layer)
+        if kind in (layers.Conv2D, layers.DepthwiseConv2D):
+            deep = kind is layers.DepthwiseConv2D
+            kernel, groups = (own[0].transpose(0, 1, 3, 2), rows.shape[-1]) if deep else (own[0], 1)
+            how = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+            found = lax.conv_general_dilated(rows, kernel, layer.strides, layer.padding.upper(), **how) + sum(own[1:])
+            return jax.nn.relu(found) if layer.activation is keras.activations.relu else found
+        window, pool = (1, 2, 2, 1), lax.reduce_window
+        rules = {
+            layers.ZeroPadding2D: lambda: jnp.pad(rows, ((0, 0), *layer.padding, (0, 0))),
+            layers.ReLU: lambda: jnp.clip(rows, 0, layer.max_value),
+            layers.Add: lambda: rows + others[0],
+            layers.MaxPooling2D: lambda: pool(rows, -jnp.inf, lax.max, window, window, "VALID"),
+            layers.GlobalAveragePooling2D: lambda: rows.mean(axis=(1, 2)),
+            layers.Flatten: lambda: rows.reshape(len(rows), -1),
+            layers.Dropout: lambda: rows,
+            layers.Dense: lambda: rows @ own[0] + own[1],
+        }
+        return rules[kind]()
+
+    def logits(rows: Any) -> Any:
+        values: dict[str, Any] = {}
+        for layer in (layer for layer in model.layers if not isinstance(layer, layers.InputLayer)):
+            before = [node.operation.name for node in layer._inbound_nodes[-1].parent_nodes]
+            values[layer.name] = apply(layer, *(values.get(name, rows) for name in before))
+        return values[model.layers[-1].name]
+
+    return logits
+
+
+def _loss(logits: Callable[[Any], Any], x: Any, target: Any) -> Any:
     return -(jax.nn.log_softmax(logits(x[None])[0]) * target).sum()
 
 
-def builder(problem: Problem, precision: Precision) -> Build:
+def builder(logits: Callable[[Any], Any]) -> Build:
     """`lax.map` over all moves; its `batch_size` applies `vmap` to that many at a time."""
-    import jax
-    from jax import lax
 
-    loss = partial(one_loss, jax_network(problem, precision))
+    @partial(jax.jit, static_argnums=4)  # compiled once for all moves of a shape
+    def all_losses(x: Any, target: Any, h: Any, moves: Any, chunk: int) -> Any:
+        return lax.map(lambda move: _loss(logits, x + h * move, target), moves, batch_size=chunk)
 
     def build(moves: Array, chunk: int) -> Losses:
         kept = jax.device_put(moves)
-
-        @jax.jit
-        def all_losses(x: Any, target: Any, h: Any, moves: Any) -> Any:
-            return lax.map(lambda move: loss(x + h * move, target), moves, batch_size=chunk)
-
-        return lambda x, target, h: np.asarray(all_losses(x, target, x.dtype.type(h), kept))
+        return lambda x, target, h: np.asarray(all_losses(x, target, x.dtype.type(h), kept, chunk))
 
     return build
 
 
-@peer("jax", "JAX by hand, jit, vmap and map", "JAX", "jax")
-def by_hand(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    return hand_batched(builder(problem, precision), problem, precision, effort)
+def network(problem: Any, precision: Precision) -> Callable[[Any], Any]:
+    logits = functional(keras_model("float32"), precision)
+    check_port(jax.nn.softmax(jax.jit(logits)(problem.digits.astype(precision))), problem.probabilities)
+    return logits
 
 
-def _spoiled(x: Any, fault: Fault | None) -> Any:
-    import jax
-    import jax.numpy as jnp
-
-    if fault is None:
-        return x
-
-    @jax.custom_vjp
-    def same(x: Any) -> Any:
-        return x
-
-    same.defvjp(lambda x: (x, None), lambda _, g: (jnp.roll(g, fault.shift, axis=0) * fault.factor.astype(g.dtype),))
-    return same(x)
+@peer("JAX", "JAX by hand, jit, vmap and map")
+def by_hand(problem: Any, precision: Precision) -> Ready:
+    return hand_batched(builder(network(problem, precision)), problem, precision)
 
 
-@peer("jax-check", "jax.test_util.check_grads", "JAX", "jax", kind="checker")
-def check_grads(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    import jax
-    import jax.numpy as jnp
-    from jax.test_util import check_grads as given
+@peer("JAX", "jax.test_util.check_grads", "checker")
+def check_grads(problem: Any, precision: Precision) -> Ready:
+    logits, target = network(problem, precision), problem.target.astype(precision)
+    loss = jax.jit(lambda x: _loss(logits, x, target))
 
-    logits = jax_network(problem, precision)
-    target = jnp.asarray(problem.target, precision)
+    def accuses(x: Float64) -> bool:
+        with suppress(AssertionError):
+            return given(loss, (jnp.asarray(x, precision),), order=1, modes=["rev"]) is not None
+        return True
 
-    @functools.cache
-    def loss(fault: Fault | None) -> Callable[[Any], Any]:
-        return jax.jit(lambda x: one_loss(logits, _spoiled(x, fault), target))
-
-    def check(x: Float64, fault: Fault | None) -> bool:
-        try:
-            given(loss(fault), (jnp.asarray(x, precision),), order=1, modes=["rev"])
-        except AssertionError:
-            return True
-        return False
-
-    def run(x: Float64) -> None:
-        check(x, None)
-
-    return Ready(run, 3, "one random direction, default step and tolerances, f jitted", check)
+    setting = "one random direction, default step and tolerances, f jitted"
+    return Ready(lambda x: accuses(x) and None, setting, accuses)
 
 
-@peer("jax-autodiff", "autodiff, JAX, jit", "autodiff", "jax", kind="autodiff")
-def autodiff(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    import jax
-    import jax.numpy as jnp
-
-    logits, target = jax_network(problem, precision), jnp.asarray(problem.target, precision)
-    gradient = jax.jit(jax.grad(lambda x: one_loss(logits, x, target)))
-    return Ready(lambda x: np.asarray(gradient(x.astype(precision)), np.float64).ravel(), 1, "batch 1")
+@peer("JAX", "autodiff, JAX, jit", "autodiff")
+def autodiff(problem: Any, precision: Precision) -> Ready:
+    logits, target = network(problem, precision), problem.target.astype(precision)
+    gradient = jax.jit(jax.grad(lambda x: _loss(logits, x, target)))
+    return Ready(lambda x: np.asarray(gradient(x.astype(precision)), np.float64).ravel(), "batch 1")

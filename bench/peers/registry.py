@@ -1,145 +1,110 @@
-"""What is compared: every peer is a function that makes itself ready to be timed."""
+"""W1, one real digit with its true gradient; and what is compared on it: functions that make a peer ready."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any, Literal
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
-from bench.peers.problem import Fault, Float64, Ints, Problem
+import numpy as np
 
-Precision = Literal["float32", "float64"]
-Kind = Literal["estimator", "checker", "autodiff", "limit"]
-CellId = tuple[str, str, str]  # section, case and precision
-PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
-#: Modules whose import fills `PEERS`. None of them imports a peer before it is asked to be ready.
-FAMILIES = ("limits", "ours", "tensorflow_peers", "jax_peers", "torch_peers", "loops", "scipy_peers", "random_peers")
+import fdfast
+from bench.rig import PRECISIONS, STEP, Precision, best_chunk, digits, middle, moves, quotients, reference, relative
+from fdfast.functions import shadow_of
+from fdfast.moves import make_tiling
 
-
-def _go_on() -> None:
-    """Nobody looks at the clock."""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much time may be spent on a peer."""
-
-    budget: float = 1.5  # seconds of timed calls, and of the calls beside them, on each visit
-    patience: float = 3.0  # seconds of the same until there are `least` calm rounds; spells last longer than any wait
-    least: int = 3  # rounds of a visit
-    limit: float = 240.0  # seconds that its process may live
-    pixels: int = 56  # that a slow loop walks through, in full rows; the time is extrapolated to all
-    quick: bool = False
-    choice: Mapping[str, int] = field(default_factory=dict)  # what an earlier visit found best; not sought again
-    rest: Callable[[], None] = _go_on  # called between evaluations of a long call: the clock may stop there
-    cells: Mapping[CellId, int] | None = None  # of W2 to W4 that are due, and their chunk; None: all, and unknown
-
-    def due(self, cell: CellId) -> bool:
-        """Whether this cell is to be measured."""
-        return self.cells is None or cell in self.cells
-
-    def chunks(self, cell: CellId, some: Sequence[int]) -> Sequence[int]:
-        """Rows of one forward pass among which the best is sought; what an earlier visit found best is kept."""
-        return some if self.cells is None else [self.cells[cell]]
-
-    def resting(self, f: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, before whose evaluation the clock may stop."""
-
-        @functools.wraps(f)
-        def after_rest(*arguments: Any, **named: Any) -> Any:
-            self.rest()
-            return f(*arguments, **named)
-
-        return after_rest
+#: Family -> the module whose import registers it, and what it computes in.
+FAMILIES = {
+    "fdfast": ("tensorflow_peers", PRECISIONS), "loops": ("loops", PRECISIONS), "JAX": ("jax_peers", PRECISIONS),
+    "TensorFlow": ("tensorflow_peers", PRECISIONS), "PyTorch": ("torch_peers", PRECISIONS),
+    "SciPy": ("loops", ("float64",)), "attacks": ("random_peers", ("float32",)),
+}  # fmt: skip
+CHUNKS = (32, 128, 1568)  # rows of one forward pass that are tried
+STEPS = {"float32": range(-11, -5), "float64": range(-19, -13)}  # exponents of the steps that are tried
+Losses = Callable[[Any, Any, float], Any]  # (x, target, h) -> losses of x + h times every move
+Build = Callable[[Any, int], Losses]  # (moves, chunk)
+SHAPE, SIZE = (28, 28, 1), 784
+DIGIT = 3  # its loss is 0.14: on most others p_y is so near 1 that every float32 difference is zero
+PORT_LIMIT = 1e-6
 
 
-FULL = Effort()
-QUICK = Effort(budget=0.6, patience=0.6, least=2, limit=120.0, quick=True)
+def check_port(found: Any, wanted: Any) -> None:
+    """Raise if a network gives other probabilities than the one that it stands for."""
+    gap = float(np.abs(np.asarray(found, np.float64) - np.asarray(wanted)).max())
+    if not gap <= PORT_LIMIT:
+        raise RuntimeError(f"the port is another function: probabilities differ by {gap:.2g}")
 
 
-@dataclass(frozen=True, eq=False)
-class Ready:
-    """A peer, warmed up in its best setting.
+@functools.cache
+def keras_model(precision: Precision) -> Any:
+    model = fdfast.datasets.mnist_cnn()
+    return model if precision == "float32" else shadow_of(model, SHAPE).model
 
-    Attributes
-    ----------
-    run : callable
-        One whole call at a point of shape (28, 28, 1), float64. Returns the gradient, 784 numbers, or those of
-        `pixels`; None for a peer that has none.
-    evaluations : int
-        Forward passes of the network, counted in images, in one call.
-    setting : str
-        What was chosen, and among what.
-    check : callable, optional
-        With a point, and a planted fault or None for the correct model: whether the peer calls the gradient wrong.
-        Without it, the gradient is judged by the rule of `metrics.alarm`.
-    pixels : ndarray of int, optional
-        The sample that was walked through; the time is extrapolated to all pixels.
-    work : float
-        Multiplications and additions of one call, for peers that measure the machine.
-    choice : dict of int
-        What was sought and found best, for the next visit.
+
+@functools.cache
+def problem() -> Any:
+    """The digit and the digit plus noise in [0, 1/255), what 8-bit rounding took away: there nothing ties.
+
+    With their true gradients, the weights, the pixels along which f is smooth, and some digits with their targets and
+    probabilities; float32 holds both points, so that all precisions look at the same.
+    """
+    model, images, targets = digits(100)
+    x, y, weights, h = images[DIGIT].astype(np.float64), targets[DIGIT], model.get_weights(), STEP["float64"]
+    near = (x + np.random.default_rng(0).uniform(0, 1 / 255, SHAPE)).astype(np.float32).astype(np.float64)
+    truth, near_truth = (reference(weights, at, y).astype(np.float64).ravel() for at in (x, near))
+    # As the engine sees the units, which `python -m bench.difference kinks` holds against brute force.
+    seen = fdfast.estimate(model, x, h=h, y=y, engine="difference")
+    found = {"x": x, "truth": truth, "near": near, "near_truth": near_truth, "target": y, "weights": weights}
+    found |= {"smooth": np.ravel((seen.tie < 0) & (seen.step == h)), "digits": images, "targets": targets}
+    return SimpleNamespace(**found, probabilities=keras_model("float64")(images.astype("float64")).numpy())
+
+
+class Ready(NamedTuple):
+    """A peer in its best setting, which is said in a few words.
+
+    `run` takes a point of shape (28, 28, 1), float64, and returns its gradient, 784 numbers or those of `pixels`, from
+    which the time is extrapolated; or None. `accuses` takes a point and says whether the peer calls the correct
+    gradient wrong there; without it the rule of CS231n speaks.
     """
 
-    run: Callable[[Float64], Any]
-    evaluations: int
-    setting: str = ""
-    check: Callable[[Float64, Fault | None], bool] | None = None
-    pixels: Ints | None = None
-    work: float = 0.0
-    choice: Mapping[str, int] = field(default_factory=dict)
+    run: Callable[[Any], Any]
+    setting: str
+    accuses: Callable[[Any], bool] | None = None
+    pixels: Any = None
 
 
-Make = Callable[[Problem, Precision, Effort], Ready]
+#: (family, name) -> kind, which is estimator, checker or autodiff; precisions; function.
+PEERS: dict[tuple[str, str], tuple[str, tuple[str, ...], Callable[[Any, Precision], Ready]]] = {}
 
 
-@dataclass(frozen=True)
-class Peer:
-    """Something that is timed, in one precision."""
-
-    key: str
-    name: str
-    family: str
-    precision: Precision
-    kind: Kind
-    needs: str
-    make: Make
-
-    @property
-    def installed(self) -> bool:
-        """Whether the module that it needs is there."""
-        return find_spec(self.needs.partition(".")[0]) is not None
-
-
-PEERS: dict[str, Peer] = {}
-
-
-def peer(
-    key: str,
-    name: str,
-    family: str,
-    needs: str,
-    kind: Kind = "estimator",
-    precisions: tuple[Precision, ...] = PRECISIONS,
-) -> Callable[[Make], Make]:
-    """Register a function that makes a peer ready, once for each precision."""
-
-    def register(make: Make) -> Make:
-        for precision in precisions:
-            whole = f"{key}-{precision}"
-            if whole in PEERS:
-                raise ValueError(f"peer {whole!r} is already registered, by {PEERS[whole].make.__module__}")
-            PEERS[whole] = Peer(whole, name, family, precision, kind, needs, make)
+def peer(family: str, name: str, kind: str = "estimator", precisions: tuple[str, ...] = PRECISIONS) -> Any:
+    def register(make: Any) -> Any:
+        if (family, name) in PEERS:
+            raise ValueError(f"{name!r} is already registered")
+        PEERS[family, name] = kind, precisions, make
         return make
 
     return register
 
 
-def load() -> dict[str, Peer]:
-    """All peers, in the order of the families."""
-    for family in FAMILIES:
-        import_module(f"bench.peers.{family}")
-    return PEERS
+def fastest(build: Build, moves: Any, x: Any, target: Any, chunks: Any = CHUNKS) -> tuple[Losses, int]:
+    """Build for every sensible chunk; the one that is fastest, and how many rows it takes at a time."""
+    built = {chunk: build(moves, chunk) for chunk in {min(chunk, len(moves)) for chunk in chunks}}
+    chunk = best_chunk(lambda chunk: built[chunk](x, target, STEP[x.dtype.name]), tuple(built))
+    return built[chunk], chunk
+
+
+def hand_batched(build: Build, problem: Any, precision: Precision) -> Ready:
+    """Try chunks, then steps, and keep the best; a coarse step may have the best median error and leap over kinks."""
+    x, target = problem.x.astype(precision), problem.target.astype(precision)
+    losses, chunk = fastest(build, moves(make_tiling(SHAPE), precision), x, target)
+
+    def missed(k: int) -> float:
+        found = quotients(losses(x, target, 2.0**k), 2.0**k)
+        errors = relative(found[problem.smooth], problem.truth[problem.smooth])
+        return middle(errors) * float(np.quantile(errors, 0.99))
+
+    h = 2.0 ** (best := min(STEPS[precision], key=missed))
+    setting = f"{chunk} rows at a time, h = 2^{best}"
+    return Ready(lambda x: quotients(losses(x.astype(precision), target, h), h), setting)

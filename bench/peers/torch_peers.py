@@ -2,153 +2,103 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
+from torch.autograd.gradcheck import _get_numerical_jacobian, gradcheck
+from torch.nn import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from torch.nn.functional import cross_entropy
 
-from bench.peers.batched import Build, Losses, fastest, hand_batched
-from bench.peers.ports import torch_network
-from bench.peers.problem import Array, Fault, Float64, Problem
-from bench.peers.registry import Effort, Precision, Ready, peer
+from bench.peers.registry import Losses, Ready, check_port, hand_batched, peer
+from bench.rig import Array, Float64, Precision, best_chunk
 
 
-def _first(array: Any) -> Any:
+def _first(array: Any, precision: Precision) -> Any:
     """Channels first: (rows, 28, 28, 1) -> (rows, 1, 28, 28), which for one channel is a view."""
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(array)).reshape(-1, 1, 28, 28)
+    return torch.from_numpy(np.ascontiguousarray(array, precision)).reshape(-1, 1, 28, 28)
 
 
-def builder(problem: Problem, precision: Precision, compiled: bool) -> Build:
+def network(problem: Any, precision: Precision) -> Any:
+    body = [Conv2d(1, 32, 3), ReLU(), MaxPool2d(2), Conv2d(32, 64, 3), ReLU(), MaxPool2d(2), Flatten()]
+    found = Sequential(*body, Linear(1600, 10)).requires_grad_(False)
+    kernel1, bias1, kernel2, bias2, dense, bias = problem.weights
+    # Keras flattens channels last, torch channels first.
+    flat = dense.reshape(5, 5, 64, 10).transpose(3, 2, 0, 1).reshape(10, 1600)
+    stored = [kernel1.transpose(3, 2, 0, 1), bias1, kernel2.transpose(3, 2, 0, 1), bias2, flat, bias]
+    for parameter, value in zip(found.parameters(), stored, strict=True):
+        parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+    found = found.to(getattr(torch, precision)).eval()
+    check_port(torch.softmax(found(_first(problem.digits, precision)), dim=1), problem.probabilities)
+    return found
+
+
+def _by_hand(compiled: bool, problem: Any, precision: Precision) -> Ready:
     """A loop over chunks in inference mode; memory channels last, which oneDNN likes best."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    network = torch_network(problem, precision).to(memory_format=torch.channels_last)
+    logits = network(problem, precision).to(memory_format=torch.channels_last)
 
     def losses(x: Any, h: Any, moves: Any, label: Any) -> Any:
         rows = (x + h * moves).contiguous(memory_format=torch.channels_last)
-        return cross_entropy(network(rows), label.expand(len(rows)), reduction="none")
+        return cross_entropy(logits(rows), label.expand(len(rows)), reduction="none")
 
     # The step is a tensor: no new graph for another.
     chunk_losses = torch.compile(losses, dynamic=False) if compiled else losses
 
     def build(moves: Array, chunk: int) -> Losses:
-        parts = _first(moves).split(chunk)
+        parts = _first(moves, precision).split(chunk)
 
         def all_losses(x: Array, target: Array, h: float) -> Any:
             with torch.inference_mode():
-                point, label = _first(x), torch.tensor([int(np.argmax(target))])
+                point, label = _first(x, precision), torch.tensor([int(np.argmax(target))])
                 step = torch.tensor(h, dtype=point.dtype)
                 return torch.cat([chunk_losses(point, step, part, label) for part in parts]).numpy()
 
         return all_losses
 
-    return build
+    return hand_batched(build, problem, precision)
 
 
-@peer("torch", "PyTorch by hand", "PyTorch", "torch")
-def by_hand(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    return hand_batched(builder(problem, precision, compiled=False), problem, precision, effort)
+peer("PyTorch", "PyTorch by hand")(partial(_by_hand, False))
+peer("PyTorch", "PyTorch by hand, torch.compile")(partial(_by_hand, True))
 
 
-@peer("torch-compile", "PyTorch by hand, torch.compile", "PyTorch", "torch")
-def by_hand_compiled(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    return hand_batched(builder(problem, precision, compiled=True), problem, precision, effort)
+def _loss_and_point(problem: Any, precision: Precision) -> tuple[Any, Any]:
+    """Cross-entropy of one image, shape (1, 1, 28, 28); and what makes one of an array."""
+    logits, label = network(problem, precision), torch.tensor([int(np.argmax(problem.target))])
+    return lambda x: cross_entropy(logits(x), label), lambda x: _first(x, precision).requires_grad_()
 
 
-def loss_of_image(problem: Problem, precision: Precision, fault: Fault | None = None) -> Callable[[Any], Any]:
-    """Cross-entropy of one image, shape (1, 1, 28, 28), with a gradient that may be spoilt."""
-    import torch
-    from torch.nn.functional import cross_entropy
+def _gradcheck(fast: bool, problem: Any, precision: Precision) -> Ready:
+    loss, point = _loss_and_point(problem, precision)
 
-    network, label = torch_network(problem, precision), torch.tensor([problem.label])
-    if fault is None:
-        return lambda x: cross_entropy(network(x), label)
-    factor = _first(fault.factor.astype(precision))
+    def one(threads: int) -> None:
+        torch.set_num_threads(threads)
+        loss(point(problem.x)).backward()
 
-    class Spoiled(torch.autograd.Function):  # type: ignore[misc]
-        @staticmethod
-        def forward(ctx: Any, x: Any) -> Any:
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx: Any, g: Any) -> Any:
-            return torch.roll(g, fault.shift, dims=2) * factor
-
-    return lambda x: cross_entropy(network(Spoiled.apply(x)), label)
-
-
-def _gradcheck(problem: Problem, precision: Precision, effort: Effort, fast: bool) -> Ready:
-    import torch
-    from torch.autograd import gradcheck
-
-    @functools.cache
-    def loss(fault: Fault | None) -> Callable[[Any], Any]:
-        return effort.resting(loss_of_image(problem, precision, fault))
-
-    def point(x: Float64) -> Any:
-        return _first(x.astype(precision)).requires_grad_()
-
-    def check(x: Float64, fault: Fault | None) -> bool:
-        return not gradcheck(loss(fault), (point(x),), fast_mode=fast, raise_exception=False)
-
-    some = set(effort.choice.values()) or {1, torch.get_num_threads()}
-    threads = _best_threads(lambda: loss(None)(point(problem.x)).backward(), some)
+    threads = best_chunk(one, (1, torch.get_num_threads()))  # single images gain little from a second one
     # The differences that a slow check makes inside, which it does not return.
-    numeric = None if fast else _numeric(loss(None), point(problem.x))
+    numeric = None if fast else _get_numerical_jacobian(loss, (point(problem.x),), eps=1e-6)[0][0].numpy().ravel()
 
-    def run(x: Float64) -> Any:
-        check(x, None)
-        return numeric
+    def accuses(x: Float64) -> bool:
+        torch.set_num_threads(threads)
+        return not gradcheck(loss, (point(x),), fast_mode=fast, raise_exception=False)
 
     setting = f"default step and tolerances, {threads} threads"
-    if fast:
-        setting += "; where it fails, the slow check words the message"
-    return Ready(run, 3 if fast else 2 * 784 + 1, setting, check, choice={"threads": threads})
+    setting += "; where it fails, the slow check words the message" if fast else ""
+    return Ready(lambda x: (accuses(x), numeric)[1], setting, accuses)
 
 
-def _best_threads(call: Callable[[], Any], some: set[int], times: int = 30) -> int:
-    """Leave PyTorch with the number of threads that is fastest: single images gain little from a second one."""
-    import torch
-
-    def calls(threads: int) -> None:
-        torch.set_num_threads(threads)
-        for _ in range(times):
-            call()
-
-    best, _ = fastest({threads: partial(calls, threads) for threads in some})
-    torch.set_num_threads(best)
-    return best
+peer("PyTorch", "torch.autograd.gradcheck", "checker", ("float64",))(partial(_gradcheck, False))
+peer("PyTorch", "torch.autograd.gradcheck, fast", "checker", ("float64",))(partial(_gradcheck, True))
 
 
-def _numeric(f: Callable[[Any], Any], x: Any) -> Any:
-    from torch.autograd.gradcheck import _get_numerical_jacobian
-
-    return _get_numerical_jacobian(f, (x,), eps=1e-6)[0][0].detach().numpy().ravel().astype(np.float64)
-
-
-@peer("torch-slow", "torch.autograd.gradcheck", "PyTorch", "torch", kind="checker", precisions=("float64",))
-def gradcheck_slow(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    return _gradcheck(problem, precision, effort, fast=False)
-
-
-@peer("torch-fast", "torch.autograd.gradcheck, fast", "PyTorch", "torch", kind="checker", precisions=("float64",))
-def gradcheck_fast(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    return _gradcheck(problem, precision, effort, fast=True)
-
-
-@peer("torch-autodiff", "autodiff, PyTorch", "autodiff", "torch", kind="autodiff")
-def autodiff(problem: Problem, precision: Precision, effort: Effort) -> Ready:
-    import torch
-
-    loss = loss_of_image(problem, precision)
+@peer("PyTorch", "autodiff, PyTorch", "autodiff")
+def autodiff(problem: Any, precision: Precision) -> Ready:
+    loss, point = _loss_and_point(problem, precision)
 
     def run(x: Float64) -> Any:
-        point = _first(x.astype(precision)).requires_grad_()
-        return torch.autograd.grad(loss(point), point)[0].numpy().ravel().astype(np.float64)
+        at = point(x)
+        return torch.autograd.grad(loss(at), at)[0].numpy().ravel().astype(np.float64)
 
-    return Ready(run, 1, "batch 1, eager")
+    return Ready(run, "batch 1, eager")

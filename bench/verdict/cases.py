@@ -4,90 +4,60 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import keras
 import numpy as np
+from keras import layers
+from keras.losses import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
+
+import fdfast
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "gelu", "elu", "softplus")
-LOSSES: dict[str, Callable[[], Any]] = {
-    "cce": lambda: "categorical_crossentropy",
-    "sparse cce": lambda: "sparse_categorical_crossentropy",
-    "cce of logits": lambda: keras.losses.CategoricalCrossentropy(from_logits=True),
-    "sparse cce of logits": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    "bce": lambda: "binary_crossentropy",
-    "bce of logits": lambda: keras.losses.BinaryCrossentropy(from_logits=True),
-    "mse": lambda: "mean_squared_error",
-    "mae": lambda: "mean_absolute_error",
-    "huber": lambda: "huber",
+LOSSES: dict[str, Any] = {  # by name of Keras, or what makes one
+    "cce": "categorical_crossentropy",
+    "sparse cce": "sparse_categorical_crossentropy",
+    "cce of logits": partial(CategoricalCrossentropy, from_logits=True),
+    "sparse cce of logits": partial(SparseCategoricalCrossentropy, from_logits=True),
+    "bce": "binary_crossentropy",
+    "bce of logits": partial(BinaryCrossentropy, from_logits=True),
+    "mse": "mean_squared_error",
+    "mae": "mean_absolute_error",
+    "huber": "huber",
 }
 ENDINGS = {"cce": "softmax", "sparse cce": "softmax", "bce": "sigmoid"}
 INPUTS = ("uniform", "normal", "sparse", "bytes", "blocks", "strokes", "small", "large", "black")
 PER_MODEL = 8  # inputs of each model: tracing costs more than checking
+FAULTY_DIGITS = 3  # digits of each faulty subject: one takes as long as forty small models
 
 
-@dataclass(frozen=True)
-class Spec:
-    """What a random model is made of."""
-
-    number: int
-    seed: int
-    shape: tuple[int, ...]
-    widths: tuple[int, ...]
-    kernel: int
-    padding: str
-    activation: str
-    pool: str
-    normalised: bool
-    residual: bool
-    biased: bool
-    outputs: int
-    gain: float
-    loss: str
-
-    @property
-    def name(self) -> str:
-        return f"m{self.number:03d}"
-
-    @property
-    def image(self) -> bool:
-        return len(self.shape) == 3
-
-    @property
-    def ending(self) -> str | None:
-        return ENDINGS.get(self.loss)
+class Spec(SimpleNamespace):
+    """What a random model is made of, as `draw` says; or the shipped CNN, if it is about digits."""
 
     def rng(self, what: str) -> np.random.Generator:
         """A stream of its own for each purpose, so that a fault changes nothing else."""
         return np.random.default_rng([self.seed, self.number, zlib.crc32(what.encode())])
 
-    def __str__(self) -> str:
-        flags = [name for name in ("normalised", "residual", "biased") if getattr(self, name)]
-        conv = f"conv {self.kernel} {self.padding} {self.widths}, pool {self.pool}"
-        body = f"{conv if self.image else f'dense {self.widths}'} {self.activation} {' '.join(flags)}"
-        return f"{self.shape} {body} gain {self.gain:g} -> {self.outputs}, {self.loss}"
+
+class Parts(SimpleNamespace):
+    """The layers that a fault may replace; `entry`, `inside` and `loss` take part only if given."""
+
+    conv, dense, add, softmax = layers.Conv2D, layers.Dense, layers.Add, layers.Softmax
+    entry = inside = loss = None
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The layers that a fault may replace; `entry` and `inside` take part only if given."""
-
-    conv: Callable[..., Any] = keras.layers.Conv2D
-    dense: Callable[..., Any] = keras.layers.Dense
-    add: Callable[..., Any] = keras.layers.Add
-    softmax: Callable[..., Any] = keras.layers.Softmax
-    entry: Callable[[], Any] | None = None
-    inside: Callable[[], Any] | None = None
-    loss: Callable[..., Any] | None = None
-
-
-TRUE_PARTS = Parts()
+def named(name: str, seed: int, count: int | None = None) -> Spec:
+    """m017: random model 17. d001: the shipped CNN and digits 8 to 15. f001: digits 3 to 5, for faults."""
+    usual, number = FAULTY_DIGITS if name[0] == "f" else PER_MODEL, int(name[1:])
+    digits = Spec(number=number, seed=seed, shape=(28, 28, 1), loss="cce", digits=True)
+    spec = draw(seed, number) if name[0] == "m" else digits
+    spec.name, spec.count = name, count or usual
+    return spec
 
 
 def draw(seed: int, number: int) -> Spec:
-    """Draw model `number`."""
     rng = np.random.default_rng([seed, number])
 
     def pick(*options: Any) -> Any:
@@ -98,111 +68,100 @@ def draw(seed: int, number: int) -> Spec:
     residual = bool(rng.random() < 0.4)
     same = (width,) * int(rng.integers(2, 4))  # a branch can be added to what it starts from
     return Spec(
-        number=number,
-        seed=seed,
+        number=number, seed=seed, digits=False,
         shape=(side, pick(side, side + 1), pick(1, 2, 3)) if image else (int(rng.integers(8, 33)),),
         widths=tuple(4 * n for n in same) if not image else same[:2],
-        kernel=pick(2, 3, 3),
-        padding=pick("same", "valid"),
-        activation=pick(*ACTIVATIONS, "relu"),
+        kernel=pick(2, 3, 3), padding=pick("same", "valid"), activation=pick(*ACTIVATIONS, "relu"),
         pool=pick("max", "max", "average", "none", "global max", "global average"),
-        normalised=bool(rng.random() < 0.4),
-        residual=residual,
-        biased=bool(rng.random() < 0.5),
-        outputs=int(rng.integers(2, 7)),
-        gain=pick(1.0, 1.0, 1.0, 6.0, 30.0),
-        loss=pick(*LOSSES),
-    )
+        normalised=bool(rng.random() < 0.4), residual=residual, biased=bool(rng.random() < 0.5),
+        outputs=int(rng.integers(2, 7)), gain=pick(1.0, 1.0, 1.0, 6.0, 30.0), loss=pick(*LOSSES),
+    )  # fmt: skip
 
 
-def build(spec: Spec, parts: Parts = TRUE_PARTS) -> tuple[keras.Model, Any]:
-    """Build the model, with weights that depend on the spec alone, and its loss."""
+def build(spec: Spec, parts: Parts | None = None) -> tuple[keras.Model, Any]:
+    parts, ending, image = parts or Parts(), ENDINGS.get(spec.loss), len(spec.shape) == 3
+    if spec.digits:
+        return _shipped_cnn(parts), LOSSES[spec.loss]
     x = inputs = keras.Input(spec.shape)
-    if parts.entry:
-        x = parts.entry()(x)
+    x = parts.entry()(x) if parts.entry else x
     for i, width in enumerate(spec.widths):
         before = x
-        padding = "same" if i else spec.padding  # a branch keeps the size of what it is added to
-        if spec.image:
+        if image:
+            padding = "same" if i else spec.padding  # a branch keeps the size of what it is added to
             x = parts.conv(width, spec.kernel, padding=padding, name=f"conv_{i}")(x)
         else:
             x = parts.dense(width, name=f"dense_{i}")(x)
-        if spec.normalised:
-            x = keras.layers.BatchNormalization(name=f"norm_{i}")(x)
-        x = keras.layers.Activation(spec.activation)(x)
+        x = layers.BatchNormalization(name=f"norm_{i}")(x) if spec.normalised else x
+        x = layers.Activation(spec.activation)(x)
         if parts.inside and i == 0:
             x = parts.inside()(x)
         if spec.residual and i:
             x = parts.add()([before, x])
-        elif spec.image and i == 0 and spec.pool in ("max", "average"):
-            x = (keras.layers.MaxPooling2D if spec.pool == "max" else keras.layers.AveragePooling2D)(2)(x)
-    if spec.image:
-        ends = {"global max": keras.layers.GlobalMaxPooling2D, "global average": keras.layers.GlobalAveragePooling2D}
-        x = ends.get(spec.pool, keras.layers.Flatten)()(x)
-    x = keras.layers.Dense(spec.outputs, name="last")(x)
-    if spec.ending:
-        x = parts.softmax()(x) if spec.ending == "softmax" else keras.layers.Activation(spec.ending)(x)
-    model = keras.Model(inputs, x, name=spec.name)
-    _set_weights(model, spec)
-    return model, (parts.loss or LOSSES[spec.loss])()
-
-
-def _set_weights(model: keras.Model, spec: Spec) -> None:
+        elif image and i == 0 and spec.pool in ("max", "average"):
+            x = (layers.MaxPooling2D if spec.pool == "max" else layers.AveragePooling2D)(2)(x)
+    if image:
+        ends = {"global max": layers.GlobalMaxPooling2D, "global average": layers.GlobalAveragePooling2D}
+        x = ends.get(spec.pool, layers.Flatten)()(x)
+    x = layers.Dense(spec.outputs, name="last")(x)
+    if ending:
+        x = parts.softmax()(x) if ending == "softmax" else layers.Activation(ending)(x)
+    model = keras.Model(inputs, x)
     for layer in model.layers:
-        if not layer.weights:
-            continue
         rng = spec.rng(layer.name)
-        values = {}
-        for weight in layer.weights:
-            shape = tuple(weight.shape)
-            if weight.name == "kernel":
-                gain = spec.gain if layer.name == "last" else 1.5
-                values["kernel"] = gain * rng.normal(size=shape) / math.sqrt(math.prod(shape[:-1]))
-            elif weight.name in ("gamma", "moving_variance"):
-                values[weight.name] = rng.uniform(0.5, 2, shape)
-            elif weight.name == "moving_mean":
-                values[weight.name] = rng.normal(0, 0.3, shape)
-            else:
-                # Zero biases, as at initialisation: a unit that sees a black patch sits exactly on its kink.
-                values[weight.name] = rng.normal(0, 0.2, shape) * spec.biased
-        layer.set_weights([values[weight.name] for weight in layer.weights])
+        layer.set_weights([_values(spec, layer.name, w.name, tuple(w.shape), rng) for w in layer.weights])
+    loss = parts.loss or LOSSES[spec.loss]
+    return model, loss if isinstance(loss, str) else loss()
+
+
+def _shipped_cnn(parts: Parts) -> keras.Model:
+    body = fdfast.datasets.mnist_cnn().layers
+    if parts.softmax is not layers.Softmax:
+        body[-1].activation = keras.activations.linear
+        body = [*body, parts.softmax()]
+    return keras.Sequential([keras.Input((28, 28, 1)), *([parts.entry()] if parts.entry else []), *body])
+
+
+def _values(spec: Spec, layer: str, weight: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    if weight == "kernel":
+        return (spec.gain if layer == "last" else 1.5) * rng.normal(size=shape) / math.sqrt(math.prod(shape[:-1]))
+    if weight in ("gamma", "moving_variance"):
+        return rng.uniform(0.5, 2, shape)
+    # Zero biases, as at initialisation: a unit that sees a black patch sits exactly on its kink.
+    return rng.normal(0, 0.3, shape) if weight == "moving_mean" else rng.normal(0, 0.2, shape) * spec.biased
 
 
 def inputs_of(spec: Spec, count: int = PER_MODEL) -> np.ndarray:
     """The first `count` inputs of a model, float32; the kinds take turns."""
+    if spec.digits:
+        return fdfast.datasets.mnist_sample((spec.number + 1) * count)[0][spec.number * count :]
     kinds = [INPUTS[(spec.number + i) % len(INPUTS)] for i in range(count)]
-    return np.stack([_input(spec, kind, spec.rng(f"input {i}")) for i, kind in enumerate(kinds)]).astype(np.float32)
+    found = [_input(spec.shape, kind, spec.rng(f"input {i}")) for i, kind in enumerate(kinds)]
+    return np.stack(found).astype(np.float32)
 
 
-def _input(spec: Spec, kind: str, rng: np.random.Generator) -> np.ndarray:
-    shape = spec.shape
+def _input(shape: tuple[int, ...], kind: str, rng: np.random.Generator) -> np.ndarray:
     bytes_ = rng.integers(0, 256, shape)
     if kind == "uniform":
         return rng.uniform(size=shape)
-    if kind in ("normal", "small"):
-        return rng.normal(size=shape) * (1.0 if kind == "normal" else 1e-3)
-    if kind == "sparse":
-        return rng.normal(size=shape) * (rng.random(shape) < 0.2)
+    if kind in ("normal", "small", "sparse"):
+        found = rng.normal(size=shape) * (1e-3 if kind == "small" else 1.0)
+        return found * (rng.random(shape) < 0.2) if kind == "sparse" else found
     if kind == "blocks":  # flat areas: the cells of a pooling window are equal
         for axis in range(min(2, len(shape))):
             bytes_ = np.take(bytes_, np.arange(shape[axis]) // 3, axis=axis)
     if kind == "strokes":  # like a digit: bytes on black
         bytes_ = bytes_ * (rng.random(shape) < 0.3)
-    if kind == "black":
-        bytes_ = bytes_ * 0
-    return bytes_.astype(np.float32) / np.float32(1 if kind == "large" else 255)
+    return (bytes_ * (kind != "black")).astype(np.float32) / np.float32(1 if kind == "large" else 255)
 
 
 def targets_of(spec: Spec, model: keras.Model, x: np.ndarray) -> np.ndarray:
     """One target per input; half of the classes are what the model predicts, so that some losses are near zero."""
-    rng = spec.rng("targets")
-    many = len(x)
+    rng, many = spec.rng("targets"), len(x)
+    if spec.digits:
+        return np.eye(10)[fdfast.datasets.mnist_sample((spec.number + 1) * many)[1][spec.number * many :]]
     output = (PER_MODEL, spec.outputs)
     if "cce" in spec.loss:
-        predicted = np.argmax(model(x), axis=1)
         drawn = rng.integers(0, spec.outputs, PER_MODEL)[:many]
-        labels = np.where(rng.random(PER_MODEL)[:many] < 0.5, predicted, drawn)
+        labels = np.where(rng.random(PER_MODEL)[:many] < 0.5, np.argmax(model(x), axis=1), drawn)
         return labels if "sparse" in spec.loss else np.eye(spec.outputs)[labels]
-    if "bce" in spec.loss:
-        return rng.integers(0, 2, output).astype(float)[:many]
-    return rng.normal(size=output)[:many]
+    return (rng.integers(0, 2, output).astype(float) if "bce" in spec.loss else rng.normal(size=output))[:many]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fdfast.differences.base_pass import BasePass, Foreseen
 from fdfast.differences.compiled import Compiled, NoDifferences, compiled_for
+from fdfast.differences.cost import windows_cost
 from fdfast.differences.graph import Step
 from fdfast.differences.lowering import Map, Node, Where
 from fdfast.differences.pushed import PushedObjective
@@ -31,4 +32,5 @@ __all__ = [
     "linear",
     "merging",
     "pooling",
+    "windows_cost",
 ]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from fdfast.functions.arguments import Argument
 from fdfast.functions.callables import callable_objective
-from fdfast.functions.fitness import layers_of, preflight, state_kept
-from fdfast.functions.flat import Flat, flat_callable
+from fdfast.functions.fitness import layers_of, preflight, preflight_whole, state_kept
+from fdfast.functions.flat import Flat, flat_callable, flat_layer
 from fdfast.functions.layout import layout_of
-from fdfast.functions.losses import is_stock, settings_of
+from fdfast.functions.losses import is_stock, resolve_loss, settings_of
 from fdfast.functions.model import model_objective
 from fdfast.functions.model_loss import flat_model
 from fdfast.functions.naming import namer
-from fdfast.functions.objective import TracedObjective
+from fdfast.functions.objective import NotOneNumber, TracedObjective
 from fdfast.functions.over_rows import (
     BUDGET,
     Mapped,
@@ -40,6 +40,7 @@ from fdfast.functions.shares import Gap, gaps
 from fdfast.functions.single import BATCHED_ROW, PROBED, SINGLE_ROW, STACKED_ROW, Cost, Single, cheapest, pays
 from fdfast.functions.sources import BatchedSource, SingleSource
 from fdfast.functions.stacked import Stacked
+from fdfast.functions.unchanged import Present, present
 from fdfast.functions.units import Unit
 from fdfast.functions.variables import Snapshot, view
 from fdfast.functions.weights import WeightObjective
@@ -57,7 +58,9 @@ __all__ = [
     "Gap",
     "Mapped",
     "NoShadow",
+    "NotOneNumber",
     "OverRows",
+    "Present",
     "RowFunction",
     "RowValues",
     "Single",
@@ -74,6 +77,7 @@ __all__ = [
     "dense",
     "first_line",
     "flat_callable",
+    "flat_layer",
     "flat_model",
     "forget",
     "gaps",
@@ -85,10 +89,13 @@ __all__ = [
     "namer",
     "pays",
     "preflight",
+    "preflight_whole",
+    "present",
     "quietly",
     "recorded",
     "refuse",
     "remember",
+    "resolve_loss",
     "rows_at_once",
     "same_values",
     "settings_of",

@@ -31,6 +31,8 @@ class Argument:
         Whether the caller gave a leading axis of examples; if not, `value` has one of length 1 where f is a model.
     given : ndarray
         What the caller gave.
+    held : bool
+        Whether it stays as it is though it could move, as a target does.
     """
 
     name: str
@@ -38,11 +40,12 @@ class Argument:
     dtype: Any
     batched: bool
     given: Array
+    held: bool = False
 
     @property
     def moves(self) -> bool:
-        """Whether it can: whole numbers are held."""
-        return bool(self.dtype.is_floating)
+        """Whether it can and may: whole numbers are held."""
+        return bool(self.dtype.is_floating) and not self.held
 
 
 def model_arguments(model: Any, x: Any) -> tuple[list[Argument], Callable[[Sequence[Any]], Any], int, bool]:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from fdfast.functions.lifted import lifted_rows
-from fdfast.functions.objective import Array, LoopObjective, TracedObjective
+from fdfast.functions.objective import Array, LoopObjective, NotOneNumber, TracedObjective
 from fdfast.functions.over_rows import OverRows, first_line, same_values
 from fdfast.functions.row_function import RowFunction, trace
 from fdfast.moves import Precision
@@ -175,7 +175,7 @@ def _scalar_tensor(value: Any, shape: tuple[int, ...]) -> Any:
     """The one number that f returns for one x."""
     value = tf.convert_to_tensor(value)
     if value.shape.num_elements() not in (1, None):
-        raise ValueError(
+        raise NotOneNumber(
             f"f must return a scalar for one x of shape {shape}; it returned shape {tuple(value.shape)}. For a "
             "function of rows pass batched=True, for several outputs use fdfast.jacobian"
         )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.functions.lifted import LiftedRows
-from fdfast.functions.over_rows import rounding_unit
+from fdfast.functions.over_rows import agreement, rounding_unit
 from fdfast.functions.variables import Snapshot, same_bits
 
 Float64 = npt.NDArray[np.float64]
@@ -71,7 +71,7 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
     if gap > limit:
         twice = f"the same row twice in one batch gives {together[1]:.9g} and {together[2]:.9g}"
         blame = _named(drawing) if drawing else _guilty(layers, rows, random=True)
-        if not same_bits(_values(objective, rows), together):
+        if drawing or not same_bits(_values(objective, rows), together):
             raise PreflightError(f"f is not deterministic: {twice}{blame}. {_NOISE}")
         # An f that rounds to float32 somewhere inside does so by place, but each time in the same way.
         if gap > single:
@@ -104,6 +104,51 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
             )
     if objective.traced is not None:
         _passed.add(objective.traced)
+
+
+def preflight_whole(flat: Any, value: float, layers: Sequence[keras.Layer], narrow: Any) -> str:
+    """Evaluate f itself, twice, at the point: it must be deterministic, change no state, and be what was recorded.
+
+    Parameters
+    ----------
+    flat : Flat
+    value : float
+        Of the recording.
+    layers : sequence of keras.Layer
+        See `layers_of`.
+    narrow : dtype
+        The narrowest that f computes in.
+
+    Returns
+    -------
+    str
+        How the recording parts from f, "" if it does not.
+
+    Raises
+    ------
+    PreflightError
+    """
+    points, before = flat.points(), _snapshot(layers)
+    first = flat.own(points)
+    changed = before.changed()
+    drawing = [layer for layer in layers_holding(layers, changed) if _draws(layer)]
+    if drawing:
+        raise PreflightError(f"f is not deterministic: evaluating it draws random numbers{_named(drawing)}. {_NOISE}")
+    if changed:
+        raise PreflightError(
+            f"evaluating f changes its state: {_paths(changed)} differ after one forward pass"
+            f"{_named(layers_holding(layers, changed))}. Keep state out of the forward pass, or check in inference mode"
+        )
+    second = flat.own(points)
+    scale = max(abs(first), abs(value))
+    if not agreement(np.array([first]), np.array([second]), scale, narrow):
+        suspects = [one for one in _inside(layers) if _draws(one)]
+        raise PreflightError(
+            f"f is not deterministic: the same x gives {first:.9g}, and then {second:.9g}{_named(suspects)}. {_NOISE}"
+        )
+    if agreement(np.array([value]), np.array([first]), scale, narrow):
+        return ""
+    return f"f is {first:.9g} at x, and what was recorded of it {value:.9g}"
 
 
 def layers_of(f: Any) -> list[keras.Layer]:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.functions.arguments import Argument, flattened, packer
-from fdfast.functions.over_rows import dense
-from fdfast.functions.present import Present
+from fdfast.functions.over_rows import dense, first_line
 from fdfast.moves import as_floats
-from fdfast.tape import numpy_calls
+from fdfast.tape import NoTape, numpy_calls
 
 Array = npt.NDArray[Any]
 
@@ -37,10 +37,10 @@ class Flat:
         What a trace of it may be kept with; None for none.
     key : tuple
         What tells traces of one owner apart.
+    reads : tuple of object
+        What the function is made of, besides what Python tells of it: a model, losses.
     notes : list of str
     model : keras.Model or keras.Layer or None
-    states : list of Present
-        What else the function reads, as it is now: losses.
     """
 
     call: Callable[..., Any]
@@ -50,13 +50,18 @@ class Flat:
     names: list[str] = field(default_factory=list)
     owner: Any = None
     key: tuple[Any, ...] = ()
+    reads: tuple[Any, ...] = ()
     notes: list[str] = field(default_factory=list)
     model: Any = None
-    states: list[Present] = field(default_factory=list)
 
     def specs(self) -> list[tf.TensorSpec]:
         """What the function is traced with."""
         return [tf.TensorSpec(a.value.shape, a.dtype) for a in self.arguments]
+
+    @property
+    def moving(self) -> list[int]:
+        """Numbers of the arguments that may move."""
+        return [i for i, a in enumerate(self.arguments) if a.moves]
 
     def points(self) -> list[Array]:
         """Values of the arguments."""
@@ -71,9 +76,13 @@ class Flat:
         """Concrete function of the value, its gradient for every argument that moves, and for every variable.
 
         Gradients that are not connected are None in its structured outputs.
+
+        Raises
+        ------
+        fdfast.tape.NoTape
         """
         call, variables = self.call, self.variables
-        moving = [i for i, a in enumerate(self.arguments) if a.moves]
+        moving = self.moving
 
         def value_and_gradients(*tensors: Any) -> Any:
             sources = [tensors[i] for i in moving]
@@ -84,13 +93,28 @@ class Flat:
             found = gradient.gradient(value, [*sources, *variables])
             return value, [None if g is None else dense(g) for g in found]
 
-        function = tf.function(value_and_gradients, input_signature=self.specs(), autograph=False)
-        with numpy_calls():
-            return function.get_concrete_function()
+        def traced(*, autograph: bool) -> Any:
+            function = tf.function(value_and_gradients, input_signature=self.specs(), autograph=autograph)
+            with numpy_calls():
+                return function.get_concrete_function()
+
+        try:
+            return traced(autograph=False)  # which takes a tenth of the time
+        except Exception as error:
+            self.own(self.points())  # what is wrong with f itself is said by f
+            try:
+                return traced(autograph=True)
+            except Exception:
+                raise NoTape(f"f cannot be traced: {first_line(error)}") from error
 
 
-def flat_callable(f: Callable[..., Any], x: Any, kwargs: Mapping[str, Any], *, batched: bool = False) -> Flat:
-    """A callable of x, which may be a list, tuple or dict of arrays; rows of it are added up with `batched`."""
+def flat_callable(
+    f: Callable[..., Any], x: Any, kwargs: Mapping[str, Any], seed: int = 0, *, batched: bool = False
+) -> Flat:
+    """A callable of x, which may be a list, tuple or dict of arrays; with `batched` x is one row.
+
+    Where it returns more than one number it is their sum, each with a random weight of its own.
+    """
     given, names = flattened(x, None)
     arguments = []
     for name, one in zip(names, given, strict=True):
@@ -103,16 +127,81 @@ def flat_callable(f: Callable[..., Any], x: Any, kwargs: Mapping[str, Any], *, b
         arguments.append(Argument(name, np.ascontiguousarray(values.astype(np.float64)), dtype, True, values))
     pack = packer(x, None)
 
-    def call(*tensors: Any) -> Any:
-        value = tf.convert_to_tensor(f(pack(tensors), **kwargs))
-        if batched:
-            return tf.reduce_sum(value)
-        if value.shape.num_elements() not in (1, None):
-            raise ValueError(
-                f"f must return a scalar for one x of shape {arguments[0].value.shape}; it returned shape "
-                f"{tuple(value.shape)}. For a function of rows pass batched=True, for several outputs use "
-                "fdfast.jacobian"
-            )
-        return tf.reshape(value, [])
+    notes: list[str] = []
 
-    return Flat(call, arguments, getattr(f, "__name__", type(f).__name__), owner=None if kwargs else f)
+    def call(*tensors: Any) -> Any:
+        if batched:  # one row
+            return tf.reduce_sum(f(tensors[0][None], **kwargs))
+        return projected(f(pack(tensors), **kwargs), seed, notes)
+
+    owner = None if kwargs or seed else f
+    return Flat(call, arguments, getattr(f, "__name__", type(f).__name__), owner=owner, notes=notes)
+
+
+def flat_layer(layer: keras.Layer, x: Any, seed: int, *, weights: bool = True) -> Flat:
+    """A layer in inference mode, of any outputs: their sum, each with a random weight.
+
+    Parameters
+    ----------
+    layer : keras.Layer
+    x : array_like, or list, tuple or dict of them
+        As the layer takes it, with a leading axis of examples.
+    seed : int
+    weights : bool
+        Whether the trainable variables are among what may move.
+    """
+    given, names = flattened(x, None)
+    own = tf.float64 if layer.compute_dtype == "float64" else tf.float32
+    arguments = []
+    for name, one in zip(names, given, strict=True):
+        array = np.asarray(one)
+        if array.dtype.kind in "iub":
+            arguments.append(Argument(name, array, tf.as_dtype(array.dtype), True, array))
+        else:
+            values = as_floats(one, name)
+            arguments.append(Argument(name, np.ascontiguousarray(values.astype(np.float64)), own, True, values))
+    pack = packer(x, None)
+    notes: list[str] = []
+    training = {"training": False} if getattr(layer, "_call_has_training_arg", False) else {}
+    if not layer.built:
+        layer(pack([tf.cast(tf.constant(a.value), a.dtype) for a in arguments]), **training)
+
+    def call(*tensors: Any) -> Any:
+        with keras.StatelessScope(collect_losses=True):
+            return projected(layer(pack(tensors), **training), seed, notes)
+
+    variables = layer.trainable_variables if weights else []
+    key = (seed, tuple((a.value.shape, a.dtype.name) for a in arguments))
+    return Flat(
+        call,
+        arguments,
+        layer.name,
+        [v.value for v in variables],
+        [v.path for v in variables],
+        owner=layer,
+        key=key,
+        reads=(layer,),
+        notes=notes,
+        model=layer,
+    )
+
+
+def projected(outputs: Any, seed: int, notes: list[str]) -> Any:
+    """One number of all outputs: their sum, each element with a random weight of its own; of a scalar, itself."""
+    floating = [t for t in map(tf.convert_to_tensor, tf.nest.flatten(outputs)) if t.dtype.is_floating]
+    if not floating:
+        raise TypeError("f returns no floating-point tensor, so it has no gradient: return the values themselves")
+    if len(floating) == 1 and floating[0].shape.num_elements() == 1:
+        return tf.reshape(floating[0], [])
+    rng, total = np.random.default_rng(seed), None
+    for one in floating:
+        if one.shape.num_elements() is None:
+            raise ValueError(f"f returns a tensor of unknown shape, {one.shape}: give it one by tf.ensure_shape")
+        weights = rng.choice([-1.0, 1.0], one.shape) * rng.uniform(0.5, 1.0, one.shape)
+        term = tf.reduce_sum(tf.cast(tf.constant(weights), one.dtype) * one)
+        total = term if total is None else total + tf.cast(term, total.dtype)
+    shapes = " and ".join(str(tuple(one.shape)) for one in floating)
+    said = f"f returns {shapes}: what was checked is the sum over that, each element with a random weight of its own"
+    if said not in notes:
+        notes.append(said)
+    return total

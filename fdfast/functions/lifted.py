@@ -99,7 +99,7 @@ def _filled(rows: Any, example: Any, count: int) -> tuple[Any, Any]:
     more = count - len(rows)
     if not more:
         return rows, example
-    return tuple(tf.concat([one, tf.repeat(one[-1:], more, axis=0)], 0) for one in (rows, example))  # type: ignore
+    return tuple(tf.concat([one, tf.repeat(one[-1:], more, axis=0)], 0) for one in (rows, example))
 
 
 def _of(context: Any, example: Any) -> Any:

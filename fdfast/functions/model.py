@@ -14,9 +14,9 @@ import tensorflow as tf
 from fdfast.functions.losses import RowLoss, check_targets, one_hot, resolve_loss
 from fdfast.functions.objective import TracedObjective
 from fdfast.functions.over_rows import agreement
-from fdfast.functions.present import forget_state, present
 from fdfast.functions.row_function import RowFunction, RowValues, forget_traces, trace
 from fdfast.functions.shadow import NoShadow, forget_copy, shadow_of
+from fdfast.functions.unchanged import forget_state, present
 from fdfast.functions.variables import Snapshot
 from fdfast.moves import Precision
 

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from fdfast.functions.arguments import model_arguments
+from fdfast.functions.arguments import Argument, model_arguments
 from fdfast.functions.flat import Flat
 from fdfast.functions.losses import Loss, check_targets, resolve_loss
-from fdfast.functions.present import present
 
 Array = npt.NDArray[Any]
 
@@ -41,14 +40,15 @@ def flat_model(model: keras.Model, x: Any, y: Any, loss: Any, *, mean: bool, wei
     specs = [tf.TensorSpec(a.value.shape, a.dtype) for a in arguments]
     outputs = _outputs(model, pack, specs)
     terms, targets = _terms(model, outputs, y, loss, examples, batched)
-    held = [tf.constant(t) for t in targets]
+    inputs = len(arguments)
+    arguments += [Argument("y", t, tf.as_dtype(t.dtype), True, t, held=True) for t in targets]
     penalised = [v for v in model.trainable_variables if getattr(v, "regularizer", None) is not None]
 
     def call(*tensors: Any) -> Any:
         with keras.StatelessScope(collect_losses=True) as scope:
-            found = tf.nest.flatten(_called(model, pack(tensors)))
+            found = tf.nest.flatten(_called(model, pack(tensors[:inputs])))
             total: Any = 0.0
-            for term, target in zip(terms, held, strict=True):
+            for term, target in zip(terms, tensors[inputs:], strict=True):
                 prediction = found[term.output]
                 if prediction.dtype in (tf.float16, tf.bfloat16):
                     prediction = tf.cast(prediction, tf.float32)  # as Keras does before it computes a loss
@@ -63,9 +63,6 @@ def flat_model(model: keras.Model, x: Any, y: Any, loss: Any, *, mean: bool, wei
 
     shape_key = tuple((a.value.shape, a.dtype.name) for a in arguments)
     variables = model.trainable_variables if weights else []
-    states = [present(t.loss.original) for t in terms]
-    # The targets are constants of the trace.
-    of_targets = tuple((t.shape, t.dtype.str, t.tobytes()) for t in targets)
     return Flat(
         call,
         arguments,
@@ -73,12 +70,9 @@ def flat_model(model: keras.Model, x: Any, y: Any, loss: Any, *, mean: bool, wei
         [v.value for v in variables],
         [v.path for v in variables],
         owner=model,
-        key=(
-            *(shape_key, mean, of_targets, *states, *(t.weight for t in terms)),
-            *(t.loss.key if _hashable(t.loss.key) else id(t.loss.key) for t in terms),
-        ),
+        key=(shape_key, mean, *(t.loss.key if _hashable(t.loss.key) else id(t.loss.key) for t in terms)),
+        reads=(model, *(t.loss.original for t in terms)),
         model=model,
-        states=states,
     )
 
 

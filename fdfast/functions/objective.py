@@ -21,6 +21,10 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
 
+class NotOneNumber(ValueError):
+    """f returns several numbers for one x."""
+
+
 class Objective(Protocol):
     """A function of rows.
 
@@ -227,7 +231,7 @@ class LoopObjective:
         # f gets a copy: it may keep or change what it is given.
         value = np.asarray(self._f(tf.constant(row) if self._tensors else row.copy(), **self._kwargs))
         if value.size != 1:
-            raise ValueError(
+            raise NotOneNumber(
                 f"f must return a scalar for one x of shape {self.shape}; it returned shape {value.shape}. For a "
                 "function of rows pass batched=True"
             )

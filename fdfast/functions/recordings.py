@@ -1,4 +1,4 @@
-"""Recordings of functions, kept as long as what they are of is as it was."""
+"""Recordings of functions, kept as long as what they are of."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from fdfast.functions.flat import Flat
 from fdfast.functions.over_rows import agreement, known, remember
-from fdfast.functions.present import present
-from fdfast.tape import NoTape, Recorded
+from fdfast.functions.unchanged import Present, present
+from fdfast.tape import Recorded
 
 _KEPT = 8  # recordings that one model keeps
 _of_models: weakref.WeakKeyDictionary[Any, dict[Any, Recorded]] = weakref.WeakKeyDictionary()
@@ -32,28 +32,27 @@ def recorded(flat: Flat) -> Recorded:
         if isinstance(found, Recorded):
             return found
         return remember(flat.owner, key, lambda target: _made(flat))
-    state, kept = present(flat.model), _of_models.setdefault(flat.owner, {})
-    for former in [one for one in kept if one[0] is not state]:
-        del kept[former]
-    made = kept.pop((state, key), None)
-    told = state.complete and not state.own and all(one.complete and not one.own for one in flat.states)
-    if made is None or (not told and not _is_as_it_was(made, flat)):
-        made = _made(flat)
-    kept[state, key] = made
-    while len(kept) > _KEPT:
-        del kept[next(iter(kept))]
-    return made
+    states = [present(one) for one in flat.reads]
+    kept, whole = _of_models.setdefault(flat.owner, {}), (key, *states)
+    if whole in kept and not _is_as_it_was(kept[whole], flat, states):
+        del kept[whole]
+    if whole not in kept:
+        kept[whole] = _made(flat)
+        while len(kept) > _KEPT:
+            del kept[next(iter(kept))]
+    return kept[whole]
+
+
+def _is_as_it_was(kept: Recorded, flat: Flat, states: list[Present]) -> bool:
+    """Whether a model is what was recorded: called eagerly, where code of the user's own may read what none can see."""
+    if not all(state.complete for state in states):
+        return False
+    if not any(state.own for state in states):
+        return True
+    points = flat.points()
+    now = flat.own(points)
+    return agreement(np.array([kept.point(points).value]), np.array([now]), abs(now), kept.narrow)
 
 
 def _made(flat: Flat) -> Recorded:
-    return Recorded(flat.trace(), flat.variables)
-
-
-def _is_as_it_was(made: Recorded, flat: Flat) -> bool:
-    """Whether a function that reads what nobody can see, called as it is, has the value that is kept of it."""
-    now = np.array([flat.own(flat.points())])
-    narrow = min((a.dtype.as_numpy_dtype for a in flat.arguments), key=lambda one: np.dtype(one).itemsize)
-    try:
-        return agreement(np.array([made.point(flat.points()).value]), now, float(np.abs(now[0])), narrow)
-    except NoTape:
-        return False
+    return Recorded(flat.trace(), flat.moving, flat.variables)

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from fdfast.functions.captures import telling
-from fdfast.functions.present import Present, present
+from fdfast.functions.unchanged import Present, present
 from fdfast.functions.variables import Snapshot
 
 _FLOATS = {"float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16"}

@@ -16,6 +16,7 @@ from fdfast.report.report import Report, WeightReport
 from fdfast.verdict import (
     Found,
     Judgement,
+    as_sentence,
     deployed_figure,
     error_summary,
     hints,
@@ -139,7 +140,7 @@ def weight_report(
         reasons=[
             *sentences(names, found, coverage),
             *([] if figure is None or figure["digits"] >= 4 else [_rounded(figure)]),
-            *(f"{note[0].upper()}{note[1:]}." for note in notes),
+            *map(as_sentence, notes),
         ],
         hints=patterns(names, shapes, found),
         engine=" and ".join(sorted({f.engine for f in found})),

@@ -11,7 +11,7 @@ from fdfast.functions import Flat
 from fdfast.moves import make_tiling
 from fdfast.report.part import Part
 from fdfast.report.report import Report, WeightReport
-from fdfast.verdict import NO_PATTERN, Culprits, Whole, hints, sentences_on_whole
+from fdfast.verdict import NO_PATTERN, Culprits, Whole, as_sentence, hints, sentences_on_whole
 
 Float64 = npt.NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def whole_report(
         parts=parts,
         wrt=wrt,
         coverage_asked=settings["coverage"],
-        reasons=[*sentences_on_whole(found, settings), *(f"{note[0].upper()}{note[1:]}." for note in flat.notes)],
+        reasons=[*sentences_on_whole(found, settings), *map(as_sentence, flat.notes)],
         hints=_hints(found, parts, blamed),
         engine="tape",
         dtype="float64",

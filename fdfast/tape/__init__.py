@@ -7,7 +7,7 @@ operation does is in `operations`; what is asked of a function is not known here
 from __future__ import annotations
 
 from fdfast.tape.again import guards_hold, push, replay
-from fdfast.tape.numpy_functions import numpy_calls
+from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.precision import narrowest
 from fdfast.tape.recorded import Point, Recorded, Slopes, values_graph
 from fdfast.tape.recorder import Narrow, Recorder, lifted

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from fdfast.operations import Notes
 from fdfast.tape.again import guards_hold, push, replay
+from fdfast.tape.precision import narrowest
 from fdfast.tape.recorder import Recorder, lifted
 from fdfast.tape.tape import Tape
 from fdfast.tape.traced import Traced
@@ -53,13 +54,19 @@ class Recorded:
     ----------
     concrete : ConcreteFunction
         Returns (value, [gradients]), None for a gradient that is not connected; see `fdfast.functions.Flat.trace`.
+    moving : sequence of int
+        Arguments that may move, in the order of their gradients.
     variables : sequence of tf.Variable
-        What may move besides the arguments, in the order of their gradients.
+        What may move besides, in the order of their gradients, which come next.
     """
 
-    def __init__(self, concrete: Any, variables: Sequence[Any] = ()) -> None:
+    def __init__(self, concrete: Any, moving: Sequence[int], variables: Sequence[Any] = ()) -> None:
         self.recorder = Recorder(concrete)
-        self.variables = list(variables)
+        self.moving, self.variables = list(moving), list(variables)
+        #: The narrowest dtype that it computes in.
+        self.narrow = narrowest(concrete.graph)
+        #: Whether it has been seen that this is the function.
+        self.trusted = False
         self.connected = [g is not None for g in concrete.structured_outputs[1]]
         self._spent: dict[Any, float] = {}
         self._compiled: dict[Any, Traced] = {}
@@ -133,12 +140,9 @@ class Point:
 
     @cached_property
     def gradients(self) -> dict[int, Float64]:
-        """Gradients of the arguments that move, and behind these of the variables, by place; without the unconnected.
-
-        The recorded function returns them for floating arguments, in order, and then for every variable.
-        """
-        floating = [i for i, a in enumerate(self.arguments) if a.dtype.kind == "f"]
-        places = floating + [len(self.arguments) + i for i in range(len(self._recorded.variables))]
+        """Gradients of arguments, and behind these of variables, by place; without those that are not connected."""
+        whole = self._recorded
+        places = [*whole.moving, *range(len(self.arguments), len(self.arguments) + len(whole.variables))]
         found = zip(places, self.values[1], strict=True)
         return {place: np.asarray(g, np.float64) for place, g in found if g is not None}
 

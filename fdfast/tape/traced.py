@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fdfast.tape.numpy_functions import numpy_calls
+from fdfast.tape.dispatch import numpy_calls
 
 
 class Traced:

@@ -12,7 +12,7 @@ from fdfast.verdict.diagnosis import NO_PATTERN, hints
 from fdfast.verdict.directions import Directed, Suspect
 from fdfast.verdict.judge import Judge
 from fdfast.verdict.judgement import Judgement
-from fdfast.verdict.reasons import deployed_figure, reasons_of, selftest_figure
+from fdfast.verdict.reasons import as_sentence, deployed_figure, reasons_of, selftest_figure
 from fdfast.verdict.stage import Place
 from fdfast.verdict.terms import Terms
 from fdfast.verdict.weight_judge import Found, Given, WeightJudge
@@ -38,6 +38,7 @@ __all__ = [
     "Terms",
     "WeightJudge",
     "Whole",
+    "as_sentence",
     "culprits",
     "deployed_figure",
     "error_summary",

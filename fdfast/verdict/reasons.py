@@ -98,7 +98,7 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]
             "is judged in float64. "
             + (_SATURATED.format(loss, figure["dtype"]) if abs(loss) < _SMALL_LOSS else _COARSE)
         )
-    return [*sentences, *(note[0].upper() + note[1:] + "." for note in notes)]
+    return [*sentences, *map(as_sentence, notes)]
 
 
 def _inside_tiles(found: Judgement) -> Iterator[str]:
@@ -171,3 +171,8 @@ def _tied(ties: dict[str, int]) -> str:
 
 def _tiles(n: int) -> str:
     return f"{n} tile" if n == 1 else f"{n} tiles"
+
+
+def as_sentence(note: str) -> str:
+    """A note with a capital and a full stop; f stays small."""
+    return f"{note if note.startswith('f ') else note[0].upper() + note[1:]}."

@@ -121,7 +121,7 @@ class Stage:
 
     @property
     def _movable(self) -> bool:
-        return any(a.dtype.kind == "f" for a in self.point.arguments)
+        return bool(self._recorded.moving)
 
     def _by_number(self, moved: Mapping[int, Float64]) -> dict[int, Float64]:
         return {self.places[i].number: v for i, v in moved.items()}
@@ -131,7 +131,8 @@ class Stage:
 
     def _beside(self, moved: Mapping[int, Float64], distance: float, turn: int) -> Float64:
         """D(v) - g.v at a point so far away."""
-        arguments = [_apart(a, distance, turn) for a in self.point.arguments]
+        moving = self._recorded.moving
+        arguments = [_apart(a, distance, turn) if i in moving else a for i, a in enumerate(self.point.arguments)]
         other = self._recorded.point(arguments)
         gradients = [np.where(bad, 0.0, g) for g, bad in zip(self._claims(other), self.lost, strict=True)]
         found: Float64 = other.slopes(self._by_number(moved), STEPS[:1]).value[0]
@@ -221,8 +222,6 @@ def _steep(one: Suspect) -> bool:
 
 def _apart(array: Array, distance: float, turn: int) -> Array:
     """Values moved by so much of their scale."""
-    if array.dtype.kind != "f":
-        return array
     share = np.random.default_rng(turn).uniform(-1, 1, array.shape)
     moved: Array = array + distance * max(float(np.abs(array).max(initial=0.0)), 1e-300) * share
     return moved

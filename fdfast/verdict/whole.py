@@ -130,9 +130,9 @@ def judge_whole(
         for turn in range(_ROUNDS):
             moved = [
                 beside(a, batched=b, jitter=terms.jitter, bounds=terms.bounds, seed=terms.seed, turn=turn)
-                if a.dtype.kind == "f"
+                if i in recorded.moving
                 else a
-                for a, b in zip(arguments, batched, strict=True)
+                for i, (a, b) in enumerate(zip(arguments, batched, strict=True))
             ]
             second = Stage(recorded, recorded.point(moved), places, given)
             if not second.look(near, count, terms).ties:

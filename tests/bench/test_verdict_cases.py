@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cache
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from bench.verdict.cases import PER_MODEL, Spec, build, draw, inputs_of, targets_of
-from bench.verdict.faults import DISTORTIONS, FAULTS, fits_array
-from bench.verdict.measure import Bench, Record
-from bench.verdict.rules import TF_STEP, cs231n_error
-from bench.verdict.schedule import schedule
-from bench.verdict.subject import Plan, Subject
-from bench.verdict.table import lines
+import fdfast
+from bench.verdict.__main__ import lines
+from bench.verdict.cases import PER_MODEL, Spec, build, draw, inputs_of, named, targets_of
+from bench.verdict.faults import DISTORTIONS, FAULTS, fits
+from bench.verdict.subject import CS231N_LIMIT, NAMES, TF_STEP, Record, Subject, check, cs231n_error, measure, schedule
 
 CNN = Spec(
-    number=0, seed=0, shape=(6, 6, 2), widths=(3, 3), kernel=3, padding="same", activation="relu", pool="max",
+    name="m000", number=0, seed=0, count=3, digits=False,
+    shape=(6, 6, 2), widths=(3, 3), kernel=3, padding="same", activation="relu", pool="max",
     normalised=True, residual=True, biased=False, outputs=3, gain=1.0, loss="cce",
 )  # fmt: skip
-MLP = replace(CNN, number=1, shape=(9,), widths=(6, 6), activation="tanh", normalised=False, biased=True, loss="mse")
+_OTHERWISE = {"widths": (6, 6), "activation": "tanh", "normalised": False, "biased": True, "loss": "mse"}
+MLP = Spec(**{**vars(CNN), "name": "m001", "number": 1, "shape": (9,), **_OTHERWISE})
+_subjects: dict[str, Subject] = {}
 
 
-@cache
 def subject(spec: Spec) -> Subject:
-    return replace(Plan.of("m000", 0, 3), name=f"m{spec.number:03d}", number=spec.number, spec=spec).subject()
+    if spec.name not in _subjects:
+        _subjects[spec.name] = Subject(spec)
+    return _subjects[spec.name]
 
 
 def test_models_and_inputs_follow_from_the_seed():
@@ -42,9 +41,10 @@ def test_models_and_inputs_follow_from_the_seed():
 
 @pytest.mark.parametrize("name", [name for name in FAULTS if "straight" not in name and name not in DISTORTIONS])
 def test_a_fault_leaves_the_value_as_it_is(name):
-    spec = next(s for s in (CNN, MLP) if FAULTS[name].fits(s))
+    fits, make = FAULTS[name]
+    spec = next(s for s in (CNN, MLP) if fits(s))
     x = inputs_of(spec, 2)
-    parts = FAULTS[name].parts((2, 2, 1), spec.loss)
+    parts = make((2, 2, 1), spec.loss)
     true, faulty = (model(x).numpy() for model in (build(spec)[0], build(spec, parts)[0]))
     # The same operations in the same order, but for bias and product, which TensorFlow may fuse.
     np.testing.assert_allclose(faulty, true, rtol=1e-5, atol=1e-6)
@@ -75,9 +75,9 @@ def test_distortions(name, expected):
 
 
 def test_a_distortion_that_does_nothing_is_not_asked_for():
-    assert not fits_array((28, 28, 1), "sign of one channel")
-    assert not fits_array((5, 6, 1), "transposed")
-    assert fits_array((5, 5, 2), "transposed")
+    assert not fits("sign of one channel", Spec(shape=(28, 28, 1)))
+    assert not fits("transposed", Spec(shape=(5, 6, 1)))
+    assert fits("transposed", Spec(shape=(5, 5, 2)))
 
 
 @pytest.mark.parametrize("spec", [CNN, MLP], ids=["cnn", "mlp"])
@@ -87,7 +87,7 @@ def test_tf_test_rule_has_the_numbers_of_tf_test(spec):
     f = tf.function(lambda x: loss(y, s.model(x)))
     analytic, numeric = tf.test.compute_gradient(f, [tf.constant(s.x[:1])], TF_STEP)
     # A row alone and the same row among others differ in the last place of a loss of about 1; delta divides that.
-    np.testing.assert_allclose(s.numerics.tf32[0], numeric[0].ravel(), atol=4 * 2**-24 / (2 * TF_STEP))
+    np.testing.assert_allclose(s.tf32[0], numeric[0].ravel(), atol=4 * 2**-24 / (2 * TF_STEP))
     # Slopes of about 0.1, in float32.
     np.testing.assert_allclose(s.truth32[0], analytic[0].ravel(), atol=1e-6)
 
@@ -96,6 +96,19 @@ def test_cs231n_error():
     a, b = np.array([[1.0, 0.0, 2.0]]), np.array([[1.0, 0.0, 1.0]])
     assert cs231n_error(a, b) == pytest.approx([1 / 3])
     assert cs231n_error(a * 1e-12, b * 1e-12) == pytest.approx([1e-4])
+
+
+@pytest.mark.parametrize(
+    ("found", "analytic", "alarm"),
+    [
+        ([1.0, 1.0], [1.0, 1.0], False),
+        ([1.0, 1.0], [1.0, 1.01], False),  # 1 % off is 0.5 % of the sum of both
+        ([1.0, 1.0], [1.0, 1.03], True),
+        ([1e-11, 1.0], [-1e-11, 1.0], False),  # both below the rule's floor of 1e-8
+    ],
+)
+def test_alarm(found, analytic, alarm):
+    assert bool(cs231n_error(np.array(found), np.array(analytic)) > CS231N_LIMIT) is alarm
 
 
 @pytest.mark.parametrize(
@@ -110,7 +123,9 @@ def test_cs231n_error():
     ],
 )
 def test_a_dozen_cases(spec, route, fault, verdicts):
-    records = Bench(subject(spec)).run(route, fault)
+    shown: dict[str, object] = {}
+    records = list(check(subject(spec), route, fault, shown.__setitem__))
+    assert list(shown) == [record.case for record in records]
     assert {r.verdict for r in records} <= verdicts, records
     for record in records:
         assert record.located in (None, True)
@@ -118,25 +133,48 @@ def test_a_dozen_cases(spec, route, fault, verdicts):
 
 
 def test_what_raises_is_a_record():
-    (record,) = Bench(subject(MLP)).run("layer", "no such fault")
+    (record,) = measure(MLP, [("layer", "no such fault")])
     assert (record.verdict, record.case) == ("error", "m001/0/layer:no such fault")
     assert "no such fault" in record.note
 
 
 def test_the_schedule_spreads_the_faults():
     tasks = list(schedule(250, seed=1))
-    assert sum(plan.count for plan, runs in tasks if ("autodiff", "none") in runs) == 250
-    per_layer = [fault for plan, runs in tasks if plan.spec for route, fault in runs if route == "layer"]
+    assert sum(spec.count for spec, runs in tasks if ("autodiff", "none") in runs) == 250
+    per_layer = [fault for spec, runs in tasks if not spec.digits for route, fault in runs if route == "layer"]
     assert set(per_layer) == set(FAULTS)
 
 
+RULES = dict.fromkeys(NAMES, False)
+
+
+def test_names_of_subjects():
+    assert named("m017", 3).rng("x").random() == draw(3, 17).rng("x").random()
+    digits, faulty = named("d001", 0), named("f001", 0)
+    assert (digits.count, faulty.count) == (8, 3)
+    x = inputs_of(faulty, faulty.count)
+    np.testing.assert_array_equal(x, fdfast.datasets.mnist_sample(6)[0][3:])
+    np.testing.assert_array_equal(targets_of(faulty, None, x).argmax(axis=1), fdfast.datasets.mnist_sample(6)[1][3:])
+
+
+def test_what_is_said_at_once():
+    right = Record("m000/0/autodiff:none", "autodiff", "none", "pass")
+    wrong = Record("m000/0/layer:scale 2", "layer", "scale 2", "fail", effect=1.0)
+    assert not right.odd
+    assert not wrong.odd
+    assert right._replace(verdict="fail").odd
+    assert wrong._replace(verdict="inconclusive").odd
+    assert not wrong._replace(verdict="pass", effect=1e-4).odd  # too little to be found
+    assert wrong._replace(verdict="error").odd
+
+
 def test_misses_and_false_alarms_are_listed():
-    right = Record("m000/0/autodiff:none", "autodiff", "none", "pass", 1.0, 0, 9, rules={})
-    wrong = Record("m000/0/layer:scale 2", "layer", "scale 2", "fail", 0.0, 9, 9, effect=1.0)
+    right = Record("m000/0/autodiff:none", "autodiff", "none", "pass", 1.0, 0, 9, rules=RULES)
+    wrong = Record("m000/0/layer:scale 2", "layer", "scale 2", "fail", 0.0, 9, 9, effect=1.0, rules=RULES)
     text = "\n".join(lines([right, wrong]))
     assert "goal: 0 false alarms: yes" in text
     assert "goal: all found: yes" in text
-    alarm, miss = replace(right, verdict="fail"), replace(wrong, verdict="pass")
+    alarm, miss = right._replace(verdict="fail"), wrong._replace(verdict="pass")
     text = "\n".join(lines([alarm, miss]))
     assert "goal: 0 false alarms: NO" in text
     assert "goal: all found: NO" in text

@@ -21,7 +21,7 @@ import pytest
 import tensorflow as tf
 
 import fdfast
-from fdfast.functions.present import Present, present
+from fdfast.functions.unchanged import Present, present
 
 L = keras.layers
 IMAGE = np.random.default_rng(0).uniform(0.1, 0.9, (5, 4, 2))

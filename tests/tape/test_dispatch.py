@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import fdfast
-from fdfast.tape.numpy_functions import _NAMES, _symbolic, numpy_calls
+from fdfast.tape.dispatch import _NAMES, _symbolic, numpy_calls
 
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.normal(size=(4, 2))

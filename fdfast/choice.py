@@ -1,0 +1,81 @@
+"""Which way a check goes where the caller leaves it open: every element by itself, or all together."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from fdfast.differences import windows_cost
+from fdfast.functions import layout_of
+from fdfast.moves import make_tiling
+from fdfast.problem import Request, examples_of
+from fdfast.verdict import Terms
+
+#: Elements that are looked at by themselves whatever f is: that gives a map, and costs next to nothing.
+FEW = 128
+#: Multiplications of one example that windows may take: what ten gradients take, or about a second.
+_GRADIENTS, _WORK = 10, 1e9
+_GRADIENT = 3  # passes
+
+
+def by_directions(request: Request, terms: Terms, *, wrt: str, budget: Any) -> bool:
+    """Whether a check that is left open goes by directions.
+
+    Every element is looked at by itself where the caller asks for what only that has (tiles, a step, an engine, a
+    budget, an array of bounds), where there are few, and where windows cost less than ten gradients, or about a second.
+    Functions of float32 go by directions, which are in float64 whatever f is in.
+    """
+    if wrt not in ("input", "weights"):
+        return True
+    if budget is not None or asks_for_tiles(request, terms):
+        return False
+    f = request.f
+    if _is_layer(f):
+        return True
+    if any(len(getattr(f, side, None) or [f]) > 1 for side in ("inputs", "outputs")):
+        return True
+    if wrt == "weights":
+        return sum(int(math.prod(v.shape)) for v in getattr(f, "trainable_variables", [])) > FEW
+    if isinstance(request.x, list | tuple | dict) and any(hasattr(one, "shape") for one in request.x):
+        return True
+    array = np.asarray(request.x)
+    if array.dtype.kind != "f" or not array.size:
+        return False  # which says what is wrong with it
+    if not isinstance(f, keras.Model):
+        return array.size > FEW or array.dtype != np.float64
+    shape, _, _ = examples_of(request, array)
+    wanted = f.inputs[0].shape[1:] if getattr(f, "inputs", None) else (None,) * len(shape)
+    if len(wanted) != len(shape) or any(w not in (None, n) for w, n in zip(wanted, shape, strict=True)):
+        return False
+    cost = windows_cost(f, request.loss, shape)
+    if cost is None:
+        return math.prod(shape) > FEW
+    tiles = make_tiling(shape, 1, "apart", layout_of([f])).tiles
+    return 2 * tiles * cost.window > max(_GRADIENTS * _GRADIENT * cost.whole, _WORK)
+
+
+def what_moves(f: Any) -> str:
+    """What a check is about if the caller leaves it open: x, and of a layer its weights, too."""
+    return "all" if _is_layer(f) else "input"
+
+
+def _is_layer(f: Any) -> bool:
+    return isinstance(f, keras.Layer) and not isinstance(f, keras.Model)
+
+
+def asks_for_tiles(request: Request, terms: Terms) -> bool:
+    """Whether the caller asks for what only a check of every element has."""
+    asked = (request.tile, request.channels, request.h, request.engine, request.precision, request.max_rows)
+    return bool(asked != (1, "apart", "auto", "auto", "auto", None) or terms.selftest)
+
+
+def can_be_tiled(request: Request, wrt: str) -> bool:
+    """Whether every element can be looked at by itself: of one input, or of the weights of a model."""
+    if wrt not in ("input", "weights") or _is_layer(request.f):
+        return False
+    sides = (len(getattr(request.f, side, None) or [0]) for side in ("inputs", "outputs"))
+    several = isinstance(request.x, dict) or (isinstance(request.x, list | tuple) and hasattr(request.x[0], "shape"))
+    return max(sides) == 1 and not several
