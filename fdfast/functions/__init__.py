@@ -6,6 +6,7 @@ one example is run at many. Nothing here knows steps, differences or tolerances.
 
 from __future__ import annotations
 
+from fdfast.functions.added import penalised, terms_added, weights_of
 from fdfast.functions.arguments import Argument
 from fdfast.functions.callables import callable_objective
 from fdfast.functions.fitness import layers_of, preflight, preflight_whole, state_kept
@@ -88,6 +89,7 @@ __all__ = [
     "model_objective",
     "namer",
     "pays",
+    "penalised",
     "preflight",
     "preflight_whole",
     "present",
@@ -101,5 +103,7 @@ __all__ = [
     "settings_of",
     "shadow_of",
     "state_kept",
+    "terms_added",
     "view",
+    "weights_of",
 ]
