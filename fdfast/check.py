@@ -13,7 +13,7 @@ from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, left_out,
 from fdfast.directed import check_directed, with_culprits
 from fdfast.engines import Progress
 from fdfast.estimates import Estimate, estimate_tiles, slopes
-from fdfast.functions import NotOneNumber
+from fdfast.functions import NotOneNumber, connected
 from fdfast.moves import Bounds, Channels, Precision, Reduction, StepLike, TileLike, check_choice, plan_steps
 from fdfast.problem import Count, Request, analytic_of, checked, engine_for
 from fdfast.report import Report, input_report
@@ -277,6 +277,8 @@ def _of_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any, l
     if budget is not None:
         raise TypeError(f"budget={budget!r} goes with wrt='weights'; for inputs a larger tile= costs less")
     with checked(request) as problem:
+        if analytic is None:
+            connected(problem.objective, problem.points)
         count = Count(request.progress, 4 * problem.tiling.tiles * len(problem.points))
         judge = Judge(problem.tiling, terms)
         judgements = []
