@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+import re
+import traceback
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +21,14 @@ from fdfast.functions.row_function import RowFunction, trace
 from fdfast.moves import Precision
 from fdfast.operations import Unmapped
 from fdfast.tape import NoTape
+
+_NOT_THE_USER_S = (
+    "site-packages",
+    f"{os.sep}fdfast{os.sep}functions",
+    f"{os.sep}fdfast{os.sep}tape",
+    "<",
+    "__autograph",
+)
 
 
 def callable_objective(
@@ -52,10 +63,10 @@ def callable_objective(
     """
     dtype = points.dtype
     first = points[:1].reshape(1, *shape) if batched else points[0].reshape(shape)
-    value = _tensor_of(f, kwargs, first)
+    value, refused = _tensor_of(f, kwargs, first)
     if value is None:
         dtype = np.dtype(np.float64) if precision == "float64" else dtype
-        return LoopObjective(f, kwargs, shape, dtype, batched=batched, tensors=False)
+        return LoopObjective(f, kwargs, shape, dtype, batched=batched, tensors=False, refused=refused)
     row_bytes = 64 * math.prod(shape) * dtype.itemsize
     over = OverRows()
 
@@ -101,7 +112,7 @@ def callable_objective(
     except Exception as error:
         if batched:
             raise
-        return LoopObjective(f, kwargs, shape, dtype, batched=False, tensors=True, why=first_line(error))
+        return LoopObjective(f, kwargs, shape, dtype, batched=False, tensors=True, why=_where(f, error))
     if wide is not None:
         try:
             found = found.widened(points)
@@ -182,12 +193,27 @@ def _scalar_tensor(value: Any, shape: tuple[int, ...]) -> Any:
     return tf.reshape(value, [])
 
 
-def _tensor_of(f: Callable[..., Any], kwargs: dict[str, Any], first: Array) -> Any:
-    """What f returns for a tensor, if that is a tensor; else None."""
+def _tensor_of(f: Callable[..., Any], kwargs: dict[str, Any], first: Array) -> tuple[Any, str]:
+    """What f returns for a tensor, if that is a tensor; else None, and why it takes none."""
     try:
         value = f(tf.constant(first), **kwargs)
-    except Exception:
+    except Exception as error:
         # If it takes no arrays either, that error is the one to show: TensorFlow functions take arrays.
         f(first.copy(), **kwargs)
-        return None
-    return value if tf.is_tensor(value) else None
+        return None, f"f takes arrays, but no tensors ({type(error).__name__}: {first_line(error)})"
+    return (value, "") if tf.is_tensor(value) else (None, "")
+
+
+def _where(f: Callable[..., Any], error: Exception) -> str:
+    """What went wrong when f was traced, and the last line of the user's own code that it went through."""
+    said = first_line(error)
+    places: list[Any] = [
+        (frame.filename, frame.lineno, frame.line) for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    # AutoGraph runs a copy of f, and writes the places in f itself into the message.
+    places += re.findall(r'File "([^"]+)", line (\d+), in \w+ +\*\s+(.+)', str(error))
+    own = [one for one in places if one[2] and not any(part in one[0] for part in _NOT_THE_USER_S)]
+    if not own:
+        return said
+    path, number, line = own[-1]
+    return f"{said}, at {os.path.basename(path)}:{number}, `{line.strip()}`"

@@ -54,6 +54,10 @@ class LiftedRows:
         """Operations that have no float64 form and ran in their own precision."""
         return self._few.narrow
 
+    def cut(self, points: Any, context: Any) -> bool:
+        """See `RowFunction`; Python code cannot be run in float64, so there is none in it."""
+        return False
+
     def own_values(self, rows: Any, example: Any, context: Any) -> Any:
         """Values of a few rows in the function's own precision: its trace as it is, with all that it changes."""
         part, of = _filled(rows, example, _FEW)

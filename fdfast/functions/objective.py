@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -14,11 +15,20 @@ import tensorflow as tf
 
 from fdfast.functions.lifted import LiftedRows, lifted_rows
 from fdfast.functions.losses import Loss
+from fdfast.functions.over_rows import dense
 from fdfast.functions.row_function import RowFunction
 from fdfast.tape import NoTape
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
+_MANY_ROWS = 100  # rows of a loop that are worth a warning
+#: What is said where the tape finds no way from the value back to x through code that it cannot follow.
+CUT = (
+    "f has no autodiff gradient: TensorFlow finds no way from its value back to x, because NumPy or Python code in "
+    "between (np.asarray, .numpy(), tf.py_function, tf.numpy_function) cuts the tape. Write that part with "
+    "TensorFlow's "
+    "operations, give it a gradient by tf.custom_gradient, or pass analytic="
+)
 
 
 class NotOneNumber(ValueError):
@@ -186,11 +196,14 @@ class LoopObjective:
         batched: bool,
         tensors: bool,
         why: str = "",
+        refused: str = "",
     ) -> None:
         self._f = f
         self._kwargs = kwargs
         self._batched = batched
-        self._tensors = tensors
+        self._tensors, self._why = tensors, why
+        #: Why there is no autodiff gradient.
+        self.without_gradient = refused or "f returns no TensorFlow tensor"
         self.shape = shape
         self.dtype = dtype
         self.row_bytes = 2 * math.prod(shape) * dtype.itemsize
@@ -212,6 +225,14 @@ class LoopObjective:
         """See `Objective.values`."""
         rows = rows.reshape(-1, *self.shape)
         if not self._batched:
+            if self._why and len(rows) > _MANY_ROWS:
+                warnings.warn(
+                    f"f is called {len(rows)} times, one row after the other: {self._why}. Write that part with "
+                    "TensorFlow's operations, or f for rows and pass batched=True",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                self._why = ""
             return np.array([self._scalar(row) for row in rows])
         parts = [self._rows(rows[i : i + chunk]) for i in range(0, len(rows), chunk)]
         return np.concatenate(parts)
@@ -247,9 +268,10 @@ class LoopObjective:
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 value = self._f(x, **self._kwargs)
-            found.append(
-                tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO).numpy().astype(np.float64)
-            )
+            gradient = tape.gradient(value, x)
+            if gradient is None:
+                raise TypeError(CUT)
+            found.append(dense(gradient).numpy().astype(np.float64))
         return np.stack(found)
 
     def deployed_gradient(self, points: Array) -> tuple[Float64, np.dtype[Any]] | None:

@@ -1,4 +1,4 @@
-"""Recordings of functions, kept as long as what they are of is as it was."""
+"""Recordings of functions, kept as long as what they are of."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from fdfast.functions.over_rows import dense
-from fdfast.tape import Traced, narrowest, numpy_calls
+from fdfast.tape import OPAQUE, Traced, narrowest, numpy_calls
 
 #: (rows, example numbers, context) -> one value per row
 RowValues = Callable[[Any, Any, Any], Any]
@@ -99,6 +99,20 @@ class RowFunction:
     def narrowest(self) -> np.dtype[Any]:
         """The narrowest precision that anything in it is computed in."""
         return narrowest(self._ready(self._forward).graph) if self.dtype == np.float64 else self.dtype
+
+    def cut(self, points: Any, context: Any) -> bool:
+        """Whether code that no tape can follow stands between x and the value, so that there is no gradient at all."""
+        kinds = {op.type for op in self._ready(self._forward).graph.get_operations()}
+        kinds |= {
+            node.op for f in self._ready(self._forward).graph.as_graph_def().library.function for node in f.node_def
+        }
+        if kinds.isdisjoint(OPAQUE):
+            return False
+        rows = tf.constant(points.reshape(-1, *self._shape), self.dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(rows)
+            values = self._one(self._singly, rows, tf.zeros([len(rows)], tf.int32), context)
+        return tape.gradient(values, rows) is None
 
     def _ready(self, function: Any) -> Traced:
         # Ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models.

@@ -123,8 +123,6 @@ def weight_report(
     inputs, coverage = objective.inputs, settings["coverage"]
     figure = None if deployed is None else _deployed(deployed, found, np.dtype(np.float32).name)
     notes = [*inputs.notes, *(note for f in found for note in f.notes)]
-    if inputs.model is not None and inputs.model.losses:
-        notes.append("penalties of regularizers are not part of the loss that was checked")
     left = sum(int((~f.asked).sum()) for f in found)
     if left:
         total = sum(f.asked.size for f in found)

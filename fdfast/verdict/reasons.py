@@ -153,7 +153,9 @@ def deployed_figure(found: Judgement) -> dict[str, Any] | None:
     with np.errstate(all="ignore"):
         relative = np.abs(found.deployed - found.analytic) / np.abs(found.analytic)
     relative = relative[np.isfinite(relative)]
-    median = float(np.median(relative)) if relative.size else float("nan")
+    if not relative.size:  # all zeros have no digits
+        return None
+    median = float(np.median(relative))
     digits = float(-np.log10(median)) if median > 0 else 16.0
     return {"dtype": found.deployed_dtype, "median_rel_error": median, "digits": digits}
 
