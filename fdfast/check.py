@@ -300,6 +300,7 @@ def _of_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any, l
         settings=terms.settings(),
         label=label or problem.label,
         notes=problem.objective.notes,
+        wider=problem.dtype != "float64" and request.precision == "float32",
     )
 
 

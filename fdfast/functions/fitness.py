@@ -338,6 +338,10 @@ def _draws(layer: keras.Layer) -> bool:
 def _remedy(layer: keras.Layer) -> str:
     if isinstance(layer, keras.layers.BatchNormalization):
         return "in training mode it normalises by the batch; call it with training=False"
+    if getattr(layer, "stateful", False) is True:
+        return (
+            "it keeps its state from call to call; check a model that is built with stateful=False and has its weights"
+        )
     if _draws(layer):
         return "in training mode it draws random numbers; call it with training=False"
     return "make its output depend on its own row only, and on nothing that changes"

@@ -207,9 +207,11 @@ def _check_inputs(model: keras.Model, shape: tuple[int, ...]) -> None:
     if len(wanted) != len(shape) or any(w is not None and w != n for w, n in zip(wanted, shape, strict=True)):
         raise ValueError(f"x has shape {shape} per example; {model.name!r} takes {wanted}")
     if inputs[0].shape[0] is not None:
+        keeping = [one.name for one in model._flatten_layers() if getattr(one, "stateful", False) is True]
+        also = f", and {', '.join(keeping)} with stateful=False; the copy takes its weights" if keeping else ""
         raise ValueError(
             f"{model.name!r} is built for batches of {inputs[0].shape[0]}; build it without batch_size, rows come "
-            "in any number"
+            f"in any number{also}"
         )
 
 

@@ -40,6 +40,7 @@ def input_report(
     settings: dict[str, Any],
     label: str,
     notes: list[str],
+    wider: bool = False,
 ) -> Report:
     """Put together what was found about one input.
 
@@ -80,7 +81,7 @@ def input_report(
     return Report(
         parts=[part],
         coverage_asked=coverage,
-        reasons=reasons_of(found, coverage, notes),
+        reasons=reasons_of(found, coverage, notes, wider=wider),
         engine=engine,
         dtype=dtype,
         step=float(np.median(found.step)),

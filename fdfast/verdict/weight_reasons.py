@@ -99,8 +99,8 @@ def _gaps(names: list[str], found: list[Found], coverage: float) -> Iterator[str
         noise = max(f.noise for f in found)
         yield (
             f"{_where(names, found, unresolved)} stayed unresolved: the error bar is wider than the tolerance at every "
-            f"step tried. The measured rounding noise of the loss is {noise:.1e}; remedies: (a) precision='float64', "
-            "(b) a larger rtol, (c) another batch."
+            f"step tried. The measured rounding noise of the loss is {noise:.1e}; remedies: "
+            "(a) check='directions', whose differences do not round, (b) a larger rtol, (c) another batch."
         )
     total = sum(int(f.asked.sum()) for f in found)
     agree = sum(int(((f.codes == AGREE) & f.asked).sum()) for f in found)
