@@ -27,7 +27,6 @@ def by_directions(request: Request, terms: Terms, *, wrt: str, budget: Any) -> b
     What layers and weights add to the loss is in it only there. Every element is looked at by itself where the caller
     asks for what only that has (tiles, a step, an engine, a budget, an array of bounds), where there are few, and where
     windows cost less than ten gradients, or about a second.
-    Functions of float32 go by directions, which are in float64 whatever f is in.
     """
     if wrt not in ("input", "weights"):
         return True
@@ -46,7 +45,7 @@ def by_directions(request: Request, terms: Terms, *, wrt: str, budget: Any) -> b
     if array.dtype.kind != "f" or not array.size:
         return False  # which says what is wrong with it
     if not isinstance(f, keras.Model):
-        return array.size > FEW or array.dtype != np.float64
+        return array.size > FEW
     shape = _shape_of(request, array)
     if shape is None:
         return False

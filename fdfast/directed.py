@@ -210,5 +210,5 @@ def _given(analytic: Any, flat: Flat, places: Sequence[Place]) -> Any:
         return out
 
     if not callable(analytic):
-        as_floats(analytic, "analytic") if not isinstance(analytic, list | tuple) else None
+        as_floats(analytic, "analytic", finite=False) if not isinstance(analytic, list | tuple) else None
     return call

@@ -18,8 +18,13 @@ class FakeReport(SimpleNamespace):
     """The attributes of a report of one input, and of its only part, with consistent counts."""
 
     wrt, noun, left_out, channel_axis = "input", "tile", 0, None
-    guarantee = directed = culprits = None
+    guarantee = directed = culprits = culprit = None
+    check = "every"
     caveats: list[str] = []  # noqa: RUF012 (nobody writes to it)
+
+    @property
+    def detectable(self) -> Any:
+        return np.full(self.numeric.shape, 1e-4)
 
     @property
     def met(self) -> dict[str, int]:

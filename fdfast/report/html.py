@@ -172,6 +172,8 @@ def _figure(report: Report) -> str:
         return "<p>No figure: matplotlib is not installed. Remedy: pip install matplotlib.</p>"
     data = base64.b64encode(picture.getvalue()).decode("ascii")
     shown = "Maps of both gradients, the relative error and the class of each tile"
+    if report.check == "directions":
+        shown = "Maps of the gradient, of what would have been found, and of the class of each element"
     if report.wrt == "weights":
         shown = "Classes and relative errors of every variable"
     says = f"{shown}. {_summary(report)}"
@@ -179,6 +181,8 @@ def _figure(report: Report) -> str:
 
 
 def _metrics(report: Report) -> str:
+    if report.check == "directions":
+        return ""  # a few elements have a difference of their own
     rows = [
         (name, Number(number(report.metrics[key])), Number(number(report.metrics_smooth[key])), note)
         for key, (name, note) in _METRICS.items()
@@ -187,7 +191,8 @@ def _metrics(report: Report) -> str:
 
 
 def _worst(report: Report) -> str:
-    keys = ("autodiff", "finite_difference", "abs_error", "rel_error", "error_bar", "left", "right")
+    keys = ["autodiff", "finite_difference", "abs_error", "rel_error", "error_bar"]
+    keys += ["left", "right"] if report.check == "every" else []
     rows = [
         (
             place(row).strip("()") + (" *" if row.get("near_x") else ""),
@@ -196,17 +201,8 @@ def _worst(report: Report) -> str:
         )
         for row in report.worst(10)
     ]
-    head = (
-        f"{report.noun} at",
-        "class",
-        "autodiff",
-        "difference",
-        "error",
-        "relative",
-        "error bar",
-        "left slope",
-        "right slope",
-    )
+    named = ("autodiff", "difference", "error", "relative", "error bar", "left slope", "right slope")
+    head = (f"{report.noun} at", "class", *named[: len(keys)])
     starred = any(row.get("near_x") for row in report.worst(10))
     note = "<p>* decided near x, because x is on a kink there; the one-sided slopes are those at x.</p>"
     return (table(head, rows) + (note if starred else "")) if rows else ""
@@ -225,14 +221,18 @@ def _settings(report: Report) -> str:
         part = report.parts[0]
         own = {
             "input": f"shape {part.shape}" + (f", {len(part.numeric)} examples" if part.batched else ""),
-            "tile": f"{tile_text(part)}; grid {part.grid}",
         }
+        if report.check == "every":
+            own["tile"] = f"{tile_text(part)}; grid {part.grid}"
     own |= {
         "step": step_text(report.step),
         "engine": f"{report.engine}, {report.dtype}",
-        "evaluations": f"{report.evaluations} rows, {report.refined} of them to refine single {report.noun}s",
-        "noise of f": number(report.noise),
     }
+    if report.check == "every":
+        own["evaluations"] = f"{report.evaluations} rows, {report.refined} of them to refine single {report.noun}s"
+        own["noise of f"] = number(report.noise)
+    else:
+        own |= {"differences": str(report.evaluations), "rounding, of one element's share": number(report.noise)}
     return pairs(own | report.settings)
 
 
@@ -303,7 +303,7 @@ SECTIONS: tuple[tuple[str, Callable[[Report], str]], ...] = (
     ("Classes", _counts),
     ("Variables", _variables),
     ("Errors", _metrics),
-    ("Worst tiles", _worst),
+    ("The worst", _worst),
     ("The gradient in the model's own precision", _deployed),
     ("What this check would have caught", _power),
     ("Self-test", _optional("selftest")),

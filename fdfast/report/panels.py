@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from fdfast.report.example import Example
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,55 +43,6 @@ _ZERO, _BAD = "#d9d9d9", "#ffffff"
 _BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
 _BELOW: dict[str, Any] = {"loc": "upper center", "borderaxespad": 0.0, "columnspacing": 1.2}
 _REL = "|fd − ad| / |ad|"
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """One example of a report; all but `x` are on the grid of tiles. `classes` are keys of MAP_COLOURS."""
-
-    index: int
-    x: npt.NDArray[Any]
-    tile: tuple[int, ...]
-    numeric: npt.NDArray[Any]
-    analytic: npt.NDArray[Any]
-    rel: npt.NDArray[Any]
-    classes: npt.NDArray[Any]
-
-    @property
-    def is_image(self) -> bool:
-        """Whether it is (rows, columns) or (rows, columns, channels)."""
-        return self.x.ndim in (2, 3) and min(self.x.shape[:2]) > 1
-
-    @property
-    def apart(self) -> bool:
-        """Whether channels are tiles of their own."""
-        return self.x.ndim == 3 and self.analytic.shape[2] > 1
-
-    @property
-    def channel(self) -> int:
-        """Of the grid: the channel with the greatest autodiff gradient."""
-        size = np.nan_to_num(np.abs(self.analytic), nan=0.0, posinf=np.inf)
-        return int(np.argmax(size.max(axis=(0, 1)))) if self.apart else 0
-
-    @property
-    def channel_note(self) -> str:
-        """Which channel the maps show, as a second line of a title; nothing when there is no choice."""
-        first = self.channel * self.tile[-1]
-        last = min(first + self.tile[-1], self.x.shape[-1]) - 1
-        which = f"channel {first}" if first == last else f"channels {first}-{last}"
-        return f"\n{which}: greatest |autodiff|" if self.apart else ""
-
-    @property
-    def defined(self) -> npt.NDArray[np.bool_]:
-        """Where there is a relative error."""
-        return np.asarray(np.isfinite(self.rel) & (self.analytic != 0))
-
-    def pixels(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """One value per tile, of the channel shown, as one value per pixel: ragged tiles are cut off."""
-        flat = values[..., self.channel] if values.ndim == 3 else values
-        for axis in (0, 1):
-            flat = np.repeat(flat, self.tile[axis], axis)
-        return flat[: self.x.shape[0], : self.x.shape[1]]
 
 
 def decades(examples: Sequence[Example]) -> tuple[float, float]:
@@ -137,12 +89,13 @@ def show_image(
     ax.set_title(title, parse_math=False)
 
 
-def gradients(axes: Sequence[Axes], e: Example) -> None:
-    """Draw both gradients as maps, on one symmetric diverging scale."""
+def gradients(axes: Sequence[Axes], e: Example, names: Sequence[str] = ("Finite differences", "Autodiff")) -> None:
+    """Draw gradients as maps, on one symmetric diverging scale."""
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
 
-    maps = {"Finite differences": e.pixels(e.numeric), "Autodiff": e.pixels(e.analytic)}
+    both = {"Finite differences": e.numeric, "Autodiff": e.analytic}
+    maps = {name: e.pixels(both[name]) for name in names}
     sizes = np.abs(np.stack(list(maps.values())))
     limit = float(np.max(sizes, where=np.isfinite(sizes), initial=0.0)) or 1.0
     norm = Normalize(-limit, limit)
@@ -242,6 +195,24 @@ def histogram(ax: Axes, e: Example) -> None:
     said = [f"{n} {name}" for name, n in left_out.items() if n]
     ax.set_xlabel("\n".join([_REL, *(["not in the bars:"] if said else []), *said]))
     ax.legend(handles=handles, handlelength=1.0, **_BESIDE)
+
+
+def detectable(ax: Axes, e: Example) -> None:
+    """Draw the relative error that would never have been missed, of each element by itself, on a logarithmic scale."""
+    from matplotlib.colors import LogNorm
+
+    assert e.detectable is not None
+    label, title = "relative error", "A lone error found from"
+    if e.is_image:
+        values = np.ma.masked_invalid(e.pixels(e.detectable))
+        low = float(values.min()) if values.count() else 1e-16
+        norm = LogNorm(low, max(float(values.max()) if values.count() else 1.0, 10 * low))
+        colour_bar(ax, ax.imshow(values, cmap="viridis", norm=norm, interpolation="nearest"), label)
+        title += e.channel_note
+    else:
+        ax.semilogy(np.where(np.isfinite(e.detectable), e.detectable, np.nan).ravel(), ".", color="#333333")
+        ax.set(xlabel="element", ylabel=label)
+    ax.set_title(title)
 
 
 def vector(ax: Axes, e: Example) -> None:

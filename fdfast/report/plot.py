@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.report import panels, text
+from fdfast.report.example import Example
 from fdfast.report.first_lines import said_first
-from fdfast.report.panels import NEAR, Example
+from fdfast.report.panels import NEAR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,8 +55,10 @@ def figure(report: Report, *, title: str | None = None) -> Figure:
     """
     lines = _header(report, title)
     with _style():
-        if report.wrt == "weights":
+        if report.wrt == "weights" or len(report.parts) > 1:
             fig, said = _variables(report)
+        elif report.check == "directions":
+            fig, said = _directed(report.parts[0])
         else:
             fig, said = _inputs(report.parts[0])
         lines[0] += said
@@ -65,15 +68,39 @@ def figure(report: Report, *, title: str | None = None) -> Figure:
 
 def _inputs(part: Part) -> tuple[Figure, str]:
     """Draw the examples of one input, at most four of them; the second is what to say of the others."""
-    examples = _examples(part)
-    shown = sorted(examples, key=lambda e: -np.count_nonzero(e.classes == "wrong"))[:EXAMPLES_SHOWN]
-    if len(examples) == 1:
-        return _one_image(shown[0]) if shown[0].is_image else _one_vector(shown[0]), ""
-    said = ""
-    if len(examples) > len(shown):
-        names = ", ".join(str(e.index) for e in shown)
-        said = f"   (examples {names} of {len(examples)} shown: those with most wrong tiles)"
+    shown, said = _shown(_examples(part))
+    if len(shown) == 1:
+        return _one_image(shown[0]) if shown[0].is_image else _one_vector(shown[0]), said
     return _image_rows(shown) if shown[0].is_image else _vector_rows(shown), said
+
+
+def _directed(part: Part) -> tuple[Figure, str]:
+    """Draw the gradient, what would have been found of it, and classes: differences are of few elements."""
+    shown, said = _shown(_examples(part))
+    fig = _figure(12.0, _HEADER + 2.9 * len(shown))
+    axes = fig.subplots(len(shown), 4 if shown[0].is_image else 2, squeeze=False)
+    for row, e in zip(axes, shown, strict=True):
+        if e.is_image:
+            panels.show_image(row[0], e.x, "Input")
+            panels.gradients(row[1:2], e, ["Autodiff"])
+            panels.detectable(row[2], e)
+            panels.classes(row[3], e)
+        else:
+            panels.overlay(row[0], e)
+            panels.detectable(row[1], e)
+        if len(shown) > 1:
+            row[0].set_ylabel(f"example {e.index}")
+        for ax in row:
+            ax.set_anchor("N")
+    return fig, said
+
+
+def _shown(examples: list[Example]) -> tuple[list[Example], str]:
+    """The examples that are drawn, those with most wrong tiles first, and what to say of the others."""
+    shown = sorted(examples, key=lambda e: -np.count_nonzero(e.classes == "wrong"))[:EXAMPLES_SHOWN]
+    names = ", ".join(str(e.index) for e in shown)
+    said = f"   (examples {names} of {len(examples)} shown: those with most wrong tiles)"
+    return shown, said if len(examples) > len(shown) else ""
 
 
 def _variables(report: Report) -> tuple[Figure, str]:
@@ -190,7 +217,7 @@ def _examples(part: Part) -> list[Example]:
         return each if part.channel_axis is None else np.moveaxis(each, 1 + part.channel_axis, -1)
 
     words = np.where(part.near & (part.classes == "agree"), NEAR, part.classes)
-    on_grid = (part.numeric, part.analytic, part.rel_error, words)
+    on_grid = (part.numeric, part.analytic, part.rel_error, words, part.detectable)
     columns = zip(split(part.x, part.shape), *(split(v, part.grid) for v in on_grid), strict=True)
     tile = list(part.tile)
     if part.channel_axis is not None:
@@ -220,6 +247,8 @@ def _header(report: Report, title: str | None) -> list[str]:
     name = title if title is not None else text.title(report)
     moved = sum(int((part.near & (part.classes == "agree")).sum()) for part in report.parts)
     what = f"tile {tile_text(report.parts[0])}" if report.wrt == "input" else f"{report.total} weights"
+    if report.check == "directions":
+        what = f"{report.total} {report.noun}s"
     near = f" ({moved} of them near x)" if moved else ""
     counts = "   ".join(f"{name} {n}" + (near if name == "agree" else "") for name, n in report.met.items())
     return [

@@ -241,6 +241,8 @@ class Report:
         ratio, gap = (np.where(np.isnan(v), -1.0, v) for v in (ratio, gap))
         rank = np.choose(codes, [0, 4, 3, 1, 2])
         order = np.lexsort((-gap, -ratio, -rank)) if self.counts["wrong"] == 0 else np.lexsort((-gap, -rank))
+        if self.directed is not None:
+            order = order[~np.isnan(fd[order])]  # the others have no difference of their own
         flat = np.concatenate(every or [np.empty(0, np.int64)])
         return [self._entry(self.parts[owner[i]], int(flat[i])) for i in order[:k]]
 
@@ -330,19 +332,7 @@ class WeightReport(Report):
 
 
 _TOLD = (
-    *("verdict", "label", "wrt", "counts", "total", "checked", "left_out", "coverage", "coverage_asked", "metrics"),
-    *(
-        "metrics_smooth",
-        "caveats",
-        "reasons",
-        "hints",
-        "power",
-        "selftest",
-        "table",
-        "examples",
-        "engine",
-        "dtype",
-        "step",
-    ),
-    *("evaluations", "refined", "noise", "deployed", "settings", "timings"),
-)
+    "verdict", "label", "wrt", "check", "guarantee", "culprit", "counts", "total", "checked", "left_out", "coverage",
+    "coverage_asked", "metrics", "metrics_smooth", "caveats", "reasons", "hints", "power", "selftest", "table",
+    "examples", "engine", "dtype", "step", "evaluations", "refined", "noise", "deployed", "settings", "timings",
+)  # fmt: skip

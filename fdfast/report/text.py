@@ -21,6 +21,7 @@ _METRIC_NAMES = {
     "cs231n_rel_error": "CS231n max relative error",
 }
 _COLUMNS = {"agree": 9, "wrong": 7, "kink": 7, "unresolved": 8, "singular": 10}
+_WORST = 8
 _LINES = 40  # variables in the table, those with most to say
 
 
@@ -33,23 +34,29 @@ def render(report: Report) -> str:
     lines += ["", *_metrics(report), ""] if report.check == "every" else [""]
     lines += [f"  {sentence}" for reason in (*report.reasons, *report.hints) for sentence in _wrapped(reason)]
     lines += [f"  {sentence}" for sentence in _wrapped(power_sentence(report)) if sentence]
-    if report.verdict != "pass":
-        lines += ["", *_worst(report)]
+    if report.verdict != "pass" and (worst := report.worst(_WORST)):
+        lines += ["", *_worst(report, worst)]
     lines += ["", _footer(report)]
     return "\n".join(lines)
 
 
 def _headline(report: Report) -> str:
-    start = f"fdfast: {report.verdict.upper()}  {title(report) or 'f'}"
+    where = _size(report)
+    return f"fdfast: {report.verdict.upper()}  {title(report) or 'f'}, {where}" + (
+        f": wrong in {report.culprit}" if report.culprit else ""
+    )
+
+
+def _size(report: Report) -> str:
     if report.wrt == "weights":
-        return f"{start}, {report.total} weights in {len(report.parts)} variables"
+        return f"{report.total} weights in {len(report.parts)} variables"
     part = report.parts[0]
     if len(report.parts) > 1:
-        return f"{start}, {report.total} {report.noun}s in {len(report.parts)} arrays"
+        return f"{report.total} {report.noun}s in {len(report.parts)} arrays"
     many = f"{len(report)} examples of " if part.batched else ""
     if report.check == "directions":
-        return f"{start}, {many}{times(part.shape)}"
-    return f"{start}, {many}{times(part.shape)}, {part.codes.size} tiles of {times(part.tile)}"
+        return f"{many}{times(part.shape)}"
+    return f"{many}{times(part.shape)}, {part.codes.size} tiles of {times(part.tile)}"
 
 
 def title(report: Report) -> str:
@@ -102,8 +109,7 @@ def _metrics(report: Report) -> list[str]:
     return lines
 
 
-def _worst(report: Report, k: int = 8) -> list[str]:
-    rows = report.worst(k)
+def _worst(report: Report, rows: list[dict[str, Any]]) -> list[str]:
     wide = max([len(place(row)) + 3 for row in rows] + [18])
     head = f"  {f'{report.noun} at':<{wide}}{'class':<12}{'autodiff':>13}{'difference':>13}{'rel. error':>12}"
     sides = report.check == "every"

@@ -11,7 +11,7 @@ from fdfast.functions import Flat
 from fdfast.moves import make_tiling
 from fdfast.report.part import Part
 from fdfast.report.report import Report, WeightReport
-from fdfast.verdict import NO_PATTERN, Culprits, Whole, as_sentence, hints, sentences_on_whole
+from fdfast.verdict import NO_PATTERN, Culprits, Directed, Whole, as_sentence, hints, sentences_on_whole
 
 Float64 = npt.NDArray[np.float64]
 
@@ -88,7 +88,7 @@ def _part(found: Whole, flat: Flat, i: int) -> Part:
         "checked_numeric": numeric,
         "checked_analytic": claimed,
         "checked_error": np.broadcast_to(found.directed.tau, claimed.shape),
-        "detectable": np.broadcast_to(4 * found.directed.tau, claimed.shape),
+        "detectable": _detectable(found.directed, claimed),
     }
     shape = claimed.shape[1:] if (alone and flat.model is not None) or batched else claimed.shape
     if alone and flat.model is not None:
@@ -106,6 +106,13 @@ def _part(found: Whole, flat: Flat, i: int) -> Part:
         x=None if argument is None else argument.given,
         channel_axis=None if tiling is None else tiling.channel_axis,
     )
+
+
+def _detectable(directed: Directed, claimed: Float64) -> Float64:
+    """Relative error of each element that would never have been missed by itself."""
+    with np.errstate(all="ignore"):
+        share: Float64 = np.maximum(directed.low / np.abs(claimed), 1.0)
+    return 4 * directed.tau * share
 
 
 def _hints(found: Whole, parts: list[Part], blamed: Culprits | None) -> list[str]:

@@ -23,8 +23,10 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 #: Seconds that a graph takes to make, for each operation on the tape.
 _MAKING = 5e-4
-#: Random directions by which elements on a kink are found, and how much their gradients may round.
-_DRAWS, _SAME = 4, 1e-13
+#: How much gradients to both sides may round, and what of them is of second order in the step.
+_SAME, _SECOND = 1e-13, 2.0**-60
+#: Random directions that show no further kink before there is none, and how many are drawn at most.
+_QUIET, _DRAWS = 2, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +182,8 @@ class Point:
         """Elements along which the slopes to both sides differ at the point, by place.
 
         The value's difference D(v) is piecewise linear in v. What its gradient at v and that at -v do not share passes
-        a unit that sits on a kink, whose two sides v and -v take; of several random v.
+        a unit that sits on a kink, whose two sides v and -v take; of random v in what is not known to be on one yet:
+        of many equal cells each v tells the largest and the least.
         """
         tape, rng, step = self.tape, np.random.default_rng(seed), 2.0**-100
         found_numbers = {place: self._recorded.number(tape, place) for place in places}
@@ -188,8 +191,11 @@ class Point:
         masks: dict[int, npt.NDArray[np.bool_]] = {
             place: np.zeros(tape.values[number].shape, bool) for place, number in numbers.items()
         }
+        quiet = 0
         for _ in range(_DRAWS):
-            drawn = {p: rng.normal(size=mask.shape) for p, mask in masks.items()}
+            if quiet == _QUIET:
+                break
+            drawn = {p: np.where(mask, 0.0, rng.normal(size=mask.shape)) for p, mask in masks.items()}
             both = {p: tf.constant(np.stack([v, -v])) for p, v in drawn.items()}
             with tf.GradientTape() as gradient:
                 gradient.watch(list(both.values()))
@@ -197,10 +203,14 @@ class Point:
                 (moved,) = push(tape, d, 2, [tape.outputs[0]])
                 total = tf.zeros([], tf.float64) if moved is None else tf.reduce_sum(moved) / step
             found = gradient.gradient(total, both, unconnected_gradients="zero")
+            sizes = {place: float(np.abs(one).max(initial=0.0)) for place, one in found.items()}
+            least = max(_SECOND * max(sizes.values(), default=0.0), 1e-300)
+            quiet += 1
             for place, one in found.items():
                 right, left = np.asarray(one)
-                size = max(float(np.abs(one).max(initial=0.0)), 1e-300)
-                masks[place] = masks[place] | (np.abs(right - left) > _SAME * size)
+                parted = np.abs(right - left) > max(_SAME * sizes[place], least)
+                quiet = 0 if np.any(parted & ~masks[place]) else quiet
+                masks[place] = masks[place] | parted
         return masks
 
     def _exactly(self, places: tuple[int, ...], given: list[Array], steps: Sequence[float]) -> Slopes:

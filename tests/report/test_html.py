@@ -76,7 +76,7 @@ def test_page_has_all_sections_and_is_well_formed() -> None:
     said = page.text()
     for part in (
         "FAIL a model", "2 tiles disagree", "(a) a factor 2 everywhere", "median relative error",
-        "unresolved", "Worst tiles", "left slope", "float32", "median over tiles", "a fault of 1 % was found",
+        "unresolved", "The worst", "left slope", "float32", "median over tiles", "a fault of 1 % was found",
         "9.54e-07 = 2^-20", "rtol", "2.1 ms", "1 near x, off a kink",
     ):  # fmt: skip
         assert part in said
@@ -85,7 +85,7 @@ def test_page_has_all_sections_and_is_well_formed() -> None:
 def test_sections_with_nothing_to_say_are_left_out() -> None:
     report = fake_report((6,), faults=0, deployed=None, timings={})
     headings = re.findall("<h2>(.*?)</h2>", html.to_html(report))
-    assert headings == ["Where", "Classes", "Errors", "Worst tiles", "Settings"]
+    assert headings == ["Where", "Classes", "Errors", "The worst", "Settings"]
 
 
 def test_page_fetches_nothing() -> None:

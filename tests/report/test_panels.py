@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from fdfast.report import panels
-from fdfast.report.panels import Example
+from fdfast.report.example import Example
 
 
 def example(numeric: Any, analytic: Any, classes: Any = None, x: Any = None, tile: Any = None) -> Example:
