@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -147,6 +148,12 @@ class Point:
         places = [*whole.moving, *range(len(self.arguments), len(self.arguments) + len(whole.variables))]
         found = zip(places, self.values[1], strict=True)
         return {place: np.asarray(g, np.float64) for place, g in found if g is not None}
+
+    @property
+    def widest(self) -> int:
+        """Bytes of the largest value, in float64."""
+        tape = self._recorded.latest or self.tape
+        return 8 * max(int(math.prod(v.shape)) for v in tape.values if hasattr(v, "shape"))
 
     def _unpacked(self, found: Sequence[Any]) -> tuple[float, list[Float64 | None]]:
         value, *gradients = (one.numpy() for one in found)
