@@ -50,9 +50,8 @@ def rows() -> Iterator[Row]:
     yield Row(f"{call(budget=4000).checked} of the weights, by budget=4000", "", str(found["some"]))
     whole = found["loop"].times(report.weights / SAMPLE)
     yield ratio(f"the loop in float32, extrapolated from {SAMPLE} weights / later calls", whole, found["all"])
-    errors = f"{report.metrics['median_rel_error']:.1e}, {report.metrics['max_rel_error']:.1e}"
-    what = "weights that agree; median and largest relative error against float64 autodiff"
-    yield Row(what, "", f"{report.counts['agree']}; {errors}")
+    text = "{}; {median_rel_error:.1e}, {max_rel_error:.1e}".format(report.counts["agree"], **report.metrics)
+    yield Row("weights that agree; median and largest relative error against float64 autodiff", "", text)
 
 
 if __name__ == "__main__":

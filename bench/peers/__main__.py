@@ -72,7 +72,8 @@ def main(arguments: list[str]) -> None:
         print(f"{time.monotonic() - start:5.0f} s  {name}: {processes[name]['missing'] or 'done'}", flush=True)
     there = {one.metadata["Name"].lower(): one.version for one in metadata.distributions()}
     versions = ", ".join(f"{name} {there[name]}" for name in _PACKAGES.split() if name in there)
-    machine = f"{platform.machine()}, {cores()} cores, CPU only; Python {platform.python_version()}, {versions}"
+    machine = f"{platform.machine()}, {cores()} cores, a load of {os.getloadavg()[2]:.1f} at the end, CPU only"
+    machine += f"; Python {platform.python_version()}, {versions}"
     text = page.whole({"processes": processes, "machine": machine, "minutes": (time.monotonic() - start) / 60})
     page.draw(processes, docs / "img")
     (docs / "benchmarks.md").write_text(text)

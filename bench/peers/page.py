@@ -29,12 +29,10 @@ def whole(found: Found) -> str:
     cells = [row for row in rows if row.get("section", "")[:1] == "W" and row["by"] != "autodiff"]
     gone = [(f"{row['name']}, {row['precision']}", row["missing"]) for row in rows if "missing" in row]
     gone += [(name, process["missing"]) for name, process in found["processes"].items() if process["missing"]]
-    return (Path(__file__).with_name("page.md").read_text()).format(
-        **{key: found[key] for key in ("machine", "minutes")},
-        w1=w1_table(row for row in rows if "kind" in row and "missing" not in row),
-        sections=sections_table(cells),
-        missing="".join(f"- Not measured: {name}: {why}.\n" for name, why in gone),
-    )
+    parts = {key: found[key] for key in ("machine", "minutes")} | {"sections": sections_table(cells)}
+    parts["w1"] = w1_table(row for row in rows if "kind" in row and "missing" not in row)
+    parts["missing"] = "".join(f"- Not measured: {name}: {why}.\n" for name, why in gone)
+    return Path(__file__).with_name("page.md").read_text().format(**parts).rstrip() + "\n"
 
 
 def w1_table(rows: Iterable[Found]) -> str:

@@ -17,7 +17,8 @@ from bench.timing import clocked
 from fdfast import _core
 from fdfast import problem as asked
 from fdfast.differences import base_pass, compiled
-from fdfast.functions import row_function, variables
+from fdfast.functions import variables
+from fdfast.functions.row_function import RowFunction
 from fdfast.report import report
 
 #: What is inside of two of them counts for the outer one; what is in none of them is Python and NumPy between them.
@@ -25,9 +26,7 @@ PLACES = {
     "set-up": ((asked, "problem_of"), (variables.Snapshot, "__init__"), (variables.Snapshot, "restore")),
     "base pass": ((base_pass.BasePass, "__call__"),),
     "kernels": ((compiled.Compiled, "prepare"), (_core, "push")),
-    "autodiff": (
-        (base_pass.BasePass, "foresee"), (base_pass.Foreseen, "deployed"), (row_function.RowFunction, "gradient"),
-    ),
+    "autodiff": ((base_pass.BasePass, "foresee"), (base_pass.Foreseen, "deployed"), (RowFunction, "gradient")),
     "metrics": ((report, "error_summary"),),
 }  # fmt: skip
 PARTS = (*PLACES, "Python and NumPy")

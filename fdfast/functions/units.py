@@ -16,7 +16,8 @@ from tensorflow.python.framework import ops as graph_operations
 
 from fdfast.functions.flat import Flat
 from fdfast.functions.naming import layer_scope
-from fdfast.functions.over_rows import dense
+from fdfast.functions.over_rows import dense, first_line
+from fdfast.tape import NoTape, numpy_calls
 
 #: What stands at the edge of every part.
 _EDGES = frozenset({"Placeholder", "ReadVariableOp", "Const"})
@@ -90,7 +91,12 @@ def cut(flat: Flat, layers: Sequence[keras.Layer]) -> Cut:
             results += [*mine, *(tf.zeros(t.shape, t.dtype) if g is None else dense(g) for t, g in known)]
         return results
 
-    concrete = tf.function(traced, input_signature=flat.specs(), autograph=False).get_concrete_function()
+    function = tf.function(traced, input_signature=flat.specs(), autograph=False)
+    with numpy_calls():
+        try:
+            concrete = function.get_concrete_function()
+        except Exception as error:
+            raise NoTape(f"f cannot be traced: {first_line(error)}") from error
     return Cut(concrete, units)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from fdfast.operations import Notes
 from fdfast.tape.again import guards_hold, push, replay
+from fdfast.tape.precision import narrowest
 from fdfast.tape.recorder import Recorder, lifted
 from fdfast.tape.tape import Tape
 from fdfast.tape.traced import Traced
@@ -65,7 +67,7 @@ class Recorded:
         self.recorder = Recorder(concrete)
         self.moving, self.variables = list(moving), list(variables)
         #: The narrowest dtype that it computes in.
-        self.narrow = _narrowest(concrete.graph)
+        self.narrow = narrowest(concrete.graph)
         #: Whether it has been seen that this is the function.
         self.trusted = False
         self.connected = [g is not None for g in concrete.structured_outputs[1]]
@@ -125,7 +127,7 @@ class Point:
         """Value and gradients, of arguments and then of variables; None for what is not connected."""
         whole = self._recorded
         if "tape" not in self.__dict__:
-            made = whole.compiled("values", lambda tape: _values_graph(tape, self.arguments))
+            made = whole.compiled("values", lambda tape: values_graph(tape, self.arguments))
             if made is not None:
                 *found, holds = made(*map(tf.constant, self.arguments))
                 if bool(holds):
@@ -146,6 +148,12 @@ class Point:
         places = [*whole.moving, *range(len(self.arguments), len(self.arguments) + len(whole.variables))]
         found = zip(places, self.values[1], strict=True)
         return {place: np.asarray(g, np.float64) for place, g in found if g is not None}
+
+    @property
+    def widest(self) -> int:
+        """Bytes of the largest value, in float64."""
+        tape = self._recorded.latest or self.tape
+        return 8 * max(int(math.prod(v.shape)) for v in tape.values if hasattr(v, "shape"))
 
     def _unpacked(self, found: Sequence[Any]) -> tuple[float, list[Float64 | None]]:
         value, *gradients = (one.numpy() for one in found)
@@ -262,18 +270,13 @@ class Point:
         return made
 
 
-def _narrowest(graph: Any) -> Any:
-    """Floating-point dtype of least size in a graph and the functions that it calls."""
-    graphs = [graph, *(one.graph for one in graph._functions.values() if hasattr(one, "graph"))]
-    found = {t.dtype for one in graphs for op in one.get_operations() for t in op.outputs if t.dtype.is_floating}
-    return min(found, key=lambda dtype: (dtype.size, dtype.name), default=tf.float64).as_numpy_dtype
-
-
 def _shape(tape: Tape, number: int | None) -> list[int]:
     return [] if number is None else list(tape.values[number].shape)
 
 
-def _values_graph(tape: Tape, arguments: list[Array]) -> Traced:
+def values_graph(tape: Tape, arguments: Sequence[Array]) -> Traced:
+    """The outputs of a tape at other arguments, compiled; behind them whether its control flow goes the same way."""
+
     def values(*tensors: Any) -> Any:
         found = _replayed(tape, tensors, tape.outputs)
         return [*(found.get(n, tape.values[n]) for n in tape.outputs), guards_hold(tape, found)]
@@ -291,7 +294,7 @@ def _replayed(tape: Tape, tensors: Sequence[Any], outputs: Sequence[int]) -> dic
     return replay(tape, given, outputs)
 
 
-def _specs(arguments: list[Array]) -> list[tf.TensorSpec]:
+def _specs(arguments: Sequence[Array]) -> list[tf.TensorSpec]:
     return [tf.TensorSpec(a.shape, a.dtype) for a in arguments]
 
 

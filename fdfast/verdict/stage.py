@@ -68,8 +68,10 @@ class Stage:
     def __init__(
         self, recorded: Recorded, point: Point, places: Sequence[Place], given: Given | None, *, elsewhere: bool = True
     ) -> None:
-        self.point, self.places, self._elsewhere = point, list(places), elsewhere
+        self.point, self.places = point, list(places)
         self._recorded, self._given = recorded, given
+        # An array has no value beside the point.
+        self._movable = elsewhere and bool(recorded.moving)
         self.claimed = self._claims(point)
         self.lost = [~np.isfinite(g) for g in self.claimed]
         self.free = [np.ones(g.shape, bool) for g in self.claimed]
@@ -125,10 +127,6 @@ class Stage:
             if self.directed.alarm or self.directed.ties or not weak or 2 * count > _MOST:
                 return
             count *= 2
-
-    @property
-    def _movable(self) -> bool:
-        return bool(self._recorded.moving) and self._elsewhere
 
     def _by_number(self, moved: Mapping[int, Float64]) -> dict[int, Float64]:
         return {self.places[i].number: v for i, v in moved.items()}

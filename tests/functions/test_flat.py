@@ -280,3 +280,15 @@ def test_refused(case):
     call, error, words = REFUSED[case]
     with pytest.raises(error, match=words):
         call()
+
+
+def test_what_is_no_scalar_is_a_sum_with_random_weights():
+    x = np.array([1.0, 2.0, 3.0])
+    flat, other = (flat_callable(lambda x: x**2, x, {}, seed) for seed in (0, 1))
+    each = [flat.own([row]) for row in np.eye(3)]
+    assert flat.own([x]) == pytest.approx(np.dot(each, x**2), rel=1e-15)  # linear in what f returns
+    assert all(0.5 <= abs(one) <= 1 for one in each)
+    assert other.own([x]) != flat.own([x])
+    assert flat.notes == [
+        "f returns (3,): what was checked is the sum over that, each element with a random weight of its own"
+    ]
