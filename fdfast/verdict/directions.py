@@ -123,9 +123,9 @@ def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | No
     if found.ties:
         again = slopes(v, (0.75 * STEP,)).value  # the spread of both sides is no rounding here
         found.rows += count
-        one_side = _rounding(np.concatenate([seen.value[:1], again]), claimed, directions)
+        found.tau = tau = _rounding(np.concatenate([seen.value[:1], again]), claimed, directions)
         with np.errstate(all="ignore"):
-            if not np.max(np.abs(seen.value[1] - seen.value[0])) <= one_side * directions.unit:
+            if not np.max(np.abs(seen.value[1] - seen.value[0])) <= tau * directions.unit:
                 return found
         found.ties = []  # what ties has no effect
     steps: Sequence[float] = STEPS[:1]

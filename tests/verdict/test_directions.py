@@ -219,6 +219,7 @@ def test_where_slopes_differ_by_side_nothing_is_judged():
     g = [np.array([1.0, 2.0, 3.0])]
     found = look(Tied(g, 0.5), Directions([np.array([1.0, 2.0, 4.0])], 0), 2)
     assert [name for name, _ in found.ties] == ["pool"]
+    assert found.tau < 1e-12  # what parts the sides is no rounding
     assert (found.suspects, found.dense) == ([], [])
 
 
