@@ -1,4 +1,4 @@
-"""All weights of ResNet50 and all pixels of MobileNetV2 by directions: ``python -m bench.directions [NETWORK [SEEDS]]``.
+"""The check by directions on large networks: ``python -m bench.directions [NETWORK [SEEDS]]``.
 
 Random weights, statistics of one batch; each network in a process of its own. An error of 1e-6 in one element must be
 seen by every seed, one of 1e-3 found.
