@@ -1,6 +1,5 @@
 """All weights, or all pixels, of a network by directions: ``python -m bench.directions [NETWORK [SEEDS]]``.
 
-The shipped CNN on a digit, and two with random weights and the statistics of one batch; each in a process of its own.
 An error of 1e-6 in one element is to be seen by every seed, one of 1e-3 to be located.
 """
 

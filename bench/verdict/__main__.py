@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bench.timing import markdown
+from bench.verdict import families
 from bench.verdict.cases import named
 from bench.verdict.faults import DISTORTIONS, FAULTS
 from bench.verdict.subject import NAMES, Record, measure, schedule
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> None:
         gc.collect()  # a Keras model is a cycle
     seconds = time.perf_counter() - started
     print(f"verdict benchmark, seed {options.seed}: {len(records)} checks in {seconds:.0f} s\n")
-    print("\n".join(lines(records)))
+    print("\n".join([*lines(records), "", *families.lines(options.seed)]))
 
 
 def one(case: str, seed: int) -> None:

@@ -134,7 +134,7 @@ def test_the_compiled_loss_is_the_default(loss):
     [
         (None, ValueError, "loss is missing and the model was not compiled with one: pass loss='categ"),
         ("crossentrophy", ValueError, "loss='crossentrophy' is not the name of a Keras loss"),
-        (["mse"], TypeError, r"several losses \(one per output\) are not supported: pass one callable"),
+        (["mse"], TypeError, r"several losses \(one per output\) go with gradcheck\("),
         ({"a": "mse"}, TypeError, "several losses"),
         (3, TypeError, "loss must be a name, a Keras loss, a callable or None, got int"),
         (L.MeanSquaredError, TypeError, r"loss is the class MeanSquaredError; pass an object of it: MeanSq\w*\(\)"),

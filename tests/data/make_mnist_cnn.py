@@ -1,4 +1,4 @@
-"""Cuts the shipped MNIST sample and trains the shipped CNN: `python -m bench.train_mnist_cnn [FOLDER]`.
+"""Cuts the shipped MNIST sample and trains the shipped CNN: `python tests/data/make_mnist_cnn.py [FOLDER]`.
 
 FOLDER holds the four gzipped MNIST IDX files; without it keras.datasets.mnist is used, which may download.
 Writes mnist_sample.npz and mnist_cnn.npz. One seed, deterministic operations, a fixed number of epochs: the
@@ -21,7 +21,7 @@ import tensorflow as tf
 from fdfast.data.datasets import CLASSES, load_idx, mnist_cnn
 
 SEED, EPOCHS, BATCH, PER_CLASS = 0, 8, 128, 100
-DATA = Path(__file__).parent.parent / "fdfast" / "data"
+DATA = Path(__file__).parents[2] / "fdfast" / "data"
 
 
 def load(folder: Path | None) -> tuple[Any, Any, Any, Any]:
