@@ -206,6 +206,23 @@ def test_the_same_seed_tells_the_same_and_nothing_is_left_behind():
     assert (state == np.random.get_state()[1]).all()  # noqa: NPY002
 
 
+@pytest.mark.parametrize("digit", [0, 3, 7])
+def test_a_loss_that_float32_hardly_knows_is_checked(digit):
+    """Of 5.7e-6 on digit 7 float32 has 6e-8 wrong: as much as log(1 + s) is rounded by, and no other function."""
+    x, labels = fdfast.datasets.mnist_sample(10)
+    y = np.eye(10)[labels]
+    report = check(fdfast.datasets.mnist_cnn(), x[digit], y[digit], wrt="weights")
+    assert (report.verdict, report.counts["wrong"]) == ("pass", 0)
+
+
+def test_what_is_not_f_is_no_recording():
+    def f(x):  # in a trace it is another function than afterwards
+        return tf.reduce_sum(x**2) * (1.0 if tf.executing_eagerly() else 1.001)
+
+    with pytest.raises(ValueError, match="what was recorded of it"):
+        check(f, VECTOR)
+
+
 def test_a_changed_model_is_checked_as_it_is():
     model = small()
     first = check(model, IMAGE, [0.5, 0.5], loss="mse")
