@@ -22,6 +22,7 @@ from matplotlib.patches import Patch
 import fdfast
 from bench.rig import digits, middle, relative
 from bench.timing import markdown
+from fdfast import _core
 from fdfast.estimates import KINK, SMOOTH
 from fdfast.estimates.stencil import stencil
 from fdfast.functions import model_objective
@@ -276,12 +277,47 @@ def verdicts(model: keras.Model, reports: dict[int, Any], x: Any, y: Any) -> Non
     print(f"digit {CLEAR}, autodiff given as an array, so looked at in x alone: {alone.counts}")
 
 
+def misses(out: Path) -> None:
+    """Section 8: how often one random direction misses an error, over a million draws, and the bound."""
+    rng, many, turns = np.random.default_rng(0), 5000, 200
+    g = rng.normal(size=(8, 8, 3)) * 10.0 ** rng.uniform(-4, 0, (8, 8, 3))
+    one, decade = np.eye(g.size).reshape(-1, *g.shape) * g, np.floor(np.log10(np.abs(g)))
+    narrow = tf.cast(tf.cast(g, tf.bfloat16), tf.float64).numpy()
+    errors = {"one element": one[5], "two that cancel": one[5] - one[90], "four that cancel": one[[5, 7]].sum(0)}
+    errors["four that cancel"] = errors["four that cancel"] - one[[90, 91]].sum(0)
+    errors |= {"rounded to bfloat16": narrow - g, "shifted by a pixel": np.roll(g, 1, 1) - g}
+    errors |= {"transposed": g.swapaxes(0, 1) - g, "signs of one decade": np.where(decade == -2, -2 * g, 0)}
+    errors["one channel, by 1 %"] = 0.01 * g * [1, 0, 0]
+    delta = np.array([error.ravel() for error in errors.values()])
+    tiled, v, found = np.tile(g.ravel(), many), np.empty(many * g.size), []
+    for k in range(turns):
+        _core.draw(tiled, v, low=1e-12, unit=1.0, seed=0, first=k * v.size, threads=2)
+        found.append(np.abs(v.reshape(many, -1) @ delta.T))
+    gaps = np.concatenate(found) / (np.abs(delta) / np.abs(g).ravel()).max(axis=1)  # eps is the largest relative error
+    ratios, fig = np.logspace(-4, np.log10(0.25), 34), Figure(figsize=(7, 4), layout="constrained")
+    ax, rows = fig.subplots(), []
+    most = 4 * ratios + 4 * np.sqrt(4 * ratios / len(gaps))  # four standard deviations of what is counted
+    for (name, gap), marker in zip(zip(errors, gaps.T, strict=True), "osd^v<>x", strict=True):
+        rate = np.array([np.mean(gap <= 2 * r) for r in ratios])
+        ax.loglog(ratios, np.where(rate > 0, rate, np.nan), marker, ls="-", ms=3, lw=0.8, label=name)
+        missed, pairs = [np.mean(gap <= 2 * r) for r in (0.1, 0.01, 0.001)], gap.reshape(-1, 2)
+        rows.append((name, *missed, np.mean((pairs <= 0.2).all(axis=1)), "yes" if (rate <= most).all() else "NO"))
+    ax.loglog(ratios, 4 * ratios, color="black", ls="--", label="bound, 4 tau / eps")
+    ax.set(xlabel="tau / eps", ylabel="share of directions that miss", ylim=(1e-6, 2))
+    ax.legend(fontsize=7)
+    fig.savefig(out / "theory-misses.png", dpi=100)
+    rows.append(("bound", 0.4, 0.04, 0.004, 0.16, ""))
+    head = "error|missed at tau / eps = 0.1|0.01|0.001|by two directions, 0.1|within the bound"
+    table("8. Directions that miss, of 1,000,000", head, rows)
+
+
 def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     model, x, y = digits(DIGITS)
     # In float32, so that both precisions look at the same point.
     generic = (x + np.random.default_rng(0).uniform(0, 1 / 255, x.shape)).astype(np.float32)
     bars()
+    misses(out)
     cancellation(model, generic, y, out)
     there = estimate(model, generic, y=y)
     ties(model, x, generic, there, y, out)

@@ -20,6 +20,7 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from fdfast import attack, datasets
+    from fdfast.along import directional
     from fdfast.callback import GradientCheck
     from fdfast.check import assert_gradcheck, estimate, gradcheck, gradient
     from fdfast.estimates import Estimate
@@ -35,6 +36,7 @@ __all__ = [
     "assert_gradcheck",
     "attack",
     "datasets",
+    "directional",
     "estimate",
     "gradcheck",
     "gradient",
@@ -43,6 +45,7 @@ __all__ = [
 
 # A name must not be that of a submodule as well: importing the submodule would replace it.
 _HOME = {
+    "directional": "fdfast.along",
     "assert_gradcheck": "fdfast.check",
     "estimate": "fdfast.check",
     "gradcheck": "fdfast.check",

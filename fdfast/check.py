@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, what_moves
+from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, left_out, not_checked, what_moves
 from fdfast.directed import check_directed, with_culprits
 from fdfast.engines import Progress
 from fdfast.estimates import Estimate, estimate_tiles, slopes
-from fdfast.functions import NotOneNumber
+from fdfast.functions import NotOneNumber, connected
 from fdfast.moves import Bounds, Channels, Precision, Reduction, StepLike, TileLike, check_choice, plan_steps
 from fdfast.problem import Count, Request, analytic_of, checked, engine_for
 from fdfast.report import Report, input_report
@@ -64,10 +64,12 @@ def gradient(
         and gives each of them their mean. Channels come last, unless the model's layers say ``channels_first``.
     reduction : {"mean", "sum"}
         ``"mean"`` gives each pixel its share of the tile's derivative, ``"sum"`` the derivative itself.
-    engine : {"auto", "batch", "difference"}
-        ``"difference"`` pushes the differences through the layers of a Sequential or functional model, window by
-        window and without cancellation; ``"batch"`` evaluates f at perturbed rows. ``"auto"`` takes differences
-        wherever all layers have a rule and most of the work is compiled, else the batch, and the report says why.
+    engine : {"auto", "batch", "windows", "tape", "difference"}
+        ``"windows"`` pushes the differences through the layers of a Sequential or functional model, window by window
+        and without cancellation; ``"tape"`` through the operations of any function that TensorFlow can trace, as
+        exactly, on whole maps, which is slower; ``"difference"`` is windows where they exist and else the tape.
+        ``"batch"`` evaluates f at perturbed rows. ``"auto"`` takes windows wherever all layers have a rule and most
+        of the work is compiled, else the batch, and the report says why.
     precision : {"auto", "float32", "float64"}
         What rows or differences are computed in. ``"auto"``: float64, by a float64 copy of the model if one can be
         made; callables in the dtype of x. Differences start from float64 values at x either way.
@@ -246,7 +248,9 @@ def gradcheck(
     notes = []
     if check == "directions" or (check == "auto" and by_directions(request, terms, wrt=wrt, budget=budget)):
         try:
-            return directed()
+            report = directed()
+            report.caveats.extend(not_checked(request, wrt))
+            return report
         except NoTape as error:
             if check == "directions" or not can_be_tiled(request, wrt):
                 raise ValueError(
@@ -256,7 +260,7 @@ def gradcheck(
             notes = [f"every element was looked at by itself, because directions cannot be taken: {error}"]
     check_choice("wrt", wrt, ("input", "weights"))
     if wrt == "weights":
-        report: Report = check_weights(request, terms, analytic=analytic, budget=budget, label=label)
+        report = check_weights(request, terms, analytic=analytic, budget=budget, label=label)
     else:
         try:
             report = _of_every_tile(request, terms, analytic, budget, label)
@@ -265,6 +269,8 @@ def gradcheck(
                 raise
             return directed()
     report.reasons.extend(map(as_sentence, notes))
+    report.caveats.extend(left_out(request, wrt))
+    report.caveats.extend(not_checked(request, wrt))
     return report if analytic is not None else with_culprits(report, request, terms, wrt)
 
 
@@ -273,6 +279,8 @@ def _of_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any, l
     if budget is not None:
         raise TypeError(f"budget={budget!r} goes with wrt='weights'; for inputs a larger tile= costs less")
     with checked(request) as problem:
+        if analytic is None:
+            connected(problem.objective, problem.points)
         count = Count(request.progress, 4 * problem.tiling.tiles * len(problem.points))
         judge = Judge(problem.tiling, terms)
         judgements = []
@@ -292,6 +300,7 @@ def _of_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any, l
         settings=terms.settings(),
         label=label or problem.label,
         notes=problem.objective.notes,
+        wider=problem.dtype != "float64" and request.precision == "float32",
     )
 
 

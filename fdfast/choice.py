@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from fdfast.differences import windows_cost
-from fdfast.functions import layout_of
+from fdfast.functions import layout_of, penalised, terms_added, weights_of
 from fdfast.moves import make_tiling
 from fdfast.problem import Request, examples_of
 from fdfast.verdict import Terms
@@ -24,16 +24,16 @@ _GRADIENT = 3  # passes
 def by_directions(request: Request, terms: Terms, *, wrt: str, budget: Any) -> bool:
     """Whether a check that is left open goes by directions.
 
-    Every element is looked at by itself where the caller asks for what only that has (tiles, a step, an engine, a
-    budget, an array of bounds), where there are few, and where windows cost less than ten gradients, or about a second.
-    Functions of float32 go by directions, which are in float64 whatever f is in.
+    What layers and weights add to the loss is in it only there. Every element is looked at by itself where the caller
+    asks for what only that has (tiles, a step, an engine, a budget, an array of bounds), where there are few, and where
+    windows cost less than ten gradients, or about a second.
     """
     if wrt not in ("input", "weights"):
         return True
     if budget is not None or asks_for_tiles(request, terms):
         return False
     f = request.f
-    if _is_layer(f):
+    if _is_layer(f) or left_out(request, wrt):
         return True
     if any(len(getattr(f, side, None) or [f]) > 1 for side in ("inputs", "outputs")):
         return True
@@ -45,16 +45,54 @@ def by_directions(request: Request, terms: Terms, *, wrt: str, budget: Any) -> b
     if array.dtype.kind != "f" or not array.size:
         return False  # which says what is wrong with it
     if not isinstance(f, keras.Model):
-        return array.size > FEW or array.dtype != np.float64
-    shape, _, _ = examples_of(request, array)
-    wanted = f.inputs[0].shape[1:] if getattr(f, "inputs", None) else (None,) * len(shape)
-    if len(wanted) != len(shape) or any(w not in (None, n) for w, n in zip(wanted, shape, strict=True)):
+        return array.size > FEW
+    shape = _shape_of(request, array)
+    if shape is None:
         return False
     cost = windows_cost(f, request.loss, shape)
     if cost is None:
         return math.prod(shape) > FEW
     tiles = make_tiling(shape, 1, "apart", layout_of([f])).tiles
     return 2 * tiles * cost.window > max(_GRADIENTS * _GRADIENT * cost.whole, _WORK)
+
+
+def left_out(request: Request, wrt: str) -> list[str]:
+    """What belongs to the loss that is trained, and is not in that of a check of every element: sentences."""
+    f = request.f
+    if not isinstance(f, keras.Model) or isinstance(request.x, list | tuple | dict) or wrt not in ("input", "weights"):
+        return []
+    said = []
+    array = np.asarray(request.x)
+    shape = _shape_of(request, array) if array.dtype.kind in "fiu" and array.ndim and array.size else None
+    if shape is not None:
+        terms = terms_added(f, array.reshape(-1, *shape)[:1])
+        if terms:
+            what = "1 term that a layer adds" if terms == 1 else f"{terms} terms that layers add"
+            said.append(f"{what} to the loss (add_loss, activity regularizers)")
+    if wrt == "weights" and penalised(f):
+        said.append(f"the penalty of {len(penalised(f))} regularized variables")
+    if not said:
+        return []
+    out = " and ".join(said)
+    return [f"{out[0].upper()}{out[1:]} is not part of what was checked: check='directions' takes it in."]
+
+
+def _shape_of(request: Request, array: Any) -> tuple[int, ...] | None:
+    """Shape of one example; None where the model does not take such, which is for others to say."""
+    f = request.f
+    shape, _, _ = examples_of(request, array)
+    wanted = f.inputs[0].shape[1:] if getattr(f, "inputs", None) else (None,) * len(shape)
+    fits = len(wanted) == len(shape) and all(w in (None, n) for w, n in zip(wanted, shape, strict=True))
+    return shape if fits else None
+
+
+def not_checked(request: Request, wrt: str) -> list[str]:
+    """What a model also has a gradient by: a sentence."""
+    f = request.f
+    many = weights_of(f) if isinstance(f, keras.Model) else 0
+    if wrt == "input" and many:
+        return [f"Checked by x; the gradient by the {many:,} weights was not (wrt='weights')."]
+    return ["Checked by the weights; the gradient by x was not (wrt='input')."] if wrt == "weights" else []
 
 
 def what_moves(f: Any) -> str:

@@ -123,7 +123,7 @@ def with_culprits(report: Report, request: Request, terms: Terms, wrt: str) -> R
     if found is None or not found.wrong:
         return report
     timings = report.timings | {"culprits": time.perf_counter() - started}
-    hints = [text for text in report.hints if not text.startswith(NO_PATTERN)]
+    hints = [text for text in report.hints if not text.startswith(NO_PATTERN)] + found.on_purpose
     return replace(report, culprits=found, hints=hints, timings=timings)
 
 
@@ -210,5 +210,5 @@ def _given(analytic: Any, flat: Flat, places: Sequence[Place]) -> Any:
         return out
 
     if not callable(analytic):
-        as_floats(analytic, "analytic") if not isinstance(analytic, list | tuple) else None
+        as_floats(analytic, "analytic", finite=False) if not isinstance(analytic, list | tuple) else None
     return call

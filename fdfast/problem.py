@@ -12,9 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.differences import NoDifferences, compiled_for
-from fdfast.engines import BatchEngine, DifferenceEngine, Progress, check_max_rows
+from fdfast.engines import BatchEngine, DifferenceEngine, Progress, TapeEngine, check_max_rows
 from fdfast.estimates import Engine
-from fdfast.functions import Snapshot, callable_objective, layers_of, layout_of, model_objective, preflight, state_kept
+from fdfast.functions import (
+    Flat,
+    Snapshot,
+    callable_objective,
+    flat_callable,
+    flat_model,
+    layers_of,
+    layout_of,
+    model_objective,
+    namer,
+    preflight,
+    recorded,
+    state_kept,
+)
 from fdfast.moves import (
     Bounds,
     Channels,
@@ -28,6 +41,7 @@ from fdfast.moves import (
     check_step,
     make_tiling,
 )
+from fdfast.tape import NoTape
 
 #: Tiles and examples looked at together; more are taken in groups, so that memory does not grow with their number.
 _GROUP, _EXAMPLES = 32768, 25
@@ -63,7 +77,7 @@ class Request:
     def __post_init__(self) -> None:
         check_step(self.h)
         check_choice("precision", self.precision, ("auto", "float32", "float64"))
-        check_choice("engine", self.engine, ("auto", "batch", "difference"))
+        check_choice("engine", self.engine, ("auto", "batch", "difference", "windows", "tape"))
         check_max_rows(self.max_rows)
 
 
@@ -79,11 +93,12 @@ class Problem:
     tiling: Tiling
     label: str
     differences: Any = None
+    flat_of: Callable[[int], Flat] | None = None
 
     @property
     def dtype(self) -> str:
         """Name of what the numeric side is computed in."""
-        return str(np.dtype((self.differences or self.objective).dtype))
+        return "float64" if self.flat_of else str(np.dtype((self.differences or self.objective).dtype))
 
     def groups(self) -> Iterator[slice]:
         """Slices of examples that are looked at together."""
@@ -97,6 +112,10 @@ class Problem:
 def engine_for(problem: Problem, group: slice, max_rows: int | None, count: Callable[[int], None]) -> Engine:
     """Return the engine that the problem asks for, for some of its examples; `count` is told of rows that are done."""
     objective = problem.objective.select(group)
+    flat_of = problem.flat_of
+    if flat_of is not None:
+        layers = layers_of(problem.objective.model) if problem.objective.model is not None else []
+        return TapeEngine(lambda i: flat_of(group.start + i), problem.tiling, namer(layers), progress=count)
     if problem.differences is None:
         return BatchEngine(objective, problem.tiling, max_rows=check_max_rows(max_rows), progress=count)
     return DifferenceEngine(objective, problem.tiling, problem.differences, progress=count)
@@ -107,19 +126,25 @@ def _choose(engine: str, objective: Any, precision: Precision) -> Any:
 
     ``"auto"`` takes differences where every layer has a rule and most of the work is done by the compiled kernels.
     """
-    if engine == "batch":
+    if engine in ("batch", "tape"):
         return None
     dtype = np.dtype(np.float32 if precision == "float32" else np.float64)
     try:
         compiled = compiled_for(objective, dtype)
-        if engine == "auto" and compiled.without_rule:
+        if engine in ("auto", "difference") and compiled.without_rule:
             raise NoDifferences(f"{compiled.without_rule[0]} has no difference rule")
         if engine == "auto" and compiled.share < 0.75:
             raise NoDifferences(f"{compiled.lowered.why}, and most of the work comes after")
     except NoDifferences as error:
-        if engine == "difference":
-            message = f"engine='difference' cannot be used: {error}. engine='batch' evaluates f itself"
+        if engine == "windows":
+            message = (
+                f"engine='windows' cannot be used: {error}. engine='tape' pushes differences through the operations of "
+                "any function that TensorFlow can trace"
+            )
             raise ValueError(message) from None
+        if engine == "difference":
+            objective.notes.append(f"differences went through whole maps, because windows cannot be used: {error}")
+            return None
         objective.notes.append(f"the batch engine evaluated f itself, because differences cannot be pushed: {error}")
         return None
     if compiled.without_rule:
@@ -149,24 +174,25 @@ def problem_of(request: Request, *, now: Snapshot | None = None) -> Problem:
         if request.kwargs:
             raise TypeError(f"unexpected arguments for a model: {', '.join(sorted(request.kwargs))}")
         return _model_problem(request, array, now)
-    if request.engine == "difference" and callable(f):
+    if request.engine == "windows" and callable(f):
         raise ValueError(
-            "engine='difference' cannot be used: f is a callable, not a Keras model with a loss. engine='batch' "
-            "evaluates f itself"
+            "engine='windows' cannot be used: f is a callable, not a Keras model with a loss. engine='tape' pushes "
+            "differences through the operations of any function that TensorFlow can trace"
         )
     if not callable(f):
         raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
     if request.loss is not None:
         raise TypeError("loss goes with a Keras model; a callable f returns the loss itself")
     kwargs = {**request.kwargs} if y is None else {**request.kwargs, "y": y}
-    dtype = array.dtype if request.precision == "auto" else np.dtype(request.precision)
+    dtype = np.dtype(np.float32) if request.precision == "float32" else array.dtype
     shape = array.shape
     tiling = make_tiling(shape, request.tile, request.channels, layout_of(layers_of(f)))
     points = as_points(array, shape, dtype)
-    objective = callable_objective(f, kwargs, points, shape, batched=bool(request.batched))
+    objective = callable_objective(f, kwargs, points, shape, batched=bool(request.batched), precision=request.precision)
     points = as_points(array, shape, objective.dtype)
     label = getattr(f, "__name__", type(f).__name__)
-    return Problem(array, shape, False, points, objective, tiling, label)
+    flat_of = _on_the_tape(request, kwargs) if request.engine in ("tape", "difference") else None
+    return Problem(array, shape, False, points, objective, tiling, label, flat_of=flat_of)
 
 
 def examples_of(request: Request, array: npt.NDArray[Any]) -> tuple[tuple[int, ...], int, bool]:
@@ -190,14 +216,56 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
 
     # Differences in float32 still start from values in float64.
     wide = request.engine != "batch" and request.precision == "float32"
-    objective = made("auto" if wide else request.precision)
+    objective = made("auto" if wide or request.precision == "float64" else request.precision)
     differences = _choose(request.engine, objective, request.precision)
     if wide and differences is None:
         notes, objective = objective.notes, made(request.precision)
         objective.notes.extend(note for note in notes if note not in objective.notes)
+    if differences is None and request.precision != "float32":
+        objective = _in_float64(objective, as_points(array, shape, objective.dtype), made)
+    if request.precision == "float64" and objective.dtype != np.float64:
+        made("float64")  # says why not
     tiling = make_tiling(shape, request.tile, request.channels, layout_of([request.f]))
     points = as_points(array, shape, objective.dtype)
-    return Problem(array, shape, batched, points, objective, tiling, request.f.name, differences)
+    taped = differences is None and request.engine in ("tape", "difference")
+    flat_of = _on_the_tape(request, {}, batched=batched) if taped else None
+    return Problem(array, shape, batched, points, objective, tiling, request.f.name, differences, flat_of)
+
+
+def _on_the_tape(request: Request, kwargs: Mapping[str, Any], *, batched: bool = False) -> Callable[[int], Flat]:
+    """What makes the function of one example that is recorded, by its number."""
+    if request.precision == "float32":
+        raise ValueError("engine='tape' is in float64 whatever f is in; leave precision out, or engine='batch'")
+
+    def flat_of(example: int) -> Flat:
+        if not isinstance(request.f, keras.Model):
+            return flat_callable(request.f, request.x, kwargs, batched=bool(request.batched))
+        some: Any = slice(example, example + 1) if batched else ...
+        x, y = np.asarray(request.x)[some], None if request.y is None else np.asarray(request.y)[some]
+        return flat_model(request.f, x, y, request.loss, mean=False, weights=False)
+
+    try:
+        first = flat_of(0)
+        recorded(first).point(first.points()).value  # noqa: B018 (recorded now, so that what cannot be is known now)
+    except NoTape as error:
+        raise ValueError(f"engine='tape' cannot be used: {error}. engine='batch' evaluates f itself") from None
+    return flat_of
+
+
+def _in_float64(objective: Any, points: npt.NDArray[Any], made: Callable[[Precision], Any]) -> Any:
+    """The objective of a model without a float64 copy, or with layers that compute in less all the same."""
+    try:
+        found = objective.widened(points)
+    except NoTape as error:
+        if objective.dtype == np.float64:  # its steps would be those of rounding in between
+            notes, objective = objective.notes, made("float32")
+            objective.notes += [*notes, f"evaluated in float32, because it is not in float64 throughout: {error}"]
+            return objective
+        objective.notes.append(f"nor can its operations be run in float64: {error}")
+        return objective
+    if found is not objective and objective.narrow_because:
+        found.notes.remove(objective.narrow_because)
+    return found
 
 
 def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:

@@ -302,7 +302,8 @@ def test_biases_of_zero_under_a_black_picture_are_checked_near_x() -> None:
     x, y = np.zeros((4, 4, 1)), np.eye(5)[2]
     report = fdfast.gradcheck(model, x, y, loss=CROSS, wrt="weights")
     bias = report.variables[1]
-    assert report.verdict == "pass", str(report)
+    assert report.verdict == "inconclusive"  # of kernels that see nothing but zeros nothing was learnt
+    assert (bias.classes == "agree").all()
     assert bias.near.all()
     assert "kink" in str(report)
     off = fdfast.gradcheck(model, x, y, loss=CROSS, wrt="weights", jitter=None)

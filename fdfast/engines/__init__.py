@@ -9,6 +9,7 @@ from __future__ import annotations
 from fdfast.engines.batch import BatchEngine, Progress, check_max_rows
 from fdfast.engines.difference import DifferenceEngine
 from fdfast.engines.pairs import Differences, Pairs
+from fdfast.engines.tape import TapeEngine
 from fdfast.engines.trust import Untrusted
 from fdfast.engines.weights import PointValues, WeightPaths
 
@@ -19,6 +20,7 @@ __all__ = [
     "Pairs",
     "PointValues",
     "Progress",
+    "TapeEngine",
     "Untrusted",
     "WeightPaths",
     "check_max_rows",

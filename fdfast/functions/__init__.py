@@ -6,9 +6,10 @@ one example is run at many. Nothing here knows steps, differences or tolerances.
 
 from __future__ import annotations
 
+from fdfast.functions.added import penalised, terms_added, weights_of
 from fdfast.functions.arguments import Argument
 from fdfast.functions.callables import callable_objective
-from fdfast.functions.fitness import layers_of, preflight, preflight_whole, state_kept
+from fdfast.functions.fitness import connected, layers_of, preflight, preflight_whole, state_kept
 from fdfast.functions.flat import Flat, flat_callable, flat_layer
 from fdfast.functions.layout import layout_of
 from fdfast.functions.losses import is_stock, resolve_loss, settings_of
@@ -74,6 +75,7 @@ __all__ = [
     "as_array",
     "callable_objective",
     "cheapest",
+    "connected",
     "dense",
     "first_line",
     "flat_callable",
@@ -88,6 +90,7 @@ __all__ = [
     "model_objective",
     "namer",
     "pays",
+    "penalised",
     "preflight",
     "preflight_whole",
     "present",
@@ -101,5 +104,7 @@ __all__ = [
     "settings_of",
     "shadow_of",
     "state_kept",
+    "terms_added",
     "view",
+    "weights_of",
 ]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import os
+import re
+import traceback
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +14,21 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fdfast.functions.lifted import lifted_rows
 from fdfast.functions.objective import Array, LoopObjective, NotOneNumber, TracedObjective
 from fdfast.functions.over_rows import OverRows, first_line, same_values
 from fdfast.functions.row_function import RowFunction, trace
+from fdfast.moves import Precision
 from fdfast.operations import Unmapped
+from fdfast.tape import NoTape
+
+_NOT_THE_USER_S = (
+    "site-packages",
+    f"{os.sep}fdfast{os.sep}functions",
+    f"{os.sep}fdfast{os.sep}tape",
+    "<",
+    "__autograph",
+)
 
 
 def callable_objective(
@@ -23,11 +38,15 @@ def callable_objective(
     shape: tuple[int, ...],
     *,
     batched: bool,
+    precision: Precision = "auto",
 ) -> TracedObjective | LoopObjective:
     """Objective of a callable: traced if it is a TensorFlow function of rows or of one example, else called as it is.
 
     A TensorFlow function of one example goes over all rows by `tf.vectorized_map`; if it cannot be traced, or its
     traced form gives another value at the first example than itself, it is called row by row, and a note says so.
+
+    What f computes in a narrower precision than float64, in a model that it holds or by itself, is run again in
+    float64, operation by operation.
 
     Parameters
     ----------
@@ -39,54 +58,68 @@ def callable_objective(
     points : ndarray, shape (examples, size)
     shape : tuple of int
     batched : bool
+    precision : {"auto", "float32", "float64"}
+        ``"float32"`` evaluates f as it is; the points are in it.
     """
     dtype = points.dtype
     first = points[:1].reshape(1, *shape) if batched else points[0].reshape(shape)
-    value = _tensor_of(f, kwargs, first)
+    value, refused = _tensor_of(f, kwargs, first)
     if value is None:
-        return LoopObjective(f, kwargs, shape, dtype, batched=batched, tensors=False)
+        dtype = np.dtype(np.float64) if precision == "float64" else dtype
+        return LoopObjective(f, kwargs, shape, dtype, batched=batched, tensors=False, refused=refused)
     row_bytes = 64 * math.prod(shape) * dtype.itemsize
     over = OverRows()
 
-    def apply(f: Callable[..., Any], rows: Any) -> Any:
-        if batched:
-            return f(rows, **kwargs)
-        if tf.executing_eagerly():  # for the gradient: that of f as it is, not of its batched form
-            return tf.stack([_scalar_tensor(f(row, **kwargs), shape) for row in tf.unstack(rows)])
-        return over(lambda row: _scalar_tensor(f(row, **kwargs), shape), rows)
+    def one(f: Callable[..., Any], row: Any) -> Any:
+        return _scalar_tensor(f(row, **kwargs), shape)
 
-    def of_rows(rows: Any, example: Any, context: Any) -> Any:
-        return apply(f, rows)
+    def by_rows(get: Callable[[], Callable[..., Any]]) -> RowFunction:
+        def of_rows(rows: Any, example: Any, context: Any) -> Any:
+            return get()(rows, **kwargs) if batched else over(functools.partial(one, get()), rows)
 
-    def alone(rows: Any, example: Any, context: Any) -> Any:
-        alive = weak()
-        assert alive is not None, "the function was deleted during its own evaluation"
-        return apply(alive, rows)
+        def singly(rows: Any, example: Any, context: Any) -> Any:  # for the gradient: f as it is, not its batched form
+            return tf.stack([one(get(), row) for row in tf.unstack(rows)])
+
+        return RowFunction(of_rows, shape, dtype, (), singly=None if batched else singly)
+
+    def alive() -> Callable[..., Any]:
+        found: Callable[..., Any] | None = weak()
+        assert found is not None, "the function was deleted during its own evaluation"
+        return found
 
     if kwargs or not isinstance(f, tf.types.experimental.PolymorphicFunction):
         # Traced anew at each call: f may read what has changed since, a constant or a helper that was mended.
-        traced = RowFunction(of_rows, shape, dtype, ())
+        traced = by_rows(lambda: f)
     else:
         weak = weakref.ref(f)
-        traced = trace(f, None, (shape, dtype.name, batched), lambda: RowFunction(alone, shape, dtype, ()))
+        traced = trace(f, None, (shape, dtype.name, batched), lambda: by_rows(alive))
     found = TracedObjective(traced, (), shape, row_bytes, _left_as_it_is(f, kwargs, first, value))
-    if batched:
-        found.tensor_values(tf.constant(first), np.zeros(1, np.int32), 1)
-        found.notes += _numpy_calls(traced)
-        return found
-    value = _scalar_tensor(value, shape)
-    if not value.dtype.is_floating:
-        return LoopObjective(f, kwargs, shape, dtype, batched=False, tensors=True)
+    if not batched:
+        value = _scalar_tensor(value, shape)
+        if not value.dtype.is_floating:
+            return LoopObjective(f, kwargs, shape, dtype, batched=False, tensors=True)
     try:
-        # Three rows: a single one may be broadcast.
-        rows = found.tensor_values(tf.constant(np.stack([first] * 3)), np.zeros(3, np.int32), 3)
-        if not same_values(tf.cast(rows[0], value.dtype), value):
-            raise Unmapped(
-                "its traced form gives another value at x; it may draw random numbers, keep state in Python, or use an "
-                "operation that TensorFlow batches wrongly"
-            )
+        wide = None if precision == "float32" else lifted_rows(traced, ())
+        if not batched:
+            # Four rows: a single one may be broadcast.
+            rows, example = tf.constant(np.stack([first] * 4)), np.zeros(4, np.int32)
+            own = found.tensor_values(rows, example, 4) if wide is None else wide.own_values(rows, example, ())
+            if not same_values(tf.cast(own[0], value.dtype), value):
+                raise Unmapped(
+                    "its traced form gives another value at x; it may draw random numbers, keep state in Python, or "
+                    "use an operation that TensorFlow batches wrongly"
+                )
     except Exception as error:
-        return LoopObjective(f, kwargs, shape, dtype, batched=False, tensors=True, why=first_line(error))
+        if batched:
+            raise
+        return LoopObjective(f, kwargs, shape, dtype, batched=False, tensors=True, why=_where(f, error))
+    if wide is not None:
+        try:
+            found = found.widened(points)
+        except NoTape as error:
+            return _narrow(f, kwargs, points, shape, batched, precision, wide.own, error)
+    elif batched:
+        found.tensor_values(tf.constant(first), np.zeros(1, np.int32), 1)
     if over.row_bytes:
         traced.row_bytes = over.row_bytes
     found.row_bytes = traced.row_bytes or row_bytes
@@ -95,6 +128,26 @@ def callable_objective(
         found.notes.append(
             f"{', '.join(over.looped)} cannot be batched by TensorFlow and ran row by row, inside the traced function"
         )
+    return found
+
+
+def _narrow(
+    f: Callable[..., Any],
+    kwargs: dict[str, Any],
+    points: Array,
+    shape: tuple[int, ...],
+    batched: bool,
+    precision: Precision,
+    own: np.dtype[Any],
+    error: NoTape,
+) -> TracedObjective | LoopObjective:
+    """The objective of a function that computes in less than float64 and cannot be run in it: rows in what it has."""
+    why = f"f computes in {own.name}, and cannot be run in float64: {error}"
+    if precision == "float64":
+        raise ValueError(f"precision='float64' is out of reach: {why}. precision='auto' checks f to what it has")
+    rows = points if own == np.float64 else points.astype(np.float32)
+    found = callable_objective(f, kwargs, rows, shape, batched=batched, precision="float32")
+    found.notes.append(why)
     return found
 
 
@@ -140,12 +193,27 @@ def _scalar_tensor(value: Any, shape: tuple[int, ...]) -> Any:
     return tf.reshape(value, [])
 
 
-def _tensor_of(f: Callable[..., Any], kwargs: dict[str, Any], first: Array) -> Any:
-    """What f returns for a tensor, if that is a tensor; else None."""
+def _tensor_of(f: Callable[..., Any], kwargs: dict[str, Any], first: Array) -> tuple[Any, str]:
+    """What f returns for a tensor, if that is a tensor; else None, and why it takes none."""
     try:
         value = f(tf.constant(first), **kwargs)
-    except Exception:
+    except Exception as error:
         # If it takes no arrays either, that error is the one to show: TensorFlow functions take arrays.
         f(first.copy(), **kwargs)
-        return None
-    return value if tf.is_tensor(value) else None
+        return None, f"f takes arrays, but no tensors ({type(error).__name__}: {first_line(error)})"
+    return (value, "") if tf.is_tensor(value) else (None, "")
+
+
+def _where(f: Callable[..., Any], error: Exception) -> str:
+    """What went wrong when f was traced, and the last line of the user's own code that it went through."""
+    said = first_line(error)
+    places: list[Any] = [
+        (frame.filename, frame.lineno, frame.line) for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    # AutoGraph runs a copy of f, and writes the places in f itself into the message.
+    places += re.findall(r'File "([^"]+)", line (\d+), in \w+ +\*\s+(.+)', str(error))
+    own = [one for one in places if one[2] and not any(part in one[0] for part in _NOT_THE_USER_S)]
+    if not own:
+        return said
+    path, number, line = own[-1]
+    return f"{said}, at {os.path.basename(path)}:{number}, `{line.strip()}`"

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from fdfast.functions.over_rows import agreement
+from fdfast.functions.lifted import LiftedRows
+from fdfast.functions.objective import CUT
+from fdfast.functions.over_rows import agreement, rounding_unit
 from fdfast.functions.variables import Snapshot, same_bits
 
 Float64 = npt.NDArray[np.float64]
@@ -64,7 +66,8 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
     drawing = [layer for layer in layers_holding(layers, changed) if _draws(layer)]
     scale = float(np.abs(together[np.isfinite(together)]).max(initial=np.finfo(float).tiny))
     # Rounding depends on a row's place in the batch, by some units in the last place of the largest terms.
-    limit, single = (1e4 * float(np.finfo(dtype).eps) * scale for dtype in (objective.dtype, np.float32))
+    own = getattr(objective.traced, "own", objective.dtype)
+    limit, single = (1e4 * rounding_unit(dtype) * scale for dtype in (own, np.float32))
     gap = _gap(together[1], together[2])
     if gap > limit:
         twice = f"the same row twice in one batch gives {together[1]:.9g} and {together[2]:.9g}"
@@ -80,9 +83,8 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
         raise PreflightError(f"f is not deterministic: evaluating it draws random numbers{_named(drawing)}. {_NOISE}")
     if changed:
         raise PreflightError(
-            f"evaluating f changes its state: {_paths(changed)} differ after one forward pass, so every row would see "
-            f"another f{_named(layers_holding(layers, changed))}. Keep state out of the forward pass, or check in "
-            "inference mode"
+            f"evaluating f changes its state: {_paths(changed)} differ after one forward pass"
+            f"{_named(layers_holding(layers, changed))}. Keep state out of the forward pass, or check in inference mode"
         )
     alone = _values(objective, rows[1:2])[0]
     gap = _gap(together[1], alone)
@@ -147,6 +149,25 @@ def preflight_whole(flat: Any, value: float, layers: Sequence[keras.Layer], narr
     if agreement(np.array([value]), np.array([first]), scale, narrow):
         return ""
     return f"f is {first:.9g} at x, and what was recorded of it {value:.9g}"
+
+
+def connected(objective: Any, points: npt.NDArray[Any]) -> None:
+    """See, before anything that takes long, that there is a gradient to check: a function of Python code may have none.
+
+    Raises
+    ------
+    TypeError
+        The message says why, and what to do.
+    """
+    if objective.traced is None:
+        if objective.gradient(points[:1]) is None:
+            raise TypeError(
+                f"{objective.without_gradient}, so there is no autodiff gradient: pass analytic=, an array or a "
+                "function "
+                "of x"
+            )
+    elif objective.model is None and objective.traced.cut(points[:1], objective.context):
+        raise TypeError(CUT)
 
 
 def layers_of(f: Any) -> list[keras.Layer]:
@@ -241,6 +262,9 @@ def _gap(a: float, b: float) -> float:
 
 def _values(objective: Any, rows: npt.NDArray[Any]) -> Float64:
     example = np.zeros(len(rows), np.int32)
+    if isinstance(objective.traced, LiftedRows):  # the function as it is: its tape changes no state
+        found = objective.traced.own_values(tf.constant(rows), tf.constant(example), objective.context)
+        return np.asarray(found, np.float64)
     with np.errstate(all="ignore"):
         if objective.traced is None:
             return np.asarray(objective.values(rows, example, len(rows)), np.float64)
@@ -258,9 +282,7 @@ def _paths(variables: Sequence[Any]) -> str:
 
 def _guilty(layers: Sequence[keras.Layer], rows: npt.NDArray[Any], *, random: bool) -> str:
     """Name the first layer whose output for the first row is not the same; else those that might be."""
-    suspects = [
-        one for one in _inside(layers) if (_draws(one) if random else isinstance(one, keras.layers.BatchNormalization))
-    ]
+    suspects = [one for one in _inside(layers) if (_may_draw if random else _may_mix)(one)]
     try:
         first = (
             _first_to_differ(layers[0], rows, random=random)
@@ -270,7 +292,7 @@ def _guilty(layers: Sequence[keras.Layer], rows: npt.NDArray[Any], *, random: bo
     except Exception:  # f does not hand its rows to the model as they are, or a layer occurs twice: no naming, no harm
         first = None
     if first is None:
-        return _named(suspects)
+        return _named(suspects) if len(suspects) == 1 else (suspects and f"; look at one of {_listed(suspects)}") or ""
     held = [one for one in _inside([first]) if one is not first and one in suspects]
     within = f", which holds {_listed(held)}" if held else ""
     return f"; the first layer to differ is {_listed([first])}{within}: {_remedy((held or [first])[0])}"
@@ -296,6 +318,19 @@ def _listed(layers: Sequence[keras.Layer]) -> str:
     return ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in layers[:4])
 
 
+def _may_draw(layer: keras.Layer) -> bool:
+    return _draws(layer) or _is_own(layer)
+
+
+def _may_mix(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.BatchNormalization) or _is_own(layer)
+
+
+def _is_own(layer: keras.Layer) -> bool:
+    """Whether a layer runs code of the user's, which may do anything."""
+    return isinstance(layer, keras.layers.Lambda) or not type(layer).__module__.startswith("keras")
+
+
 def _draws(layer: keras.Layer) -> bool:
     return bool(getattr(layer, "_seed_generators", None)) or getattr(layer, "seed_generator", None) is not None
 
@@ -303,6 +338,10 @@ def _draws(layer: keras.Layer) -> bool:
 def _remedy(layer: keras.Layer) -> str:
     if isinstance(layer, keras.layers.BatchNormalization):
         return "in training mode it normalises by the batch; call it with training=False"
+    if getattr(layer, "stateful", False) is True:
+        return (
+            "it keeps its state from call to call; check a model that is built with stateful=False and has its weights"
+        )
     if _draws(layer):
         return "in training mode it draws random numbers; call it with training=False"
     return "make its output depend on its own row only, and on nothing that changes"

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 RowLoss = Callable[[Any, Any], Any]
+#: Losses of Keras whose target has a shape that the output does not tell: sequences of labels, or labels of embeddings.
+_OF_THEIR_OWN = {"ctc", "circle"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ def resolve_loss(loss: Any, model: keras.Model) -> Loss:
             )
     if isinstance(loss, dict | list | tuple):
         raise TypeError(
-            "several losses (one per output) are not supported: pass one callable loss(y, outputs) that adds them up"
+            "several losses (one per output) go with gradcheck(..., check='directions'); here pass, in the place of "
+            "the "
+            "model, a function of x that calls it and adds the losses up"
         )
     key = loss
     if isinstance(loss, str):
@@ -182,6 +186,8 @@ def _keras(name: str, key: object, original: Any, function: RowLoss, *, mean: bo
         return tf.math.divide_no_nan(total, tf.reduce_sum(count, axis=axes))
 
     kind = "classes" if _takes_classes(original) else "dense"
+    if name.lower() in _OF_THEIR_OWN:
+        kind = "custom"
     if not str(getattr(function, "__module__", "")).startswith("keras."):
         kind = "custom"
     sharp = None if kind == "custom" else _sharp(original, of_rows)

@@ -72,6 +72,7 @@ def model_objective(
     _check_inputs(model, shape)
     own = np.dtype(np.float64 if _is_float64(model) else np.float32)
     notes: list[str] = []
+    why = ""
     evaluated, version, built, state = model, None, model.built, present(model)
     if precision != "float32" and own != np.float64:
         try:
@@ -83,7 +84,8 @@ def model_objective(
                     f"precision='float64' needs a float64 copy of the model: {error}. precision='float32' uses the "
                     "model as it is"
                 ) from None
-            notes.append(f"evaluated in {model.compute_dtype}, because {error}")
+            why = f"evaluated in {model.compute_dtype}, because {error}"
+            notes.append(why)
     if model.compute_dtype not in ("float32", "float64"):
         notes.append(
             f"the model computes in {model.compute_dtype}; rows are built in "
@@ -131,7 +133,7 @@ def model_objective(
     if deployed is not None:
         deployed.may_compile = traced.may_compile
     found = TracedObjective(traced, context, shape, traced.row_bytes, notes, deployed, evaluated, resolved)
-    found.version = version
+    found.version, found.narrow_because = version, why
     told = state.complete and of_loss.complete and not (state.own or of_loss.own)
     if x is not None and seen_before and not told and not _is_as_it_was(found, model, resolved.of_rows, x):
         for forget in (forget_copy, forget_traces, forget_state):
@@ -205,9 +207,11 @@ def _check_inputs(model: keras.Model, shape: tuple[int, ...]) -> None:
     if len(wanted) != len(shape) or any(w is not None and w != n for w, n in zip(wanted, shape, strict=True)):
         raise ValueError(f"x has shape {shape} per example; {model.name!r} takes {wanted}")
     if inputs[0].shape[0] is not None:
+        keeping = [one.name for one in model._flatten_layers() if getattr(one, "stateful", False) is True]
+        also = f", and {', '.join(keeping)} with stateful=False; the copy takes its weights" if keeping else ""
         raise ValueError(
             f"{model.name!r} is built for batches of {inputs[0].shape[0]}; build it without batch_size, rows come "
-            "in any number"
+            f"in any number{also}"
         )
 
 

@@ -70,7 +70,10 @@ def flat_model(model: keras.Model, x: Any, y: Any, loss: Any, *, mean: bool, wei
         [v.value for v in variables],
         [v.path for v in variables],
         owner=model,
-        key=(shape_key, mean, *(t.loss.key if _hashable(t.loss.key) else id(t.loss.key) for t in terms)),
+        key=(
+            *(shape_key, mean, *(t.weight for t in terms)),
+            *(t.loss.key if _hashable(t.loss.key) else id(t.loss.key) for t in terms),
+        ),
         reads=(model, *(t.loss.original for t in terms)),
         model=model,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,11 +13,22 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from fdfast.functions.lifted import LiftedRows, lifted_rows
 from fdfast.functions.losses import Loss
+from fdfast.functions.over_rows import dense
 from fdfast.functions.row_function import RowFunction
+from fdfast.tape import NoTape
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
+_MANY_ROWS = 100  # rows of a loop that are worth a warning
+#: What is said where the tape finds no way from the value back to x through code that it cannot follow.
+CUT = (
+    "f has no autodiff gradient: TensorFlow finds no way from its value back to x, because NumPy or Python code in "
+    "between (np.asarray, .numpy(), tf.py_function, tf.numpy_function) cuts the tape. Write that part with "
+    "TensorFlow's "
+    "operations, give it a gradient by tf.custom_gradient, or pass analytic="
+)
 
 
 class NotOneNumber(ValueError):
@@ -32,7 +44,7 @@ class Objective(Protocol):
         Shape of one example.
     dtype : numpy.dtype
         What rows are computed in.
-    traced : RowFunction or None
+    traced : RowFunction, LiftedRows or None
         The traced form; None where rows are evaluated one by one, or by NumPy.
     row_bytes : int
         Estimate of the memory that one row in flight needs, activations included.
@@ -44,7 +56,7 @@ class Objective(Protocol):
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    traced: RowFunction | None
+    traced: RowFunction | LiftedRows | None
     row_bytes: int
     notes: list[str]
     model: keras.Model | None
@@ -67,7 +79,7 @@ class TracedObjective:
 
     def __init__(
         self,
-        traced: RowFunction,
+        traced: RowFunction | LiftedRows,
         context: Any,
         shape: tuple[int, ...],
         row_bytes: int,
@@ -76,7 +88,7 @@ class TracedObjective:
         model: keras.Model | None = None,
         loss: Loss | None = None,
     ) -> None:
-        self.traced: RowFunction | None = traced
+        self.traced: RowFunction | LiftedRows | None = traced
         self._traced = traced
         self.context = context
         self._examples = next((int(t.shape[0]) for t in tf.nest.flatten(context)), None)
@@ -87,8 +99,32 @@ class TracedObjective:
         self.dtype = traced.dtype
         self.row_bytes = row_bytes
         self.notes = notes
+        #: Why it is not in float64: a note, once it is clear that it stays so.
+        self.narrow_because = ""
         #: Which weights the float64 copy has; None where the model itself is evaluated.
         self.version: int | None = None
+
+    def widened(self, points: Array) -> TracedObjective:
+        """Return the same in float64, operation by operation, where f computes in less; `points`, (examples, size).
+
+        Raises
+        ------
+        fdfast.tape.NoTape
+            It computes something that cannot be run by itself, or not in float64.
+        """
+        if isinstance(self._traced, LiftedRows):
+            return self
+        wide = lifted_rows(self._traced, self.context)
+        if wide is None:
+            return self
+        first = tf.constant(points[:1].reshape(1, *self.shape), tf.float64)
+        wide.values(first, tf.constant([0]), 1, self.context)
+        if wide.narrow:
+            raise NoTape(f"there is no form of {wide.narrow[0]} that computes in it")
+        deployed = self.deployed or self._traced
+        return TracedObjective(
+            wide, self.context, self.shape, self.row_bytes, self.notes, deployed, self.model, self.loss
+        )
 
     def select(self, examples: Any) -> TracedObjective:
         """Return the same objective for some of the examples."""
@@ -130,9 +166,9 @@ class TracedObjective:
         """See `Objective.deployed_gradient`."""
         if self.deployed is None:
             return None
-        return self._gradient_by(self.deployed, points), self.deployed.dtype
+        return self._gradient_by(self.deployed, points), self.deployed.narrowest
 
-    def _gradient_by(self, traced: RowFunction, points: Array) -> Float64:
+    def _gradient_by(self, traced: RowFunction | LiftedRows, points: Array) -> Float64:
         rows = tf.constant(points.reshape(-1, *self.shape), traced.dtype)
         example = tf.constant(np.arange(len(points), dtype=np.int32))
         found: Float64 = traced.gradient(rows, example, self.rows_at_once, self.context).numpy()
@@ -160,11 +196,14 @@ class LoopObjective:
         batched: bool,
         tensors: bool,
         why: str = "",
+        refused: str = "",
     ) -> None:
         self._f = f
         self._kwargs = kwargs
         self._batched = batched
-        self._tensors = tensors
+        self._tensors, self._why = tensors, why
+        #: Why there is no autodiff gradient.
+        self.without_gradient = refused or "f returns no TensorFlow tensor"
         self.shape = shape
         self.dtype = dtype
         self.row_bytes = 2 * math.prod(shape) * dtype.itemsize
@@ -186,6 +225,14 @@ class LoopObjective:
         """See `Objective.values`."""
         rows = rows.reshape(-1, *self.shape)
         if not self._batched:
+            if self._why and len(rows) > _MANY_ROWS:
+                warnings.warn(
+                    f"f is called {len(rows)} times, one row after the other: {self._why}. Write that part with "
+                    "TensorFlow's operations, or f for rows and pass batched=True",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                self._why = ""
             return np.array([self._scalar(row) for row in rows])
         parts = [self._rows(rows[i : i + chunk]) for i in range(0, len(rows), chunk)]
         return np.concatenate(parts)
@@ -221,9 +268,10 @@ class LoopObjective:
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 value = self._f(x, **self._kwargs)
-            found.append(
-                tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO).numpy().astype(np.float64)
-            )
+            gradient = tape.gradient(value, x)
+            if gradient is None:
+                raise TypeError(CUT)
+            found.append(dense(gradient).numpy().astype(np.float64))
         return np.stack(found)
 
     def deployed_gradient(self, points: Array) -> tuple[Float64, np.dtype[Any]] | None:

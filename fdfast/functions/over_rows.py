@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import re
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ Array = npt.NDArray[Any]
 Make = Callable[..., Callable[[Any], Any]]
 #: Memory that the rows in flight may take, in bytes.
 BUDGET = 256 << 20
+_HEADINGS = ("in user code", "Graph execution error", "Exception encountered when calling")
 _KEPT = 16  # traced forms that one function keeps
 
 
@@ -227,8 +229,15 @@ def as_array(value: Any) -> Array:
 
 
 def first_line(error: BaseException) -> str:
-    """First line of a message, short enough for a note."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    """The first line of a message that says something, short enough for a note.
+
+    AutoGraph, the executor and Keras put a heading before it: "in user code:", "Graph execution error:", the layer.
+    """
+    plain = re.sub(r"\x1b\[\d*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()] or [type(error).__name__]
+    if lines[0].startswith(_HEADINGS):
+        telling = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception|Interrupt)\b.*: ", line)]
+        lines = telling[-1:] or lines[1:] or lines
     return lines[0] if len(lines[0]) <= 160 else f"{lines[0][:157]}..."
 
 

@@ -33,7 +33,9 @@ def recorded(flat: Flat) -> Recorded:
             return found
         return remember(flat.owner, key, lambda target: _made(flat))
     states = [present(one) for one in flat.reads]
-    kept, whole = _of_models.setdefault(flat.owner, {}), (key, *states)
+    kept, whole = _of_models.setdefault(flat.owner, {}), (states[0], key, *states[1:])
+    for former in [one for one in kept if one[0] is not states[0]]:
+        del kept[former]
     if whole in kept and not _is_as_it_was(kept[whole], flat, states):
         del kept[whole]
     if whole not in kept:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from fdfast.functions.over_rows import dense
-from fdfast.tape import Traced
+from fdfast.tape import OPAQUE, Traced, narrowest, numpy_calls
 
 #: (rows, example numbers, context) -> one value per row
 RowValues = Callable[[Any, Any, Any], Any]
@@ -24,7 +24,8 @@ class RowFunction:
 
     The loop over chunks of rows runs inside the traced function: small chunks stay in the cache, and no
     intermediate of one chunk outlives it. `sharp`, if given, is the same function with less rounding: values come
-    from it, gradients from `of_rows` itself, which is what is under test.
+    from it, gradients from `of_rows` itself, which is what is under test; or from `singly`, if that is given, for rows
+    of a known number.
     """
 
     def __init__(
@@ -34,12 +35,13 @@ class RowFunction:
         dtype: np.dtype[Any],
         context: Any,
         sharp: RowValues | None = None,
+        singly: RowValues | None = None,
     ) -> None:
         rows = tf.TensorSpec([None, *shape], dtype)
         index = tf.TensorSpec([None], tf.int32)
         number = tf.TensorSpec([], tf.int32)
-        self._of_rows = of_rows
-        self._sharp = sharp or of_rows
+        self._of_rows, self._shape = of_rows, shape
+        self._sharp, self._singly = sharp or of_rows, singly or of_rows
         self.is_sharp = sharp is not None
         self.dtype = dtype
         self.row_bytes = 0
@@ -51,6 +53,8 @@ class RowFunction:
         self.may_compile = False
         #: NumPy functions on tensors: called eagerly they would cut the tape, so that the gradient has to be traced.
         self.numpy_calls: list[str] = []
+        #: The same in float64, once it has been asked for (see `lifted_rows`).
+        self.lifted: Any = None
         self._taped = 0
 
     @property
@@ -74,13 +78,52 @@ class RowFunction:
             return self._call(self._at_once if traced else self.gradient_at_once, rows, example, context)
         return self._call(self._backward if traced else self._gradient, rows, example, tf.constant(chunk), context)
 
+    def at(self, count: int, context: Any, *, gradient: bool = False) -> Any:
+        """Concrete function of so many rows, their example numbers and the context of each: values, or gradients."""
+
+        def values(rows: Any, example: Any, context: Any) -> Any:
+            return self._one(self._of_rows, rows, example, context)
+
+        specs = [
+            tf.TensorSpec([count, *self._shape], self.dtype),
+            tf.TensorSpec([count], tf.int32),
+            tf.nest.map_structure(lambda t: tf.TensorSpec([count, *t.shape[1:]], t.dtype), context),
+        ]
+        function = tf.function(self.gradient_at_once if gradient else values, input_signature=specs)
+        with numpy_calls() as called:
+            found = function.get_concrete_function()
+        self.numpy_calls = self.numpy_calls or list(dict.fromkeys(called))
+        return found
+
+    @property
+    def narrowest(self) -> np.dtype[Any]:
+        """The narrowest precision that anything in it is computed in."""
+        return narrowest(self._ready(self._forward).graph) if self.dtype == np.float64 else self.dtype
+
+    def cut(self, points: Any, context: Any) -> bool:
+        """Whether code that no tape can follow stands between x and the value, so that there is no gradient at all."""
+        kinds = {op.type for op in self._ready(self._forward).graph.get_operations()}
+        kinds |= {
+            node.op for f in self._ready(self._forward).graph.as_graph_def().library.function for node in f.node_def
+        }
+        if kinds.isdisjoint(OPAQUE):
+            return False
+        rows = tf.constant(points.reshape(-1, *self._shape), self.dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(rows)
+            values = self._one(self._singly, rows, tf.zeros([len(rows)], tf.int32), context)
+        return tape.gradient(values, rows) is None
+
+    def _ready(self, function: Any) -> Traced:
+        # Ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models.
+        if function not in self._traced:
+            self._traced[function] = Traced(function)
+            self.numpy_calls = self.numpy_calls or self._traced[function].numpy_calls
+        return self._traced[function]
+
     def _call(self, function: Any, *arguments: Any) -> Any:
         if function in (self._forward, self._backward, self._at_once):
-            # Ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models.
-            if function not in self._traced:
-                self._traced[function] = Traced(function)
-                self.numpy_calls = self.numpy_calls or self._traced[function].numpy_calls
-            function = self._traced[function]
+            function = self._ready(function)
         try:
             return function(*arguments)
         except tf.errors.InvalidArgumentError as error:
@@ -138,7 +181,8 @@ class RowFunction:
         """`gradient` of rows that are taken in one piece, on tensors; for use in another traced function, too."""
         with tf.GradientTape() as tape:
             tape.watch(rows)
-            values = self._one(self._of_rows, rows, example, context)
+            of_rows = self._of_rows if rows.shape[0] is None else self._singly
+            values = self._one(of_rows, rows, example, context)
         # Rows do not see each other, so the gradient of the sum holds each row's own gradient.
         found = tape.gradient(values, rows, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return tf.cast(dense(found), tf.float64)

@@ -16,7 +16,8 @@ from tensorflow.python.framework import ops as graph_operations
 
 from fdfast.functions.flat import Flat
 from fdfast.functions.naming import layer_scope
-from fdfast.functions.over_rows import dense
+from fdfast.functions.over_rows import dense, first_line
+from fdfast.tape import NoTape, numpy_calls
 
 #: What stands at the edge of every part.
 _EDGES = frozenset({"Placeholder", "ReadVariableOp", "Const"})
@@ -90,7 +91,12 @@ def cut(flat: Flat, layers: Sequence[keras.Layer]) -> Cut:
             results += [*mine, *(tf.zeros(t.shape, t.dtype) if g is None else dense(g) for t, g in known)]
         return results
 
-    concrete = tf.function(traced, input_signature=flat.specs(), autograph=False).get_concrete_function()
+    function = tf.function(traced, input_signature=flat.specs(), autograph=False)
+    with numpy_calls():
+        try:
+            concrete = function.get_concrete_function()
+        except Exception as error:
+            raise NoTape(f"f cannot be traced: {first_line(error)}") from error
     return Cut(concrete, units)
 
 
@@ -133,20 +139,31 @@ def _owners(operations: list[Any], scope: Any) -> tuple[dict[str, Any], dict[Any
     """Which unit every operation belongs to: a hand-written gradient, a call of a layer, or none but its own."""
     key: dict[str, Any] = {}
     units: dict[Any, Unit] = {}
-    end = len(operations)
     place = {op.name: i for i, op in enumerate(operations)}
-    for i in range(len(operations) - 1, -1, -1):
-        op = operations[i]
+    for op in reversed(operations):
         layer, path = scope(op.name)
-        function, arguments = _hand_written(op)
-        if function and i < end:  # the outermost one: the gradients inside of it are not asked
+        function, results, arguments = _hand_written(op)
+        if function and op.name not in key:  # the outermost one: the gradients inside of it are not asked
             units[op.name] = Unit(layer or function, "gradient", function)
-            end = min([place[t.op.name] for t in arguments if t.op.name in place] + [i])
-            key.update((inside.name, op.name) for inside in operations[end : i + 1])
+            key.update((name, op.name) for name in _inside(op, results, arguments, place))
         if op.name not in key:
             key[op.name] = path if layer else op.name
             units.setdefault(key[op.name], Unit(layer or op.name, "layer" if layer else "operation"))
     return key, units
+
+
+def _inside(op: Any, results: list[Any], arguments: list[Any], place: dict[str, int]) -> set[str]:
+    """Operations of a function with a gradient of its own: between its arguments and the operation that it ends in."""
+    edge = {t.name for t in arguments}
+    first = min((place[t.op.name] for t in arguments if t.op.name in place), default=place[op.name])
+    waiting, found = list(results), {op.name}
+    while waiting:
+        t = waiting.pop()
+        # What it takes from around it is older than its arguments, mostly.
+        if t.name not in edge and t.op.name not in found and place.get(t.op.name, -1) >= first:
+            found.add(t.op.name)
+            waiting += t.op.inputs
+    return found
 
 
 def _phases(operations: list[Any], key: dict[str, Any], value: Any) -> dict[str, int]:
@@ -197,17 +214,23 @@ def _with_inputs(unit: Unit, operations: list[Any], alive: set[str], variables: 
                 unit.sources.append(handle)
 
 
-def _hand_written(op: Any) -> tuple[str, list[Any]]:
-    """Name of the function under tf.custom_gradient that ends in an operation, and its arguments; empty for none."""
+def _hand_written(op: Any) -> tuple[str, list[Any], list[Any]]:
+    """Name of the function under tf.custom_gradient that ends in an operation, its results and arguments; "" if none.
+
+    What its gradient is named after: the function around it, for TensorFlow's own the one that is called.
+    """
     try:
         registered = graph_operations.gradient_registry.lookup(op.get_attr("_gradient_op_type").decode())
     except (ValueError, LookupError):
-        return "", []
+        return "", [], []
     inside = _closure(_closure(registered).get("tape_grad_fn"))
     if "grad_fn" not in inside:
-        return "", []
-    called = getattr(inside["grad_fn"], "__qualname__", "")
-    return called.split(".<locals>")[0].split(".")[-1] or op.name, list(op.inputs)[inside.get("flat_result_len", 1) :]
+        return "", [], []
+    around = getattr(inside["grad_fn"], "__qualname__", "").split(".<locals>")
+    library = str(getattr(inside["grad_fn"], "__module__", "")).startswith(("tensorflow.", "keras."))
+    name = around[0 if library or len(around) == 1 else -2].split(".")[-1]
+    many = inside.get("flat_result_len", 1)
+    return name or op.name, list(op.inputs)[:many], list(op.inputs)[many:]
 
 
 def _closure(function: Any) -> dict[str, Any]:

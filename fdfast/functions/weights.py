@@ -229,7 +229,7 @@ class _Gradient:
         return [g.numpy() for g in found]
 
 
-_known: weakref.WeakKeyDictionary[RowFunction, dict[tuple[int, ...], _Traced]] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Any, dict[tuple[int, ...], _Traced]] = weakref.WeakKeyDictionary()
 
 
 def _sum_of(model: Any, loss: Any) -> Callable[[Any, Any], Any]:

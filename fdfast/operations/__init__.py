@@ -12,6 +12,7 @@ import fdfast.operations.branches
 import fdfast.operations.elementwise
 import fdfast.operations.image
 import fdfast.operations.linear
+import fdfast.operations.narrow
 import fdfast.operations.order
 import fdfast.operations.pooling
 import fdfast.operations.products

@@ -148,11 +148,12 @@ def arctan(z: Any, d: Any) -> Any:
 @unary("Asin")
 def arcsin(z: Any, d: Any) -> Any:
     """asin((z + d) c - z c'), with the cosines c, c' of the two, over the sum form that does not cancel."""
-    a = z + d
-    c, moved = tf.sqrt((1 - z) * (1 + z)), tf.sqrt((1 - a) * (1 + a))
+    # 1 - z - d, not 1 - (z + d): at z = 1 all of d counts.
+    c, moved = tf.sqrt((1 - z) * (1 + z)), tf.sqrt((1 - z - d) * (1 + z + d))
     # (z + d) c - z c' = d c + z (c - c'), c - c' = d (2z + d) / (c + c')
     inner = d * c + z * tf.math.divide_no_nan(square(z, d), c + moved)
-    return tf.where(tf.abs(inner) < 0.7, tf.asin(tf.clip_by_value(inner, -1.0, 1.0)), tf.asin(a) - tf.asin(z))
+    near = tf.asin(tf.clip_by_value(inner, -1.0, 1.0))
+    return tf.where(tf.abs(inner) >= 0.7, tf.asin(z + d) - tf.asin(z), near)  # which is NaN where z + d is outside
 
 
 @unary("Acos")
@@ -171,8 +172,7 @@ def arsinh(z: Any, d: Any) -> Any:
 @unary("Acosh")
 def arcosh(z: Any, d: Any) -> Any:
     """The logarithm of (z + d + c') / (z + c), with c = sqrt(z^2 - 1)."""
-    a = z + d
-    c, moved = tf.sqrt((z - 1) * (z + 1)), tf.sqrt((a - 1) * (a + 1))
+    c, moved = tf.sqrt((z - 1) * (z + 1)), tf.sqrt((z - 1 + d) * (z + 1 + d))
     return tf.math.log1p((d + tf.math.divide_no_nan(square(z, d), c + moved)) / (z + c))
 
 
@@ -275,10 +275,11 @@ def power(c: Call) -> Any:
 
 @difference_rule("Atan2")
 def arctan2(c: Call) -> Any:
-    """The angle between (x, y) and where it moves: atan2 of their cross and dot products."""
+    """The angle between (x, y) and where it moves: atan2 of their cross and dot products; at (0, 0) the new one."""
     y, x = c.z
     dy, dx = (0.0 if c.d[i] is None else c.aligned(i) for i in (0, 1))
     turn = tf.atan2(x * dy - y * dx, x * (x + dx) + y * (y + dy))
+    turn = tf.where((x == 0) & (y == 0), tf.atan2(y + dy, x + dx) - c.out[0], turn)
     # Across the cut, behind x < 0, the angle itself jumps by a whole turn.
     jump = c.out[0] + turn
     return c.broad(turn + 2 * math.pi * (tf.cast(jump <= -math.pi, turn.dtype) - tf.cast(jump > math.pi, turn.dtype)))

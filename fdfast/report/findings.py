@@ -40,6 +40,7 @@ def input_report(
     settings: dict[str, Any],
     label: str,
     notes: list[str],
+    wider: bool = False,
 ) -> Report:
     """Put together what was found about one input.
 
@@ -80,7 +81,7 @@ def input_report(
     return Report(
         parts=[part],
         coverage_asked=coverage,
-        reasons=reasons_of(found, coverage, notes),
+        reasons=reasons_of(found, coverage, notes, wider=wider),
         engine=engine,
         dtype=dtype,
         step=float(np.median(found.step)),
@@ -123,8 +124,6 @@ def weight_report(
     inputs, coverage = objective.inputs, settings["coverage"]
     figure = None if deployed is None else _deployed(deployed, found, np.dtype(np.float32).name)
     notes = [*inputs.notes, *(note for f in found for note in f.notes)]
-    if inputs.model is not None and inputs.model.losses:
-        notes.append("penalties of regularizers are not part of the loss that was checked")
     left = sum(int((~f.asked).sum()) for f in found)
     if left:
         total = sum(f.asked.size for f in found)

@@ -138,7 +138,7 @@ def power_sentence(report: Report) -> str:
     """Say which fault this run would have seen, and what became of a planted one."""
     power = report.power if report.directed is None else {"median": 0.0}
     if math.isnan(power["median"]):
-        return "Nothing was learnt that could have shown a fault."
+        return "" if report.counts["wrong"] else "Nothing was learnt that could have shown a fault."
     if report.directed is not None:
         return report.selftest or ""
     found = (

@@ -46,7 +46,7 @@ def whole_report(
         wrt=wrt,
         coverage_asked=settings["coverage"],
         reasons=[*sentences_on_whole(found, settings), *map(as_sentence, flat.notes)],
-        hints=_hints(found, parts, blamed),
+        hints=_hints(found, parts, blamed) + (blamed.on_purpose if blamed is not None else []),
         engine="tape",
         dtype="float64",
         step=2.0**-100,

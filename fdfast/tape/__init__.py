@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from fdfast.tape.again import guards_hold, push, replay
 from fdfast.tape.dispatch import numpy_calls
-from fdfast.tape.recorded import Point, Recorded, Slopes
-from fdfast.tape.recorder import Narrow, Recorder, lifted
+from fdfast.tape.precision import narrowest
+from fdfast.tape.recorded import Point, Recorded, Slopes, values_graph
+from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
 from fdfast.tape.tape import Entry, Guard, Handle, NoTape, Tape
 from fdfast.tape.traced import Traced
 
 __all__ = [
+    "OPAQUE",
     "Entry",
     "Guard",
     "Handle",
@@ -27,7 +29,9 @@ __all__ = [
     "Traced",
     "guards_hold",
     "lifted",
+    "narrowest",
     "numpy_calls",
     "push",
     "replay",
+    "values_graph",
 ]

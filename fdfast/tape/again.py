@@ -35,7 +35,8 @@ def replay(tape: Tape, given: Mapping[int, Any], outputs: Sequence[int] | None =
         if any(i in found for i in entry.inputs):
             inputs = [found[i] if i in found else value_at(tape, i) for i in entry.inputs]
             for number, value in zip(entry.outputs, entry.kernel(*inputs), strict=True):
-                if not has_value(value):
+                # An output that is not asked for, as eigenvectors, may have another shape in a graph.
+                if not has_value(value) and value.shape.is_compatible_with(tape.values[number].shape):
                     value.set_shape(tape.values[number].shape)
                 found[number] = value
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from fdfast.operations import Notes
 from fdfast.tape.again import guards_hold, push, replay
+from fdfast.tape.precision import narrowest
 from fdfast.tape.recorder import Recorder, lifted
 from fdfast.tape.tape import Tape
 from fdfast.tape.traced import Traced
@@ -22,8 +24,10 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 #: Seconds that a graph takes to make, for each operation on the tape.
 _MAKING = 5e-4
-#: Random directions by which elements on a kink are found, and how much their gradients may round.
-_DRAWS, _SAME = 4, 1e-13
+#: How much gradients to both sides may round, and what of them is of second order in the step.
+_SAME, _SECOND = 1e-13, 2.0**-60
+#: Random directions that show no further kink before there is none, and how many are drawn at most.
+_QUIET, _DRAWS = 2, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,7 @@ class Recorded:
         self.recorder = Recorder(concrete)
         self.moving, self.variables = list(moving), list(variables)
         #: The narrowest dtype that it computes in.
-        self.narrow = _narrowest(concrete.graph)
+        self.narrow = narrowest(concrete.graph)
         #: Whether it has been seen that this is the function.
         self.trusted = False
         self.connected = [g is not None for g in concrete.structured_outputs[1]]
@@ -123,7 +127,7 @@ class Point:
         """Value and gradients, of arguments and then of variables; None for what is not connected."""
         whole = self._recorded
         if "tape" not in self.__dict__:
-            made = whole.compiled("values", lambda tape: _values_graph(tape, self.arguments))
+            made = whole.compiled("values", lambda tape: values_graph(tape, self.arguments))
             if made is not None:
                 *found, holds = made(*map(tf.constant, self.arguments))
                 if bool(holds):
@@ -144,6 +148,12 @@ class Point:
         places = [*whole.moving, *range(len(self.arguments), len(self.arguments) + len(whole.variables))]
         found = zip(places, self.values[1], strict=True)
         return {place: np.asarray(g, np.float64) for place, g in found if g is not None}
+
+    @property
+    def widest(self) -> int:
+        """Bytes of the largest value, in float64."""
+        tape = self._recorded.latest or self.tape
+        return 8 * max(int(math.prod(v.shape)) for v in tape.values if hasattr(v, "shape"))
 
     def _unpacked(self, found: Sequence[Any]) -> tuple[float, list[Float64 | None]]:
         value, *gradients = (one.numpy() for one in found)
@@ -179,7 +189,8 @@ class Point:
         """Elements along which the slopes to both sides differ at the point, by place.
 
         The value's difference D(v) is piecewise linear in v. What its gradient at v and that at -v do not share passes
-        a unit that sits on a kink, whose two sides v and -v take; of several random v.
+        a unit that sits on a kink, whose two sides v and -v take; of random v in what is not known to be on one yet:
+        of many equal cells each v tells the largest and the least.
         """
         tape, rng, step = self.tape, np.random.default_rng(seed), 2.0**-100
         found_numbers = {place: self._recorded.number(tape, place) for place in places}
@@ -187,8 +198,11 @@ class Point:
         masks: dict[int, npt.NDArray[np.bool_]] = {
             place: np.zeros(tape.values[number].shape, bool) for place, number in numbers.items()
         }
+        quiet = 0
         for _ in range(_DRAWS):
-            drawn = {p: rng.normal(size=mask.shape) for p, mask in masks.items()}
+            if quiet == _QUIET:
+                break
+            drawn = {p: np.where(mask, 0.0, rng.normal(size=mask.shape)) for p, mask in masks.items()}
             both = {p: tf.constant(np.stack([v, -v])) for p, v in drawn.items()}
             with tf.GradientTape() as gradient:
                 gradient.watch(list(both.values()))
@@ -196,10 +210,14 @@ class Point:
                 (moved,) = push(tape, d, 2, [tape.outputs[0]])
                 total = tf.zeros([], tf.float64) if moved is None else tf.reduce_sum(moved) / step
             found = gradient.gradient(total, both, unconnected_gradients="zero")
+            sizes = {place: float(np.abs(one).max(initial=0.0)) for place, one in found.items()}
+            least = max(_SECOND * max(sizes.values(), default=0.0), 1e-300)
+            quiet += 1
             for place, one in found.items():
                 right, left = np.asarray(one)
-                size = max(float(np.abs(one).max(initial=0.0)), 1e-300)
-                masks[place] = masks[place] | (np.abs(right - left) > _SAME * size)
+                parted = np.abs(right - left) > max(_SAME * sizes[place], least)
+                quiet = 0 if np.any(parted & ~masks[place]) else quiet
+                masks[place] = masks[place] | parted
         return masks
 
     def _exactly(self, places: tuple[int, ...], given: list[Array], steps: Sequence[float]) -> Slopes:
@@ -252,18 +270,13 @@ class Point:
         return made
 
 
-def _narrowest(graph: Any) -> Any:
-    """Floating-point dtype of least size in a graph and the functions that it calls."""
-    graphs = [graph, *(one.graph for one in graph._functions.values() if hasattr(one, "graph"))]
-    found = {t.dtype for one in graphs for op in one.get_operations() for t in op.outputs if t.dtype.is_floating}
-    return min(found, key=lambda dtype: (dtype.size, dtype.name), default=tf.float64).as_numpy_dtype
-
-
 def _shape(tape: Tape, number: int | None) -> list[int]:
     return [] if number is None else list(tape.values[number].shape)
 
 
-def _values_graph(tape: Tape, arguments: list[Array]) -> Traced:
+def values_graph(tape: Tape, arguments: Sequence[Array]) -> Traced:
+    """The outputs of a tape at other arguments, compiled; behind them whether its control flow goes the same way."""
+
     def values(*tensors: Any) -> Any:
         found = _replayed(tape, tensors, tape.outputs)
         return [*(found.get(n, tape.values[n]) for n in tape.outputs), guards_hold(tape, found)]
@@ -281,7 +294,7 @@ def _replayed(tape: Tape, tensors: Sequence[Any], outputs: Sequence[int]) -> dic
     return replay(tape, given, outputs)
 
 
-def _specs(arguments: list[Array]) -> list[tf.TensorSpec]:
+def _specs(arguments: Sequence[Array]) -> list[tf.TensorSpec]:
     return [tf.TensorSpec(a.shape, a.dtype) for a in arguments]
 
 

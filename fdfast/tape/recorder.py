@@ -282,6 +282,6 @@ def _copied(handle: Handle) -> Handle:
 
 def _called(graph: Any, op: Any, attribute: str) -> Any:
     found = graph._get_function(op.get_attr(attribute).name)
-    if found is None:
+    if getattr(found, "graph", None) is None:  # of an older kind, too
         raise NoTape(f"{op.name} ({op.type}) calls a function that is not at hand")
     return found.graph

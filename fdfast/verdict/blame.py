@@ -11,6 +11,20 @@ from fdfast.functions import Gap, Unit
 
 _ROUNDING = 1e-11  # of what a part's inputs and outputs are worth, added up
 _MINOR = 1e-3  # of the largest gap: less is not to blame
+_STAIRS = (
+    "values are quantized in the forward pass, and the gradient goes straight through. It is that of the model without "
+    "quantization: check that one."
+)
+#: By kind of operation.
+_ON_PURPOSE = {
+    "StopGradient": (
+        "what passes through it is detached, so the gradient leaves it out (tf.stop_gradient). If that is meant, the "
+        "gradient is that of another f, in which it is a constant: compute it outside of f, and pass that."
+    ),
+    **{f"FakeQuantWithMinMax{which}": _STAIRS for which in ("Args", "Vars", "VarsPerChannel")},
+    **{kind: _STAIRS for kind in ("QuantizeAndDequantize", "QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3")},
+    "QuantizeAndDequantizeV4": _STAIRS,
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,15 @@ class Culprits:
     def names(self) -> list[str]:
         """Of the wrong ones."""
         return list(dict.fromkeys(unit.name for unit in self.wrong))
+
+    @property
+    def on_purpose(self) -> list[str]:
+        """What is said of operations whose gradient is not that of what they compute, and is not meant to be."""
+        return [
+            f"{unit.name}: {_ON_PURPOSE[unit.outputs[0].op.type]}"
+            for unit in self.wrong
+            if unit.kind == "operation" and unit.outputs and unit.outputs[0].op.type in _ON_PURPOSE
+        ]
 
 
 def culprits(gaps: Sequence[Gap]) -> Culprits:

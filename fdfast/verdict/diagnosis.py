@@ -56,7 +56,7 @@ def hints(
         grid, wrong = tuple(grid[axis] for axis in axes), codes == WRONG
     judged = wrong | (codes == AGREE)
     # One factor explains the values; an image moved by a tile, or values cut off, would only seem to.
-    found = list(_whole(numeric, analytic, judged, wrong))
+    found = list(_symmetric(numeric, analytic, judged, wrong, grid)) or list(_whole(numeric, analytic, judged, wrong))
     found = found or list(of_channels(numeric, analytic, judged, grid))
     found = found or [*_moved(numeric, analytic, judged, grid), *_values(numeric, analytic, wrong, judged)]
     found += _where(wrong, judged, grid, axes)
@@ -66,6 +66,28 @@ def hints(
         "wrong "
         "registered gradient, (c) an analytic gradient taken at another x, y or set of weights."
     ]
+
+
+def _symmetric(numeric: Float64, analytic: Float64, judged: Bool, wrong: Bool, grid: tuple[int, ...]) -> Iterator[str]:
+    """A square matrix of which f reads one half, or takes for symmetric."""
+    if len(grid) < 2 or grid[-1] != grid[-2] or grid[-1] < 2:
+        return
+
+    def turned(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.swapaxes(values.reshape(-1, *grid), -1, -2).reshape(values.shape)
+
+    known = judged & turned(judged)
+    if (wrong & ~known).any() or not known.any():
+        return
+    size = _CLOSE * np.abs(analytic[known]).max()
+    both = np.abs(numeric + turned(numeric) - analytic - turned(analytic))[known] <= size
+    even = [np.abs(one - turned(one))[known].max() <= 1e-6 * size for one in (analytic, numeric)]
+    if both.all() and even[0] and not even[1]:
+        yield (
+            "The analytic gradient is that of f on symmetric matrices, the finite difference moves one element alone: "
+            "their symmetric parts are the same. f reads one half of a symmetric argument (cholesky, eigh, logdet). "
+            "This is no fault where x stays symmetric: check f((x + transpose(x)) / 2) as a function of x."
+        )
 
 
 def _whole(numeric: Float64, analytic: Float64, judged: Bool, wrong: Bool) -> Iterator[str]:
@@ -87,6 +109,17 @@ def _whole(numeric: Float64, analytic: Float64, judged: Bool, wrong: Bool) -> It
             "difference is not. Likely causes: (a) stop_gradient or a branch left out of the backward pass, (b) a "
             "rounding, argmax or "
             "integer cast in between, (c) NumPy code inside f."
+        )
+        return
+    if not numeric[wrong].any():
+        everywhere = not numeric[judged].any()
+        yield (
+            "The finite difference is exactly zero "
+            f"{'everywhere' if everywhere else f'on {_many(int(wrong.sum()))}'}, the analytic gradient is not: f is a "
+            "staircase there (a rounding, a sign, quantized values), and the gradient goes straight through. If that "
+            "is "
+            "meant (a straight-through estimator, training of a quantized model), it is no gradient of f: check f with "
+            "the rounding replaced by what the gradient takes it for."
         )
         return
     for which, where in ((judged, ""), (wrong, " on the wrong tiles")):
@@ -127,7 +160,9 @@ def _causes(factor: float) -> str:
     if factor < 0:
         return (
             "Likely causes: (a) a minus sign lost in the backward pass, (b) ascent in the place of descent, (c) target "
-            "and prediction exchanged."
+            "and prediction exchanged, (d) a gradient reversed on purpose, from one layer on: then this is no "
+            "gradient of "
+            "f."
         )
     size = _whole_number(max(factor, 1 / factor))
     if size is not None:

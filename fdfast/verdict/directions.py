@@ -24,7 +24,8 @@ Beside = Callable[[Mapping[int, Float64], float, int], Float64]
 
 #: Step, in units of the largest |v_i|: differences are exact, so it need not be long, and its square vanishes.
 STEP = 2.0**-100
-STEPS = (STEP, 0.75 * STEP)
+#: To both sides: f may be defined on one of them only.
+STEPS = (STEP, -0.75 * STEP)
 _SAFETY = 8.0
 #: How far away, and how often, it is looked whether what parts is rounding of the gradient under test.
 _DISTANCES, _TURNS = (2.0**-40, 2.0**-26, 2.0**-13), 2
@@ -71,6 +72,8 @@ class Directed:
         Gradient below which an element counts less than its share, in proportion.
     only_here : bool
         What differs does not differ near the point.
+    unruly : bool
+        Both sides differ by more than a share: f has no finite slope somewhere, or the gradient is all rounding.
     """
 
     count: int
@@ -82,6 +85,7 @@ class Directed:
     levels: int = 0
     ties: list[tuple[str, npt.NDArray[np.bool_]]] = field(default_factory=list)
     only_here: bool = False
+    unruly: bool = False
     low: float = 0.0
     subtracted: list[str] = field(default_factory=list)
 
@@ -117,14 +121,16 @@ def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | No
     found = Directed(count, tau, excess, rows=2 * count, ties=seen.ties, subtracted=seen.subtracted)
     found.low = directions.low
     if found.ties:
-        left = slopes(v, (-STEP,)).value[0]
+        again = slopes(v, (0.75 * STEP,)).value  # the spread of both sides is no rounding here
         found.rows += count
+        one_side = _rounding(np.concatenate([seen.value[:1], again]), claimed, directions)
         with np.errstate(all="ignore"):
-            if not np.max(np.abs(left - seen.value[0])) <= tau * directions.unit:
+            if not np.max(np.abs(seen.value[1] - seen.value[0])) <= one_side * directions.unit:
                 return found
         found.ties = []  # what ties has no effect
+    steps: Sequence[float] = STEPS[:1]
     if not tau <= _ROUNDING:
-        found.tau = np.finfo(float).eps ** 0.5
+        found.tau, found.unruly, steps = np.finfo(float).eps ** 0.5, True, STEPS
     elif found.alarm:
         # A few differences may happen to round alike.
         more = directions.whole(_AGAIN, count)
@@ -134,7 +140,7 @@ def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | No
         if beside is not None:
             _as_rounding(beside, more, twice.value[0] - claimed, directions, found)
     if found.alarm:
-        _locate(slopes, directions, found)
+        _locate(slopes, directions, steps, found)
     return found
 
 
@@ -168,18 +174,17 @@ def _excess(value: Float64, claimed: Float64, directions: Directions) -> float:
         return float(np.max(np.abs(value - claimed))) / directions.unit
 
 
-def _locate(slopes: Slopes, directions: Directions, found: Directed) -> None:
+def _locate(slopes: Slopes, directions: Directions, steps: Sequence[float], found: Directed) -> None:
     """Find the elements that differ: by array, by channel, by halves, with fresh directions at every level."""
     groups, whole = directions.everything().halves(), True
     while groups:
         found.levels += 1
-        failing = _parting(slopes, directions, groups, found)
-        if whole and not failing:  # no half by itself: an error that is spread thin
-            failing = groups
+        failing = _parting(slopes, directions, groups, steps, found)
+        thin = whole and not failing  # no half by itself: an error that is spread
         # Which arrays are wrong is always told; which of many elements, is not.
         arrays = any(len(group.parts) > 1 for group in failing)
-        if failing and not arrays and (len(failing) > _CROWD or (whole and not failing)):
-            _sample(slopes, directions, failing, found)
+        if thin or (len(failing) > _CROWD and not arrays):
+            _sample(slopes, directions, groups if thin else failing, found)
             return
         small = [group for group in failing if len(group) <= _ONE]
         elements = [one for group in small for one in directions.elements(group)]
@@ -187,17 +192,19 @@ def _locate(slopes: Slopes, directions: Directions, found: Directed) -> None:
         groups, whole = [half for group in failing if len(group) > _ONE for half in group.halves()], False
 
 
-def _parting(slopes: Slopes, directions: Directions, groups: list[Group], found: Directed) -> list[Group]:
-    """Groups that part from the claimed gradient."""
+def _parting(
+    slopes: Slopes, directions: Directions, groups: list[Group], steps: Sequence[float], found: Directed
+) -> list[Group]:
+    """Groups that part from the claimed gradient, at any of the steps."""
     failing: list[Group] = []
     for at in range(0, len(groups), _ROWS):
         some = groups[at : at + _ROWS]
         v = directions.of(some, found.rows + at)
-        seen = slopes(v, STEPS[:1]).value[0]
+        seen = slopes(v, steps).value
         with np.errstate(all="ignore"):
-            parted = ~(np.abs(seen - directions.dot(v)) <= found.tau * directions.unit)
+            parted = ~(np.abs(seen - directions.dot(v)) <= found.tau * directions.unit).all(axis=0)
         failing += [group for group, parts in zip(some, parted, strict=True) if parts]
-    found.rows += len(groups)
+    found.rows += len(steps) * len(groups)
     return failing
 
 
@@ -212,7 +219,7 @@ def _singles(
         seen = slopes(directions.single(some), (STEP, -STEP)).value
         for (place, index), both in zip(some, seen.T, strict=True):
             analytic = float(directions.gradients[place].flat[index])
-            numeric = max(both, key=lambda one: abs(one - analytic))
+            numeric = max(both, key=lambda one: abs(one - analytic) if np.isfinite(one) else np.inf)
             weight = max(abs(analytic), directions.low)
             if keep or not abs(numeric - analytic) <= found.tau * weight:
                 suspects.append(Suspect(place, index, float(numeric), analytic))

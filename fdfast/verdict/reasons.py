@@ -22,14 +22,19 @@ _SATURATED = (
 _COARSE = (
     "Likely causes: (a) mixed precision, (b) large terms that nearly cancel, as in a saturated or badly scaled layer."
 )
+_REMEDIES = "(a) a larger rtol, (b) a point x further from kinks"
+_REMEDIES_WIDER = "(a) precision='auto', which runs f in float64, (b) a larger rtol, (c) a point x further from kinks"
 _NOT_NEAR = (
     "None of them was checked near x: jitter is off, or the gradient is an array, which has no value there, or no "
     "smooth point was found."
 )
 
 
-def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]:
-    """Sentences on faults, kinks, open tiles and precision; `notes` of the objective come last."""
+def reasons_of(found: Judgement, coverage: float, notes: list[str], *, wider: bool = False) -> list[str]:
+    """Sentences on faults, kinks, open tiles and precision; `notes` of the objective come last.
+
+    `wider` says that f could be computed in float64, and was not.
+    """
     total = found.codes.size
     count = np.bincount(found.codes.ravel(), minlength=len(CLASSES)).tolist()
     sentences = []
@@ -67,9 +72,8 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str]) -> list[str]
     if unresolved:
         sentences.append(
             f"{_tiles(unresolved)} stayed unresolved: the error bar is wider than the tolerance at every step tried. "
-            f"The measured rounding noise of f is {found.noise.max():.1e}; remedies: (a) precision='float64', (b) a "
-            "larger rtol, "
-            "(c) a point x further from kinks."
+            f"The measured rounding noise of f is {found.noise.max():.1e}; remedies: "
+            f"{_REMEDIES_WIDER if wider else _REMEDIES}."
         )
     if not (np.any(found.numeric[np.isfinite(found.numeric)]) or np.any(found.analytic)):
         sentences.append(
@@ -153,7 +157,9 @@ def deployed_figure(found: Judgement) -> dict[str, Any] | None:
     with np.errstate(all="ignore"):
         relative = np.abs(found.deployed - found.analytic) / np.abs(found.analytic)
     relative = relative[np.isfinite(relative)]
-    median = float(np.median(relative)) if relative.size else float("nan")
+    if not relative.size:  # all zeros have no digits
+        return None
+    median = float(np.median(relative))
     digits = float(-np.log10(median)) if median > 0 else 16.0
     return {"dtype": found.deployed_dtype, "median_rel_error": median, "digits": digits}
 

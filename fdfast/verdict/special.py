@@ -28,12 +28,14 @@ def at_x_alone(only: str, branch: str, neither: str, near: str) -> Iterator[str]
         )
 
 
-def without_slope(undefined: str, steep: str, jumps: str, jump: float) -> Iterator[str]:
-    """Where f has no finite slope at x, by what keeps it from having one; `jump` is the largest of them."""
+def without_slope(
+    undefined: str, steep: str, jumps: str, jump: float, *, bounds: str = "bounds=(low, high)"
+) -> Iterator[str]:
+    """Where f has no finite slope at x, by what keeps it from having one; `jump` is the largest, `bounds` a remedy."""
     if undefined:
         yield (
             f"{undefined}: f is not finite on one side of x, so it has no slope there to compare with. Remedies: "
-            "(a) bounds=(low, high), the interval that f is defined on, which looks at one side only, (b) a point "
+            f"(a) {bounds}, the interval that f is defined on, which looks at one side only, (b) a point "
             "inside of it."
         )
     if steep:

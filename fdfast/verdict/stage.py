@@ -27,6 +27,8 @@ WEAK = 1e-3  # a chance of a miss above which nothing is said to agree
 _ROUNDS = 3  # looks, each without the elements that the last found to have no finite slope
 _MOST = 16  # directions that are taken to come below it
 _LOOKED = 32  # elements without a finite gradient that are differenced by themselves
+_ASIDE = 8  # elements that are differenced together; and those far off of which it is asked whether f has a slope there
+_VALUES = 2.0**-17  # of the size of x: steps at which f itself is called, where its differences are no numbers
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,13 @@ class Stage:
         Elements that differ by more than the tolerance, then those that differ by less.
     """
 
-    def __init__(self, recorded: Recorded, point: Point, places: Sequence[Place], given: Given | None) -> None:
+    def __init__(
+        self, recorded: Recorded, point: Point, places: Sequence[Place], given: Given | None, *, elsewhere: bool = True
+    ) -> None:
         self.point, self.places = point, list(places)
         self._recorded, self._given = recorded, given
+        # An array has no value beside the point.
+        self._movable = elsewhere and bool(recorded.moving)
         self.claimed = self._claims(point)
         self.lost = [~np.isfinite(g) for g in self.claimed]
         self.free = [np.ones(g.shape, bool) for g in self.claimed]
@@ -94,12 +100,15 @@ class Stage:
         for _ in range(_ROUNDS):
             self._look(count, terms)
             steep = [one for one in self.directed.suspects if _steep(one)]
+            steep += [one for one in self.directed.suspects if _far(one) and not _steep(one)][:_ASIDE]
             known = len(self._broken)
             for one, reason in self._alone([(one.place, one.index) for one in steep]):
                 if reason[0]:
                     self._broken[one.place, one.index] = one, reason
             if len(self._broken) == known:
                 break
+        if self.directed.unruly:  # by what is not known
+            self.directed.suspects, self.directed.dense = [], []
         return self.directed
 
     def _look(self, count: int, terms: Terms) -> None:
@@ -119,10 +128,6 @@ class Stage:
                 return
             count *= 2
 
-    @property
-    def _movable(self) -> bool:
-        return bool(self._recorded.moving)
-
     def _by_number(self, moved: Mapping[int, Float64]) -> dict[int, Float64]:
         return {self.places[i].number: v for i, v in moved.items()}
 
@@ -141,6 +146,8 @@ class Stage:
     def decide(self, terms: Terms) -> None:
         """Give every free element its class."""
         directed = self.directed
+        if directed.alarm and not directed.suspects:  # nothing stands out of it
+            directed.tau = 8 * directed.excess if np.isfinite(directed.excess) else np.inf
         weak = not directed.alarm and directed.chance(terms.rtol) > WEAK
         start = UNRESOLVED if directed.ties or weak else AGREE
         self.codes = [np.full(g.shape, start, np.int8) for g in self.claimed]
@@ -196,23 +203,48 @@ class Stage:
 
     def _alone(self, elements: list[tuple[int, int]]) -> list[tuple[Suspect, tuple[int, float]]]:
         """Differences of single elements, and what keeps f from having a slope there: how D(h) / h goes with h."""
-        if not elements:
-            return []
-        found = self._slopes(self.directions.single(elements), (STEP, STEP / 16, -STEP, -STEP / 16)).value
-        with np.errstate(all="ignore"):
-            grows = np.abs(found[1::2]) / np.abs(found[::2])
         looked = []
-        for k, (place, index) in enumerate(elements):
-            both, factor = found[:, k], grows[:, k]
-            if not np.isfinite(both).all():
-                reason = UNDEFINED, 0.0
-            elif np.any(factor > 15.9):
-                reason = JUMP, float(np.abs(both[::2]).max() * STEP)
-            else:
-                reason = (STEEP if np.any(factor > 1.2) else 0), 0.0
-            analytic = float(self.claimed[place].flat[index])
-            looked.append((Suspect(place, index, float(found[0, k]), analytic), reason))
+        for at in range(0, len(elements), _ASIDE):
+            some, steps = elements[at : at + _ASIDE], np.array([STEP, STEP / 16, -STEP, -STEP / 16])
+            found = self._slopes(self.directions.single(some), tuple(steps)).value
+            for k, (place, index) in enumerate(some):
+                both, size = found[:, k], steps
+                if not np.isfinite(both).all() and self.places[place].number < len(self.point.arguments):
+                    both, size = self._by_values(place, index)
+                analytic = float(self.claimed[place].flat[index])
+                looked.append((Suspect(place, index, float(both[0]), analytic), _reason(both, float(size[0]))))
         return looked
+
+    def _by_values(self, place: int, index: int) -> tuple[Float64, Float64]:
+        """Differences of f itself at longer steps: where a part of f is no number at x, those of the tape are none."""
+        number = self.places[place].number
+        x = self.point.arguments[number]
+        steps = _VALUES * (float(np.abs(x).max()) or 1.0) * np.array([1, 1 / 16, -1, -1 / 16])
+        found = []
+        for step in steps:
+            moved = x.copy()
+            moved.reshape(-1)[index] += step
+            there = self._recorded.point([moved if i == number else a for i, a in enumerate(self.point.arguments)])
+            change, noise = there.value - self.point.value, 64 * _EPS * abs(self.point.value)
+            found.append((0.0 if abs(change) <= noise else change) / (moved.flat[index] - x.flat[index]))
+        return np.array(found), steps
+
+
+def _reason(both: Float64, step: float) -> tuple[int, float]:
+    """What keeps f from a slope, by D(h) / h at a step and a sixteenth of it, to both sides; and the size of a jump."""
+    if not np.isfinite(both).all():
+        return UNDEFINED, 0.0
+    with np.errstate(all="ignore"):
+        factor = np.abs(both[1::2]) / np.abs(both[::2])
+    if np.any(factor > 15.9):
+        return JUMP, float(np.abs(both[::2]).max() * step)
+    # A logarithm grows by 4 % from 2^-100 to 2^-104; differences of f itself round.
+    return (STEEP if np.any(factor > (1.01 if step == STEP else 1.2)) else 0), 0.0
+
+
+def _far(one: Suspect) -> bool:
+    """Whether the gradient is off by more than half."""
+    return not abs(one.numeric - one.analytic) <= 0.5 * max(abs(one.numeric), abs(one.analytic))
 
 
 def _steep(one: Suspect) -> bool:

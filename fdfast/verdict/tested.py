@@ -105,7 +105,7 @@ class Tested:
             maps: npt.NDArray[Any] | None = objective.gradient(points)
             if maps is None:
                 raise TypeError(
-                    "f returns no TensorFlow tensor, so there is no autodiff gradient: pass analytic=, an array or a "
+                    f"{objective.without_gradient}, so there is no autodiff gradient: pass analytic=, an array or a "
                     "function of x"
                 )
             return maps

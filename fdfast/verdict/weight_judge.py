@@ -64,6 +64,12 @@ class Found:
     seconds: float
     notes: list[str]
 
+    @property
+    def blank(self) -> bool:
+        """Whether every derivative that was asked for is exactly zero on both sides."""
+        sides = (self.numeric, self.analytic, self.checked_numeric, self.checked_analytic)
+        return bool(self.asked.any()) and not any(np.any(side[self.asked]) for side in sides)
+
 
 class AtInput:
     """The batch of inputs, or one near it: values of the network and gradients there, computed when first needed."""

@@ -86,13 +86,21 @@ def _special(names: list[str], found: list[Found]) -> Iterator[str]:
 
 
 def _gaps(names: list[str], found: list[Found], coverage: float) -> Iterator[str]:
-    unresolved = [int(((f.codes == UNRESOLVED) & ~f.cleared & f.asked).sum()) for f in found]
+    blank = [f.blank for f in found]
+    if any(blank) and not all(blank):
+        inside = [name for name, nothing in zip(names, blank, strict=True) if nothing]
+        more = f" and {len(inside) - _NAMED} more variables" if len(inside) > _NAMED else ""
+        yield (
+            f"Every derivative of {', '.join(inside[:_NAMED])}{more} is exactly zero on both sides, so nothing was "
+            "learnt about it: dead units, or values that the loss does not depend on. Check at another point."
+        )
+    unresolved = [int(((f.codes == UNRESOLVED) & ~f.cleared & f.asked).sum()) * (not f.blank) for f in found]
     if sum(unresolved):
         noise = max(f.noise for f in found)
         yield (
             f"{_where(names, found, unresolved)} stayed unresolved: the error bar is wider than the tolerance at every "
-            f"step tried. The measured rounding noise of the loss is {noise:.1e}; remedies: (a) precision='float64', "
-            "(b) a larger rtol, (c) another batch."
+            f"step tried. The measured rounding noise of the loss is {noise:.1e}; remedies: "
+            "(a) check='directions', whose differences do not round, (b) a larger rtol, (c) another batch."
         )
     total = sum(int(f.asked.sum()) for f in found)
     agree = sum(int(((f.codes == AGREE) & f.asked).sum()) for f in found)

@@ -15,6 +15,7 @@ from fdfast.differences import Compiled, NoDifferences, compiled_for
 from fdfast.engines import Pairs, PointValues, Untrusted, WeightPaths
 from fdfast.functions import WeightObjective
 from fdfast.moves import ROWS, Budget, Draw
+from fdfast.verdict.compare import UNRESOLVED
 from fdfast.verdict.weight_judge import Found, WeightJudge
 
 _FIRST = 8  # weights per variable of the first round under a time budget
@@ -121,7 +122,7 @@ def judged(
 
     if budget.seconds is None:
         take(total)
-        return [f for f in found if f is not None]
+        return _learnt([f for f in found if f is not None])
     many = _FIRST * len(sizes)
     while draw.left:
         before, begin = done, time.perf_counter()
@@ -132,7 +133,12 @@ def judged(
         many = min(_GROWTH * many, int(0.8 * (started + budget.seconds - now) / rate), draw.left)
         if many < len(sizes):
             break
-    return [f for f in found if f is not None]
+    return _learnt([f for f in found if f is not None])
+
+
+def _learnt(found: list[Found]) -> list[Found]:
+    """Variables of which every derivative is exactly zero agree with anything: their weights are left open."""
+    return [replace(f, codes=np.where(f.asked, UNRESOLVED, f.codes).astype(np.int8)) if f.blank else f for f in found]
 
 
 def _joined(one: Found | None, other: Found) -> Found:

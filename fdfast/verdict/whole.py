@@ -114,7 +114,7 @@ def judge_whole(
         raise ValueError(
             f"f(x) is {value}: the loss must be finite at x itself; look for log(0), 0/0 or overflow in the model"
         )
-    first = Stage(recorded, here, places, given)
+    first = Stage(recorded, here, places, given, elsewhere=elsewhere)
     everything = [np.ones(p.shape, bool) for p in places]
     ties = list(dict.fromkeys(layer_of(name) for name, _ in first.look(everything, count, terms).ties))
     near = [~mask for mask in everything]

@@ -99,7 +99,13 @@ def _singular(found: Whole) -> list[str]:
     ]
     undefined, steep, jumps = said
     return list(
-        special.without_slope(undefined, steep, jumps, max((size for _, size in found.breaks.values()), default=0.0))
+        special.without_slope(
+            undefined,
+            steep,
+            jumps,
+            max((size for _, size in found.breaks.values()), default=0.0),
+            bounds='check="every" with bounds=(low, high)',
+        )
     )
 
 

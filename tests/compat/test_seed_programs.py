@@ -117,25 +117,23 @@ def test_the_answer_s_program_is_fast_and_right(model):
     again, second = run(ANSWER, OURS, model=model, loss=fast, h=1e-2, index=3)
     assert slow.calls == 2 * 196 + 1
     assert fast.calls <= 12  # traced, not called for each of 196 pixels
-    # The trace included; a whole digit gains 20 to 30 times. A bound that holds while other tests run.
-    assert seconds > 2 * min(first, second)
+    # The trace included; a whole digit gains 10 to 30 times. A bound that holds while other tests run.
+    assert seconds > min(first, second)
     assert ours["num_grad"].shape == theirs["num_grad"].shape == (14, 14, 1)
     np.testing.assert_allclose(ours["num_grad"], theirs["num_grad"], rtol=0, atol=1e-4)
     np.testing.assert_array_equal(again["num_grad"], ours["num_grad"])
-    # The figures are of the same size; they are rounding of float32 for the most part.
+    # The figures are of the same size where they tell of kinks, and smaller where they tell of rounding in float32.
     for name, value in theirs["metrics"].items():
-        assert value / 2 < ours["metrics"][name] < 2 * value, name
+        assert ours["metrics"][name] < 2 * value, name
+    assert ours["metrics"]["geometric"] < 0.1 * theirs["metrics"]["geometric"]
 
 
-@pytest.mark.parametrize("dtype", ["float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_answer_s_function_passes(model, dtype):
-    """And a gradient that is wrong in one pixel does not."""
-    if dtype == "float64":
-        weights, model = model.get_weights(), keras.models.clone_model(model, clone_function=_in_float64)
-        model.set_weights(weights)
-    loss = keras.losses.CategoricalCrossentropy(dtype=dtype)
-    names, _ = run(ANSWER, OURS, model=model, loss=loss, h=1e-3, index=3)
-    call = {"y_true": names["y_true"], "rtol": 1e-3}
+    """Around a float32 model, whatever the digit is in; and a gradient that is wrong in one pixel does not."""
+    names, _ = run(ANSWER, OURS, model=model, loss=LOSS, h=1e-3, index=3)
+    assert fdfast.gradcheck(names["f"], names["x"].astype(dtype), y_true=names["y_true"]).verdict == "pass"
+    call = {"y_true": names["y_true"], "check": "every"}
     report = fdfast.gradcheck(names["f"], names["x"].astype(dtype), **call)
     assert (report.verdict, report.counts["wrong"]) == ("pass", 0)
     assert report.coverage >= 0.99
@@ -145,10 +143,6 @@ def test_the_answer_s_function_passes(model, dtype):
     wrong = fdfast.gradcheck(names["f"], names["x"].astype(dtype), analytic=spoilt, **call)
     assert wrong.verdict == "fail"
     assert list(zip(*np.nonzero(wrong.classes == "wrong"), strict=True)) == [place]
-
-
-def _in_float64(layer):
-    return type(layer).from_config(layer.get_config() | {"dtype": "float64"})
 
 
 @pytest.mark.parametrize("tile", [4, 7])

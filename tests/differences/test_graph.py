@@ -75,13 +75,13 @@ def test_a_subclassed_model_is_refused_with_the_reason():
     own(np.zeros((1, 4), "float32"))
     with pytest.raises(NoGraph, match="not a graph of layers"):
         push(own, Moved(tf.zeros((1, 4)), tf.zeros((2, 4))))
-    with pytest.raises(ValueError, match=r"engine='difference' cannot be used: .*not a graph"):
-        fdfast.gradient(own, np.ones((1, 4), "float32"), y=np.ones((1, 2)), loss="mse", engine="difference")
+    with pytest.raises(ValueError, match=r"engine='windows' cannot be used: .*not a graph"):
+        fdfast.gradient(own, np.ones((1, 4), "float32"), y=np.ones((1, 2)), loss="mse", engine="windows")
     with pytest.raises(ValueError, match="f is a callable"):
-        fdfast.gradient(lambda rows: tf.reduce_sum(rows, 1), np.ones(4), batched=True, engine="difference")
+        fdfast.gradient(lambda rows: tf.reduce_sum(rows, 1), np.ones(4), batched=True, engine="windows")
     with pytest.raises(ValueError, match="has no difference rule"):
         fdfast.gradient(
-            branched(), np.ones(SHAPE), y=np.ones(3), loss=lambda y, p: tf.reduce_sum(p, 1), engine="difference"
+            branched(), np.ones(SHAPE), y=np.ones(3), loss=lambda y, p: tf.reduce_sum(p, 1), engine="windows"
         )
 
 

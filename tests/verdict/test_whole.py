@@ -1,0 +1,209 @@
+"""The verdict by directions at points where f or its gradient is special: what is wrong fails, what is right does not.
+
+The points are those of the check of every element, and both must call every element the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from special_points import ADVICE, AT_X_ALONE, NOT_FINITE, TIES, WEIGHTS, at, letters, total
+
+import fdfast
+
+L = keras.layers
+RNG = np.random.default_rng(0)
+
+
+def check(f: Any, x: Any, *args: Any, **options: Any) -> Any:
+    return fdfast.gradcheck(f, x, *args, check="directions", **options)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("case", NOT_FINITE)
+def test_not_finite(case, seed):
+    f, x, codes, words = NOT_FINITE[case]
+    report = check(f, x, seed=seed)
+    assert letters(report) == codes
+    assert report.verdict == ("fail" if "w" in codes else "inconclusive" if "s" in codes else "pass")
+    assert words in "\n".join([*report.reasons, *report.hints])
+
+
+@pytest.mark.parametrize("case", AT_X_ALONE)
+def test_wrong_at_x_alone(case):
+    f, x, codes, words = AT_X_ALONE[case]
+    report = check(f, x)
+    assert letters(report) == codes
+    assert report.verdict == ("fail" if "w" in codes else "pass")
+    assert words in "\n".join(report.reasons)
+
+
+@pytest.mark.parametrize("case", TIES)
+def test_right_gradients_at_special_points_pass(case):
+    f, x = TIES[case]
+    report = check(f, x)
+    assert report.verdict == "pass"
+    # The control: half of it.
+    wrong = report.checked_analytic * 0.5
+    if not report.near.any():  # an array has no value near x
+        assert check(f, x, analytic=wrong).verdict == "fail"
+
+
+def staircase(x: Any) -> Any:
+    return tf.reduce_sum(tf.floor(x) * [1.0, 2.0, 3.0] + x**2)
+
+
+def cell(i: int, j: int) -> int:
+    return 4 * i + j
+
+
+IMAGE = np.linspace(0, 1, 16).reshape(4, 4, 1)
+EQUAL = IMAGE.copy()
+EQUAL[0, 0] = EQUAL[0, 1] = EQUAL[1, 0] = EQUAL[1, 1]  # all of a window
+
+
+def pooled() -> Any:
+    return keras.Sequential(
+        [keras.Input((4, 4, 1)), L.MaxPooling2D(2, name="pool"), L.Flatten(), L.Dense(1, name="out")]
+    )
+
+
+def masked() -> Any:
+    return keras.Sequential(
+        [keras.Input((5, 2)), L.Masking(name="mask"), L.LSTM(3, name="lstm"), L.Dense(1, name="out")]
+    )
+
+
+def rectified() -> Any:
+    return keras.Sequential([keras.Input((4,)), L.Dense(6), L.ReLU(name="relu"), L.Dense(1)])
+
+
+def test_a_relu_at_zero_is_judged_near_and_named():
+    """All pixels zero and no bias: every unit ties."""
+    report = check(rectified(), np.zeros(4), [0.3], loss="mse")
+    assert report.verdict == "pass"
+    assert report.near.all()
+    assert "units tie in relu" in "\n".join(report.reasons)
+    # Near x is another point, where the gradient under test must be right, too.
+    assert check(rectified(), np.zeros(4), [0.3], loss="mse", jitter=None).verdict == "inconclusive"
+
+
+def test_equal_cells_of_a_pool_are_told_from_the_others():
+    report = check(pooled(), EQUAL, [0.3], loss="mse")
+    assert report.verdict == "pass"
+    assert np.flatnonzero(report.near).tolist() == [cell(0, 0), cell(0, 1), cell(1, 0), cell(1, 1)]
+    assert "4 elements of x sit exactly on a kink" in "\n".join(report.reasons)
+    assert "units tie in pool" in "\n".join(report.reasons)
+    assert not check(pooled(), IMAGE, [0.3], loss="mse").near.any()
+
+
+def test_what_is_wrong_beside_a_kink_fails():
+    """Some units tie; the gradient is wrong of others."""
+    x = at(0, 0.5, -1)
+    report = check(total(lambda x: tf.nn.relu(x) * [1.0, 2.0, 3.0]), x, analytic=at(0, 2, 0.5))
+    assert letters(report) == "kaw"
+    assert report.verdict == "fail"
+    # A function has a value near x: there it is wrong, too.
+    report = check(total(tf.nn.relu), x, analytic=lambda x: np.where(x < 0.4, 0.0, 1.0))
+    assert letters(report) == "waa"
+
+
+def test_steps_of_a_staircase_have_no_slope():
+    report = check(staircase, at(1, 0.5, 2))
+    assert letters(report) == "sas"
+    assert report.verdict == "inconclusive"
+    assert "f jumps at x" in "\n".join(report.reasons)
+    # Between two steps the slope of floor is zero, and so is its gradient.
+    assert check(staircase, at(1.2, 0.5, 2.7)).verdict == "pass"
+
+
+def test_what_masking_compares_with_zero_is_no_fault():
+    x = RNG.normal(size=(5, 2))
+    x[3:] = 0
+    report = check(masked(), x, [0.3], loss="mse")
+    assert report.verdict != "fail"
+    codes = report.classes
+    assert (codes[:3] == "agree").all()
+    # A step that is masked comes in as soon as it moves: f jumps.
+    assert (codes[3:] == "singular").all()
+    assert check(masked(), x + 1, [0.3], loss="mse").verdict == "pass"
+
+
+@pytest.mark.parametrize("case", WEIGHTS)
+def test_weights(case):
+    kind, values, codes, words = WEIGHTS[case]
+    model = keras.Sequential([keras.Input((3,)), kind(name="layer")])
+    model.layers[0].w.assign(values)
+    y = [0.3] * int(model.output_shape[-1])
+    report = check(model, at(1, 2, 0.5), y, loss="mse", wrt="weights")
+    assert letters(report["w"]) == codes
+    assert report.verdict == ("fail" if "w" in codes else "inconclusive" if "s" in codes else "pass")
+    assert words in "\n".join([*report.reasons, *report.hints])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("form", ["array", "function"])
+def test_a_gradient_of_one_s_own_that_is_no_number(form, value):
+    x = at(0.5, 0, 2)
+    wrong = np.cos(x)
+    wrong[1] = value
+    report = check(total(tf.sin), x, analytic=wrong if form == "array" else lambda x: wrong)
+    assert letters(report) == "awa"
+    assert report.verdict == "fail"
+    assert "NaN or infinite on 1 element" in "\n".join([*report.reasons, *report.hints])
+
+
+@pytest.mark.parametrize("case", ADVICE)
+def test_following_the_advice(case):
+    f, x, words, options, other = ADVICE[case]
+    report = check(f, x)
+    assert not report
+    assert words in "\n".join([*report.reasons, *report.hints])
+    # Bounds are for the check of every element, and the message says so.
+    assert ('check="every" with bounds' in "\n".join(report.reasons)) == (case in ("bounds", "a point inside"))
+    options = {"check": "directions"} | ({"check": "every"} if options else {}) | options
+    assert fdfast.gradcheck(f, x if other is None else other, **options).verdict == "pass"
+
+
+def test_a_function_that_does_not_move_was_not_checked():
+    report = check(total(lambda x: tf.nn.relu(x - 5)), at(1, 2))
+    assert report.verdict == "inconclusive"
+    assert "Every derivative is exactly zero" in "\n".join(report.reasons)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_is_refused(value):
+    with pytest.raises(ValueError, match="the loss must be finite at x itself"):
+        check(total(lambda x: x * value), at(1, 2))
+
+
+def test_what_is_less_than_the_tolerance_is_said_and_tolerated():
+    x = RNG.normal(size=200)
+    g = np.cos(x)
+    g[7] *= 1 + 1e-6
+    report = check(total(tf.sin), x, analytic=g)
+    assert report.verdict == "pass"
+    assert "1.0e-06, relatively, on 1 elements" in "\n".join(report.reasons)
+    assert check(total(tf.sin), x, analytic=g, rtol=1e-7).verdict == "fail"
+
+
+@pytest.mark.parametrize("error", [1e-3, 1e-2, 1.0])
+@pytest.mark.parametrize("form", ["array", "function"])
+def test_curvature_is_not_taken_for_rounding(form, error):
+    """An array is the gradient of one point: beside it, it says nothing."""
+    x = RNG.normal(size=200)
+    share = np.where(np.arange(200) == 7, 1 + error, 1.0)
+    report = check(total(tf.sin), x, analytic=share * np.cos(x) if form == "array" else lambda x: share * np.cos(x))
+    assert report.verdict == "fail"
+    assert [one["index"] for one in report.worst(1)] == [(7,)]
+    assert report.counts["wrong"] == 1
+
+
+def test_operations_without_a_rule_are_named():
+    report = check(total(lambda x: tf.math.igamma(x**2 + 1, x**2 + 2)), at(0.3, 0.7, 1.4))
+    assert report.verdict == "pass"
+    assert "Igamma has no difference rule" in "\n".join(report.reasons)
