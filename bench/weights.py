@@ -1,7 +1,4 @@
-"""Weights: all 34,826 of the shipped CNN on one digit, against the loop over them: ``python -m bench.weights``.
-
-The loop is what people write: put a weight up, evaluate, put it down, evaluate, put it back.
-"""
+"""Weights: all 34,826 of the shipped CNN on one digit, against the loop over them: ``python -m bench.weights``."""
 
 from __future__ import annotations
 
