@@ -43,13 +43,13 @@ bench-peers: .venv-peers/.installed
 # One that cannot be installed must not keep the others out. What fdfast is tested with stays as it is.
 PEERS := .venv-peers/bin/python $(INSTALL) --constraint requirements/dev.txt
 
-.venv-peers/.installed: requirements/dev.txt bench/peers/requirements.txt $(SOURCES) $(FOLDERS)
+.venv-peers/.installed: requirements/dev.txt requirements/peers.txt $(SOURCES) $(FOLDERS)
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python $(INSTALL) --constraint requirements/dev.txt $(BUILD_TOOLS)
 	@# Downloads and compilation beside each other.
 	CXX=$(CXX) .venv-peers/bin/python $(INSTALL) --no-build-isolation --no-deps --editable . & \
-		.venv-peers/bin/python $(INSTALL) -r requirements/dev.txt && { $(PEERS) -r bench/peers/requirements.txt || \
-		for one in $$(grep -o '^[^# ]*' bench/peers/requirements.txt); do \
+		.venv-peers/bin/python $(INSTALL) -r requirements/dev.txt && { $(PEERS) -r requirements/peers.txt || \
+		for one in $$(grep -o '^[^# ]*' requirements/peers.txt); do \
 			$(PEERS) $$one || echo "$$one cannot be installed: it is left out"; done; }; \
 		installed=$$?; wait $$! && exit $$installed
 	@touch $@

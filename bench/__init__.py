@@ -1,4 +1,4 @@
-"""Measurements of fdfast, and the script that made the shipped data."""
+"""Measurements of fdfast."""
 
 import os
 

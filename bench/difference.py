@@ -20,7 +20,6 @@ from fdfast.moves import make_tiling
 
 ACCURATE = {"float32": "<= 1e-6", "float64": "<= 1e-12"}
 STRIP = (13, 15)  # rows of a digit that the loop walks through: one pixel costs what another does
-SHARE = 28 / (STRIP[1] - STRIP[0])  # of all pixels
 _CHUNKS = (32, 64, 128, 256)
 #: By how the line begins: how many times the time of fdfast. The last that fits counts.
 GOALS = {
@@ -52,7 +51,7 @@ def w1() -> Iterator[Row]:
         "fdfast.gradcheck(model, x, y)": lambda: fdfast.gradcheck(model, x[0], y[0]).metrics,
     }
     found = side_by_side(calls, 21, pause=0.03)
-    loop = found.pop("loop").times(SHARE)
+    loop = found.pop("loop").times(28 / (STRIP[1] - STRIP[0]))
     for (what, took), goal in zip(found.items(), (">= 2500", "", ">= 1000"), strict=True):
         yield ratio(f"W1: the seed loop / {what}", loop, took, goal)
     for name in PRECISIONS:
@@ -84,7 +83,6 @@ def _beside(make: Callable[[Any], Iterable[list[dict[str, Any]]]]) -> Iterator[R
         yield Row(f"{head}median errors", "", text)
 
 
-# All pixels of many digits in one call, larger tiles, large networks.
 w2 = partial(_beside, lambda s: (cell for name in PRECISIONS for cell in s.small(name, s.TILES[:1])))
 w3 = partial(_beside, lambda s: (cell for name in PRECISIONS for cell in s.small(name, s.TILES[1:])))
 w4 = partial(_beside, lambda s: s.large())

@@ -1,7 +1,6 @@
 """Every pixel of many real digits, checked in one command: ``python -m bench.digits [--images N] [--data PATH]``.
 
-PATH is a mnist.npz as Keras stores it, or a folder with the IDX files. Without it: the 1000 that are shipped; beyond
-that they come again, with another seed, so that the points near x at which kinked pixels are checked are others.
+PATH is a mnist.npz or a folder with the IDX files. Without it: the 1000 that are shipped, then again by other seeds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Multiplications and additions of the windows against the dense pass: ``python -m bench.flops``, a markdown table.
-
-Counted from the receptive fields of every tile, borders included: a convolution costs 2 c_in / groups * c_out for each
-pair of an output cell and an input cell inside the window. What the kernels leave to whole maps is dense on both sides.
-"""
+"""Multiplications and additions of the windows against the dense pass: ``python -m bench.flops``, a markdown table."""
 
 from __future__ import annotations
 

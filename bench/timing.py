@@ -34,9 +34,9 @@ class Spread:
 def side_by_side(
     calls: Mapping[str, Callable[[], object]], rounds: int = 7, budget: float = float("inf"), pause: float = 0.0
 ) -> dict[str, Spread]:
-    """Seconds of every call, warm, once a round, forwards and backwards; no other begins after `budget` seconds.
+    """Seconds of every call, warm, once a round, forwards and backwards; after `budget` seconds no third round begins.
 
-    There are two rounds at the least. In the `pause` before each call the threads of the one before fall asleep.
+    In the `pause` before each call the threads of the one before fall asleep.
     """
     # The first call traces, and the second says how many go together.
     first = {name: clocked(call) for name, call in calls.items()}
@@ -63,7 +63,6 @@ def clocked(call: Callable[[], object], many: int = 1) -> float:
 
 
 def seconds_text(seconds: float) -> str:
-    """Write a time with three digits and its unit."""
     for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "us")):
         if seconds * factor >= 0.9995:  # which is rounded to 1
             return f"{seconds * factor:.3g} {unit}"
@@ -96,7 +95,6 @@ def ratio(what: str, over: Spread, under: Spread, goal: str = "") -> Row:
 
 
 def times(ratios: Spread) -> str:
-    """Median and quartiles of ratios, with three digits."""
     median, low, high = (f"{v:,.0f}" if v >= 99.95 else f"{v:.3g}" for v in (ratios.median, ratios.low, ratios.high))
     return f"{median} [{low} .. {high}]"
 

@@ -31,10 +31,7 @@ PLAN = {
 
 
 def environment() -> dict[str, str]:
-    """The same threads for all, which sleep while they wait: on a shared machine, to spin takes the others' time.
-
-    And a malloc that keeps what is freed, without which PyTorch may take twice as long.
-    """
+    """The same threads for all, asleep while they wait; a malloc that keeps what is freed, for PyTorch's sake."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), str(cores()))
     malloc = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
     threads |= {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}

@@ -46,7 +46,6 @@ peer("loops", "the answer's loop, f traced")(partial(_loop, "traced"))
 
 
 def _of_f(how: Callable[[Any, Any], Any], setting: str, count: int, problem: Any, precision: Precision) -> Ready:
-    """`how(f, x)` of all pixels, or of a seeded sample."""
     f, some = as_float(problem, precision), np.sort(np.random.default_rng(0).choice(SIZE, count, replace=False))
 
     def run(x: Float64) -> Any:

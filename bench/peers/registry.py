@@ -44,16 +44,11 @@ def keras_model(precision: Precision) -> Any:
 
 @functools.cache
 def problem() -> Any:
-    """The digit and the digit plus noise in [0, 1/255), what 8-bit rounding took away: there nothing ties.
-
-    With their true gradients, the weights, the pixels along which f is smooth, and some digits with their targets and
-    probabilities; float32 holds both points, so that all precisions look at the same.
-    """
+    """A digit, and `near` it what 8-bit rounding took away: there nothing ties. Float32 holds both points."""
     model, images, targets = digits(100)
     x, y, weights, h = images[DIGIT].astype(np.float64), targets[DIGIT], model.get_weights(), STEP["float64"]
     near = (x + np.random.default_rng(0).uniform(0, 1 / 255, SHAPE)).astype(np.float32).astype(np.float64)
     truth, near_truth = (reference(weights, at, y).astype(np.float64).ravel() for at in (x, near))
-    # As the engine sees the units, which `python -m bench.difference kinks` holds against brute force.
     seen = fdfast.estimate(model, x, h=h, y=y, engine="difference")
     found = {"x": x, "truth": truth, "near": near, "near_truth": near_truth, "target": y, "weights": weights}
     found |= {"smooth": np.ravel((seen.tie < 0) & (seen.step == h)), "digits": images, "targets": targets}
@@ -63,9 +58,8 @@ def problem() -> Any:
 class Ready(NamedTuple):
     """A peer in its best setting, which is said in a few words.
 
-    `run` takes a point of shape (28, 28, 1), float64, and returns its gradient, 784 numbers or those of `pixels`, from
-    which the time is extrapolated; or None. `accuses` takes a point and says whether the peer calls the correct
-    gradient wrong there; without it the rule of CS231n speaks.
+    `run` takes a point, float64, and returns its gradient, of 784 numbers or those of `pixels`; or None. `accuses` says
+    whether the peer calls the correct gradient wrong at a point; without it the rule of CS231n speaks.
     """
 
     run: Callable[[Any], Any]

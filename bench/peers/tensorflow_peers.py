@@ -13,8 +13,7 @@ import tensorflow as tf
 import fdfast
 from bench.peers.registry import Build, Losses, Ready, hand_batched, keras_model, peer
 from bench.rig import STEP, Array, Float64, Precision, compiled_gradient
-
-TF_LIMIT = 1e-3  # usual in TensorFlow's own tests
+from bench.verdict.subject import TF_LIMIT
 
 
 def cross_entropy(model: Any, rows: Any, target: Any) -> Any:

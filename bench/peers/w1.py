@@ -1,7 +1,4 @@
-"""W1, one family of peers in one precision in a process of its own: ``python -m bench.peers.w1 FILE FAMILY PRECISION``.
-
-Every peer's call takes turns with fdfast's own on the same digit, in the same process and with the same threads.
-"""
+"""W1, peers of one family and precision in their own process: ``python -m bench.peers.w1 FILE FAMILY PRECISION``."""
 
 from __future__ import annotations
 

@@ -53,8 +53,8 @@ def one(case: str, seed: int) -> None:
 
 
 def lines(records: Sequence[Record]) -> Iterator[str]:
-    correct = [r for r in records if r.correct and r.route == "autodiff" and r.tiles]
-    control = [r for r in records if r.correct and r.route == "array" and r.tiles]
+    right = [r for r in records if r.fault == "none" and r.tiles]
+    correct, control = ([r for r in right if r.route == route] for route in ("autodiff", "array"))
     due = [r for r in records if r.to_be_found]
     groups = {
         "random models, autodiff": [r for r in correct if r.case[0] == "m"],

@@ -142,25 +142,25 @@ def fits(name: str, spec: Spec) -> bool:
     return name != "sign of one channel" or (len(spec.shape) == 3 and spec.shape[2] > 1)
 
 
-def _replaced(**parts: Any) -> Callable[[Place, str], Parts]:
-    return lambda place, loss: Parts(**parts)
-
-
+_distort = partial(partial, Distort)
 #: Ways to be wrong inside the formula of a model: (whether it fits a spec, (place, loss) -> the parts it replaces).
 FAULTS: dict[str, tuple[Callable[[Spec], bool], Callable[[Place, str], Parts]]] = {
-    "weights transposed": (lambda spec: len(spec.shape) == 1, _replaced(dense=FaultyDense)),
-    "stopped branch": (lambda spec: spec.residual, _replaced(add=StoppedAdd)),
+    "weights transposed": (lambda spec: len(spec.shape) == 1, lambda *_: Parts(dense=FaultyDense)),
+    "stopped branch": (lambda spec: spec.residual, lambda *_: Parts(add=StoppedAdd)),
     "diagonal softmax": (
-        lambda spec: ENDINGS.get(spec.loss) == "softmax", _replaced(softmax=partial(Distort, fault="diagonal softmax")),
+        lambda spec: ENDINGS.get(spec.loss) == "softmax", lambda *_: Parts(softmax=_distort(fault="diagonal softmax")),
     ),
-    "straight-through": (lambda spec: True, _replaced(entry=partial(Distort, fault="straight-through"))),
-    "straight-through, inside": (lambda spec: True, _replaced(inside=partial(Distort, fault="straight-through"))),
+    "straight-through": (lambda spec: True, lambda *_: Parts(entry=_distort(fault="straight-through"))),
+    "straight-through, inside": (lambda spec: True, lambda *_: Parts(inside=_distort(fault="straight-through"))),
     "loss without 1/N": (lambda spec: spec.loss in ("mse", "mae"), lambda _, loss: Parts(loss=partial(summed, loss))),
 }  # fmt: skip
 for _name in KERNELS:
-    FAULTS[_name] = (lambda spec: len(spec.shape) == 3), _replaced(conv=partial(FaultyConv, fault=_name))
+    FAULTS[_name] = (
+        (lambda spec: len(spec.shape) == 3),
+        lambda *_, one=_name: Parts(conv=partial(FaultyConv, fault=one)),
+    )
 for _name in ("sign of one channel", "one pixel 10 %", "bfloat16"):
-    FAULTS[f"{_name}, inside"] = (lambda spec: True), _replaced(inside=partial(Distort, fault=_name, place=(0, 0, 1)))
+    _inside = _distort(fault=_name, place=(0, 0, 1))
+    FAULTS[f"{_name}, inside"] = (lambda spec: True), lambda *_, inside=_inside: Parts(inside=inside)
 for _name in DISTORTIONS:
-    _entry = partial(Distort, fault=_name)
-    FAULTS[_name] = partial(fits, _name), lambda place, _, entry=_entry: Parts(entry=partial(entry, place=place))
+    FAULTS[_name] = partial(fits, _name), lambda place, _, one=_name: Parts(entry=_distort(fault=one, place=place))

@@ -29,10 +29,7 @@ _ON_DIGITS = ("one pixel 1 %", "diagonal softmax", "bfloat16", "scale 1.001", "o
 
 
 class Subject:
-    """The model, with a fault inside or without, and all that the rules need to know of it.
-
-    `truth`, `truth32`: autodiff in float64 and as deployed, true if there is no fault; `smooth`: tiles at which f is.
-    """
+    """The model, with a fault or without; `truth`, `truth32`: its autodiff in float64 and as deployed."""
 
     def __init__(self, spec: Spec, parts: Parts | None = None, y: Any = None) -> None:
         self.spec, self.x, (self.model, self.loss) = spec, inputs_of(spec, spec.count), build(spec, parts)
@@ -71,8 +68,8 @@ class Subject:
     def _readable(self) -> Any:
         """Examples whose float64 autodiff can show an effect at all, shape (examples, 1).
 
-        Behind a softmax it keeps eps / loss of relative precision: with a loss of 1e-40 it is nothing but rounding. And
-        a slope that moves f by less than its last place over the whole range of x shows in no difference of f.
+        Behind a softmax it keeps eps / loss of relative precision; and a slope that moves f by less than its last place
+        over the whole range of x shows in no difference of f.
         """
         eps, sharp = np.finfo(float).eps, self.double.traced.is_sharp
         slope = np.abs(self.truth).max(axis=1) * np.abs(self.points).max(axis=1)
@@ -160,10 +157,6 @@ class Record(NamedTuple):
     note: str = ""
 
     @property
-    def correct(self) -> bool:
-        return self.fault == "none"
-
-    @property
     def to_be_found(self) -> bool:
         return self.effect >= EFFECT * (1 - 1e-6)  # 1.001 - 1 is a little less than 1e-3
 
@@ -174,7 +167,7 @@ class Record(NamedTuple):
     @property
     def odd(self) -> bool:
         """Whether it raised, is a false alarm, or missed a fault."""
-        return self.verdict == "error" or (self.found if self.correct else self.to_be_found and not self.found)
+        return self.verdict == "error" or (self.found if self.fault == "none" else self.to_be_found and not self.found)
 
     def __str__(self) -> str:
         seen = f"coverage {self.coverage:.3f}  wrong {self.wrong}/{self.tiles}  effect {self.effect:.2e}"
@@ -198,9 +191,8 @@ def measure(spec: Spec, runs: list[tuple[str, str]], show: Any = lambda case, re
 def check(s: Subject, route: str, fault: str, show: Any) -> Iterator[Record]:
     """All examples of the subject with one fault, or with none.
 
-    Routes: "autodiff" of the model as it is; a "layer" whose gradient is wrong, in the model and its float64 copy
-    alike; an "array", for which there is no second look near x; a backward pass as a "callable" of x, for one example,
-    because it does not see y.
+    Routes: "autodiff" of the model as it is; a "layer" whose gradient is wrong; an "array", for which there is no
+    second look near x; a backward pass as a "callable" of x, for one example, because it does not see y.
     """
     place, t, truth, smooth, same = place_of(s.spec, fault), s, s.truth, s.smooth, np.ones(len(s.x), bool)
     places = [s.spot(i, fault) if route == "array" and "pixel" in fault else place for i in range(len(s.x))]

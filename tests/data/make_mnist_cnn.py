@@ -1,8 +1,7 @@
 """Cuts the shipped MNIST sample and trains the shipped CNN: `python tests/data/make_mnist_cnn.py [FOLDER]`.
 
-FOLDER holds the four gzipped MNIST IDX files; without it keras.datasets.mnist is used, which may download.
-Writes mnist_sample.npz and mnist_cnn.npz. One seed, deterministic operations, a fixed number of epochs: the
-test images choose nothing, they are only counted at the end.
+FOLDER holds the four gzipped MNIST IDX files; without it keras.datasets.mnist is used, which may download. One seed,
+deterministic operations, a fixed number of epochs: the test images choose nothing, they are only counted at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ DATA = Path(__file__).parents[2] / "fdfast" / "data"
 
 
 def load(folder: Path | None) -> tuple[Any, Any, Any, Any]:
-    """Training images and labels, test images and labels, all uint8."""
     if folder is None:
         (x, y), (x_test, y_test) = keras.datasets.mnist.load_data()
         return x, y, x_test, y_test
