@@ -1,4 +1,4 @@
-"""W1, peers of one family and precision in their own process: ``python -m bench.peers.w1 FILE FAMILY PRECISION``."""
+"""W1, a family of peers in one precision, in its own process: ``python -m bench.peers.w1 FILE FAMILY PRECISION``."""
 
 from __future__ import annotations
 
