@@ -29,7 +29,8 @@ STEPS = (STEP, -0.75 * STEP)
 _SAFETY = 8.0
 #: How far away, and how often, it is looked whether what parts is rounding of the gradient under test.
 _DISTANCES, _TURNS = (2.0**-40, 2.0**-26, 2.0**-13), 2
-_AGAIN = 6  # directions by which rounding is measured again before an alarm
+_AGAIN = 8  # directions by which rounding is measured again before an alarm
+_TOGETHER = 0.7  # cosine above which gaps go together: eight of rounding do so twice with a chance below 1 in 1,000
 _CROWD = 16  # failing groups of one level beyond which an error is dense
 _ROWS = 8  # groups that are tried together
 _SAMPLE = 24  # elements of a dense error that are differenced by themselves
@@ -147,18 +148,29 @@ def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | No
 def _as_rounding(
     beside: Beside, v: Mapping[int, Float64], gap: Float64, directions: Directions, found: Directed
 ) -> None:
-    """See whether what parts is rounding of the gradient under test: near the point it is another, a fault goes on."""
-    left = 0.0
+    """See whether what parts is rounding of the gradient under test: near the point it is another, a fault goes on.
+
+    What a fault's gap changes by, right beside the point, is rounding still: nothing below it tells a wrong element.
+    """
+    left, rounding = 0.0, 0.0
     for distance in _DISTANCES:
         there = [beside(v, distance, turn) for turn in range(_TURNS)]
         found.rows += _TURNS * _AGAIN
         left = max(left, *(float(np.max(np.abs(one))) for one in there))
         change = min(float(np.max(np.abs(one - gap))) for one in there)
         tau = _SAFETY * change / directions.unit
-        if found.excess <= tau:
+        if found.excess <= tau and not all(_alike(one, gap) for one in there):
             found.only_here = left < _GONE * float(np.max(np.abs(gap)))
             found.tau = found.tau if found.only_here else tau
             return
+        rounding = rounding or tau  # at the least distance
+    found.tau = max(found.tau, rounding)
+
+
+def _alike(one: Float64, other: Float64) -> bool:
+    """Whether gaps go together from direction to direction, as those of a fault do on another branch of f."""
+    size = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return size > 0 and abs(float(np.dot(one, other))) > _TOGETHER * size
 
 
 def _rounding(value: Float64, claimed: Float64, directions: Directions) -> float:

@@ -157,6 +157,8 @@ class Stage:
         elif directed.dense:
             # All of a sample are within tolerance: a lone error would have to stand out of what all add up to.
             directed.tau = max(directed.tau, 8 * directed.excess)
+            if directed.chance(terms.rtol) > WEAK:
+                self.codes = [np.full(g.shape, UNRESOLVED, np.int8) for g in self.claimed]
         for one in wrong + small:
             self.codes[one.place].reshape(-1)[one.index] = WRONG if one in wrong else AGREE
         self.suspects = wrong + small
