@@ -20,7 +20,7 @@ from bench.rig import digits
 from bench.timing import clocked, markdown, seconds_text, side_by_side
 from fdfast.functions import flat_model, recorded
 from fdfast.moves import Directions
-from fdfast.verdict.directions import look
+from fdfast.verdict.directions import STEPS
 
 CASES = {"CNN": (0, "weights"), "MobileNetV2": (224, "input"), "ResNet50": (96, "weights")}
 HEAD = "what|first|later|in gradient calls|tau|1e-6 in one seen|1e-3 in one located|peak memory"
@@ -55,15 +55,12 @@ def measure(name: str, seeds: int) -> None:
     point, count, told, seen = recorded(flat).point(flat.points()), len(flat.arguments), [], 0
     places = [0] if wrt == "input" else range(count, count + len(flat.variables))
     g = [point.gradients[place] for place in places]
-
-    def slopes(moved: Any, steps: Any) -> Any:
-        told[:] = moved, point.slopes({places[i]: v for i, v in moved.items()}, steps)
-        return told[1]
-
     for seed in range(seeds):  # what an error of g adds to g.v is known without another difference
-        directions, at = Directions(g, seed), int(rng.integers(len(g)))
-        tau, i = look(slopes, directions, 2).tau, int(rng.choice(np.flatnonzero(g[at])))
-        gap = told[1].value - directions.dot(told[0]) - 1e-6 * g[at].flat[i] * told[0][at].reshape(2, -1)[:, i]
+        directions, tau = Directions(g, seed), check(seed=seed).directed.tau
+        v, at = directions.whole(2), int(rng.integers(len(g)))
+        i = int(rng.choice(np.flatnonzero(g[at])))
+        gap = point.slopes({places[k]: one for k, one in v.items()}, STEPS).value - directions.dot(v)
+        gap -= 1e-6 * g[at].flat[i] * v[at].reshape(2, -1)[:, i]
         seen += int(np.abs(gap).max() > tau * directions.unit)
     wrong = [one.copy() for one in g]
     wrong[at].flat[i] *= 1.001
