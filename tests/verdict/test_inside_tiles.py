@@ -93,7 +93,7 @@ def test_a_model_with_a_layer_of_the_user_s(fault: str, tile: Any, channels: Any
     assert report.verdict == ("pass" if fault == "right" else "fail"), hidden_in_tiles
     if (tile, channels) == (1, "apart"):
         assert FAULTS[fault][1] in "\n".join(report.hints)
-    assert report.caveats == []
+    assert not any("sums" in one for one in report.caveats)
 
 
 @pytest.mark.parametrize("engine", ["difference", "batch"])
