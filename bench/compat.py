@@ -1,7 +1,4 @@
-"""`fdfast.compat.tensorflow` against `tf.test.compute_gradient`: ``python -m bench.compat``.
-
-Both find their operations loaded. Calls of ours are the first with that function object, but where it says "second".
-"""
+"""`fdfast.compat.tensorflow` against `tf.test.compute_gradient`: ``python -m bench.compat``."""
 
 from __future__ import annotations
 

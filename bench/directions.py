@@ -1,7 +1,4 @@
-"""All weights, or all pixels, of a network by directions: ``python -m bench.directions [NETWORK [SEEDS]]``.
-
-An error of 1e-6 in one element is to be seen by every seed, one of 1e-3 to be located.
-"""
+"""All weights, or all pixels, of a network by directions: ``python -m bench.directions [NETWORK [SEEDS]]``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Every figure and number of docs/theory.md: ``python -m bench.theory [--out docs/img]``.
-
-Tables go to standard output, pictures to the folder. The page is about subtraction: estimates are the batch engine's.
-"""
+"""Every figure and number of docs/theory.md: ``python -m bench.theory [--out docs/img]``."""
 
 from __future__ import annotations
 
