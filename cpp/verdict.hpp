@@ -1,5 +1,5 @@
-// From differences to derivatives with error bars, and from derivatives to classes. fdfast/exact.py and
-// fdfast/compare.py say what the rules are for.
+// From differences to derivatives with error bars, and from derivatives to classes. fdfast/estimates/exact.py and
+// fdfast/verdict/compare.py say what the rules are for.
 #pragma once
 
 #include <cstddef>

@@ -93,7 +93,7 @@ py::tuple classify_all(const py::array& value, const py::array& error, const py:
 }  // namespace
 
 void bind_verdict(py::module_& m) {
-    py::class_<Looks>(m, "Looks", R"(Derivatives of tiles, from looks at two steps; see `fdfast.exact`.
+    py::class_<Looks>(m, "Looks", R"(Derivatives of tiles, from looks at two steps; see `fdfast.estimates.exact`.
 
 Parameters
 ----------
@@ -147,7 +147,7 @@ rounding, peak : ndarray of float64, shape (examples,)
 )");
     m.def("classify", &classify_all, py::arg("value"), py::arg("error"), py::arg("right"), py::arg("left"),
           py::arg("kind"), py::arg("analytic"), py::arg("rtol"), py::arg("floor"), py::arg("width"), py::arg("blur"),
-          R"(Compare derivatives with a gradient, tile by tile; see `fdfast.compare`.
+          R"(Compare derivatives with a gradient, tile by tile; see `fdfast.verdict.compare`.
 
 Parameters
 ----------
