@@ -169,6 +169,8 @@ class Stage:
 
     def _sorted(self, suspects: Sequence[Suspect], terms: Terms) -> tuple[list[Suspect], list[Suspect]]:
         """Suspects beyond the tolerance, and within."""
+        if not suspects:
+            return [], []
         finite = [np.abs(g[np.isfinite(g)]) for g in self.claimed]
         largest = max((float(g.max(initial=0.0)) for g in finite), default=0.0)
         floor = 64 * _EPS * largest if terms.floor is None else terms.floor

@@ -1,0 +1,94 @@
+"""Which way a check goes if it is left open, and what is said where only one way is left."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import fdfast
+from fdfast.differences import windows_cost
+
+RNG = np.random.default_rng(0)
+LONG = RNG.normal(size=200)
+
+
+def sequential(*inside: keras.Layer, shape: tuple[int, ...] = (12, 12, 1)) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input(shape), *inside, layers.Flatten(), layers.Dense(2)])
+
+
+def stock() -> keras.Model:
+    return sequential(layers.Conv2D(3, 3, activation="tanh"))
+
+
+def normalised() -> keras.Model:
+    return sequential(layers.Conv2D(4, 3), layers.GroupNormalization(2))
+
+
+IMAGE = RNG.uniform(size=(12, 12, 1)).astype(np.float32)
+CASES = {
+    "windows": (stock, IMAGE, {}, "every"),
+    "no windows": (normalised, IMAGE, {}, "directions"),
+    "no windows, but tiles are asked for": (normalised, IMAGE, {"tile": 6}, "every"),
+    "no windows, but an engine is asked for": (normalised, IMAGE, {"engine": "batch", "tile": 4}, "every"),
+    "forced": (normalised, IMAGE, {"check": "every", "tile": 6}, "every"),
+    "weights": (stock, IMAGE, {"wrt": "weights"}, "directions"),
+    "weights with a budget": (stock, IMAGE, {"wrt": "weights", "budget": 64}, "every"),
+    "x and weights": (stock, IMAGE, {"wrt": "all"}, "directions"),
+    "one variable": (stock, IMAGE, {"wrt": "dense_1/bias"}, "directions"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_way_of_a_model(name):
+    make, x, options, way = CASES[name]
+    model = make()
+    if options.get("wrt", "").endswith("bias"):
+        options = {"wrt": f"{model.layers[-1].name}/bias"}
+    report = fdfast.gradcheck(model, x, np.zeros(2), loss="mse", **options)
+    assert (report.check, report.verdict) == (way, "pass" if "budget" not in options else report.verdict)
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "way"),
+    [
+        (lambda x: tf.reduce_sum(tf.sin(x)), LONG[:5], "every"),
+        (lambda x: tf.reduce_sum(tf.sin(x)), LONG, "directions"),
+        (lambda x: tf.sin(x), LONG[:5], "directions"),  # of no scalar a projection
+        (lambda x: tf.reduce_sum(x[0] * x[1]), [LONG[:5], LONG[5:10]], "directions"),
+        (lambda x: tf.py_function(lambda t: t.numpy().sum(), [x], tf.float64) + tf.reduce_sum(x), LONG, "every"),
+    ],
+)  # fmt: skip
+def test_the_way_of_a_function(f, x, way):
+    analytic = None
+    if way == "every" and np.size(x) > 100:
+        analytic = np.full(np.shape(x), 2.0)  # Python code has no gradient of its own
+    report = fdfast.gradcheck(f, x, analytic=analytic)
+    assert (report.check, report.verdict) == (way, "pass")
+    assert any("directions cannot be taken" in reason for reason in report.reasons) == (analytic is not None)
+
+
+def test_a_layer_is_checked_with_its_weights():
+    report = fdfast.gradcheck(layers.Dense(3), RNG.normal(size=(2, 4)).astype(np.float32))
+    assert (report.check, report.wrt, report.verdict, len(report.parts)) == ("directions", "all", "pass", 3)
+    assert any("random weight of its own" in reason for reason in report.reasons)
+
+
+def test_where_directions_are_asked_for_and_cannot_be_taken_it_says_why():
+    def f(x):
+        return tf.py_function(lambda t: t.numpy().sum(), [x], tf.float64)
+
+    with pytest.raises(ValueError, match=r"a check by directions cannot be made: .*check='every' looks at"):
+        fdfast.gradcheck(f, LONG, check="directions")
+
+
+def test_cost_of_windows_is_counted_in_multiplications():
+    cost = windows_cost(stock(), "mse", (12, 12, 1))
+    # 3x3 places of 9 taps to 3 channels; Flatten and tanh cost their places; then 300 numbers to 2.
+    assert cost is not None
+    assert cost.window == pytest.approx(9 * 9 * 3 + 600, rel=0.6)
+    assert cost.whole == pytest.approx(100 * 9 * 3 + 600, rel=0.6)
+    assert windows_cost(normalised(), "mse", (12, 12, 1)) is None
