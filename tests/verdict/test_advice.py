@@ -84,6 +84,10 @@ def swapped(x: Any) -> Any:
 COLOURS = RNG.uniform(0.1, 0.9, (4, 4, 3))
 
 
+def through_python(x: Any) -> Any:
+    return tf.py_function(lambda t: float((t.numpy() ** 2).sum()), [x], tf.float64)
+
+
 def squares(x: Any) -> Any:
     return tf.reduce_sum(x**2)
 
@@ -270,9 +274,14 @@ ADVICE: dict[str, tuple[Callable[[], Any], str, Callable[[], Any]]] = {
         lambda: passes(lambda w: tf.reduce_sum(tf.tanh(X @ w) ** 2), PLAIN.layers[0].get_weights()[0].astype(float)),
     ),
     "the other engine": (
-        lambda: every(squares, X, engine="difference"),
+        lambda: every(squares, X, engine="windows"),
+        "engine='tape' pushes differences through the operations of any function",
+        lambda: passes(squares, X, engine="tape"),
+    ),
+    "an engine for what cannot be traced": (
+        lambda: every(through_python, X, engine="tape", analytic=lambda x: 2 * x),
         "engine='batch' evaluates f itself",
-        lambda: passes(squares, X, engine="batch"),
+        lambda: passes(through_python, X, engine="batch", analytic=lambda x: 2 * x),
     ),
     "budget": (
         lambda: every(squares, X, budget=100),
