@@ -1,4 +1,4 @@
-"""docs/benchmarks.md from the results: its tables and pictures; its words are in page.md."""
+"""docs/benchmarks.md from the results: its tables and pictures; its words are in docs/benchmarks.md.in."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def whole(found: Found) -> str:
     parts = {key: found[key] for key in ("machine", "minutes")} | {"sections": sections_table(cells)}
     parts["w1"] = w1_table(row for row in rows if "kind" in row and "missing" not in row)
     parts["missing"] = "".join(f"- Not measured: {name}: {why}.\n" for name, why in gone)
-    return Path(__file__).with_name("page.md").read_text().format(**parts).rstrip() + "\n"
+    return (Path(__file__).parents[2] / "docs/benchmarks.md.in").read_text().format(**parts).rstrip() + "\n"
 
 
 def w1_table(rows: Iterable[Found]) -> str:
