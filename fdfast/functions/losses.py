@@ -46,6 +46,15 @@ class Loss:
     original: object = None
     sums: bool = False
 
+    @property
+    def identity(self) -> object:
+        """Key, or where that cannot be hashed a number of its own: what a trace is kept by."""
+        try:
+            hash(self.key)
+        except TypeError:
+            return id(self.key)
+        return self.key
+
 
 def resolve_loss(loss: Any, model: keras.Model) -> Loss:
     """Turn a loss argument into a per-row loss.

@@ -102,9 +102,8 @@ def model_objective(
     sharp = (
         resolved.sharp if dtype == np.float64 and resolved.sharp is not None and one_hot(targets, resolved) else None
     )
-    loss_key = resolved.key if _hashable(resolved.key) else id(resolved.key)
     of_loss = present(resolved.original)
-    key = (loss_key, of_loss, shape, _specs(context))
+    key = (resolved.identity, of_loss, shape, _specs(context))
     traced = trace(
         model,
         state,
@@ -179,14 +178,6 @@ def _is_float64(model: keras.Model) -> bool:
     else:
         inside.append(model.compute_dtype)
     return all(dtype == "float64" for dtype in inside)
-
-
-def _hashable(key: object) -> bool:
-    try:
-        hash(key)
-    except TypeError:
-        return False
-    return True
 
 
 def _check_inputs(model: keras.Model, shape: tuple[int, ...]) -> None:

@@ -70,10 +70,7 @@ def flat_model(model: keras.Model, x: Any, y: Any, loss: Any, *, mean: bool, wei
         [v.value for v in variables],
         [v.path for v in variables],
         owner=model,
-        key=(
-            *(shape_key, mean, *(t.weight for t in terms)),
-            *(t.loss.key if _hashable(t.loss.key) else id(t.loss.key) for t in terms),
-        ),
+        key=(shape_key, mean, *((t.weight, t.loss.identity) for t in terms)),
         reads=(model, *(t.loss.original for t in terms)),
         model=model,
     )
@@ -161,11 +158,3 @@ def _by_output(given: Any, names: list[str], what: str, model: Any) -> dict[str,
     if given is None or what == "y":
         raise ValueError(f"{what} needs a list or dict with an entry for each of the outputs {', '.join(names)}")
     return dict.fromkeys(names, given)
-
-
-def _hashable(key: object) -> bool:
-    try:
-        hash(key)
-    except TypeError:
-        return False
-    return True
