@@ -63,7 +63,7 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
         rows = np.concatenate([x] * 4).reshape(4, *objective.shape)
         together = _values(objective, rows)
     changed = before.changed()
-    drawing = [layer for layer in layers_holding(layers, changed) if _draws(layer)]
+    drawing = _drawing(layers, changed)
     scale = float(np.abs(together[np.isfinite(together)]).max(initial=np.finfo(float).tiny))
     # Rounding depends on a row's place in the batch, by some units in the last place of the largest terms.
     own = getattr(objective.traced, "own", objective.dtype)
@@ -79,13 +79,7 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
             raise PreflightError(
                 f"rows influence each other, or noise has a fixed seed: {twice}, each time again{blame}. {_NOISE}"
             )
-    if drawing:
-        raise PreflightError(f"f is not deterministic: evaluating it draws random numbers{_named(drawing)}. {_NOISE}")
-    if changed:
-        raise PreflightError(
-            f"evaluating f changes its state: {_paths(changed)} differ after one forward pass"
-            f"{_named(layers_holding(layers, changed))}. Keep state out of the forward pass, or check in inference mode"
-        )
+    _refuse(changed, drawing, layers)
     alone = _values(objective, rows[1:2])[0]
     gap = _gap(together[1], alone)
     if gap > limit:
@@ -131,14 +125,7 @@ def preflight_whole(flat: Any, value: float, layers: Sequence[keras.Layer], narr
     points, before = flat.points(), _snapshot(layers)
     first = flat.own(points)
     changed = before.changed()
-    drawing = [layer for layer in layers_holding(layers, changed) if _draws(layer)]
-    if drawing:
-        raise PreflightError(f"f is not deterministic: evaluating it draws random numbers{_named(drawing)}. {_NOISE}")
-    if changed:
-        raise PreflightError(
-            f"evaluating f changes its state: {_paths(changed)} differ after one forward pass"
-            f"{_named(layers_holding(layers, changed))}. Keep state out of the forward pass, or check in inference mode"
-        )
+    _refuse(changed, _drawing(layers, changed), layers)
     second = flat.own(points)
     scale = max(abs(first), abs(value))
     if not agreement(np.array([first]), np.array([second]), scale, narrow):
@@ -152,6 +139,22 @@ def preflight_whole(flat: Any, value: float, layers: Sequence[keras.Layer], narr
     ):
         return ""
     return f"f is {first:.9g} at x, and what was recorded of it {value:.9g}"
+
+
+def _drawing(layers: Sequence[keras.Layer], changed: Sequence[Any]) -> list[keras.Layer]:
+    """Layers whose generators of random numbers are among the variables that changed."""
+    return [layer for layer in layers_holding(layers, changed) if _draws(layer)]
+
+
+def _refuse(changed: Sequence[Any], drawing: Sequence[keras.Layer], layers: Sequence[keras.Layer]) -> None:
+    """Raise PreflightError where one evaluation changed variables."""
+    if drawing:
+        raise PreflightError(f"f is not deterministic: evaluating it draws random numbers{_named(drawing)}. {_NOISE}")
+    if changed:
+        raise PreflightError(
+            f"evaluating f changes its state: {_paths(changed)} differ after one forward pass"
+            f"{_named(layers_holding(layers, changed))}. Keep state out of the forward pass, or check in inference mode"
+        )
 
 
 def connected(objective: Any, points: npt.NDArray[Any]) -> None:
