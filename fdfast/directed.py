@@ -155,8 +155,7 @@ def flat_of(request: Request, wrt: str, seed: int = 0) -> Flat:
             f"wrt={wrt!r} needs a Keras model or layer, whose variables it knows, got {type(f).__name__}; for a "
             "function of its weights pass them as x"
         )
-    kwargs = {**request.kwargs} if request.y is None else {**request.kwargs, "y": request.y}
-    return flat_callable(f, request.x, kwargs, seed, batched=bool(request.batched))
+    return flat_callable(f, request.x, request.options, seed, batched=bool(request.batched))
 
 
 def _places(flat: Flat, wrt: str) -> list[Place]:

@@ -74,6 +74,11 @@ class Request:
     progress: Progress | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a callable f takes besides x: with a target, if one is given."""
+        return {**self.kwargs} if self.y is None else {**self.kwargs, "y": self.y}
+
     def __post_init__(self) -> None:
         check_step(self.h)
         check_choice("precision", self.precision, ("auto", "float32", "float64"))
@@ -168,7 +173,7 @@ def checked(request: Request, *, always: bool = True) -> Iterator[Problem]:
 
 def problem_of(request: Request, *, now: Snapshot | None = None) -> Problem:
     """Bring what is asked into a function, points and tiles; `now` is what was read of the model's variables."""
-    f, y = request.f, request.y
+    f = request.f
     array = as_floats(request.x)
     if isinstance(f, keras.Model):
         if request.kwargs:
@@ -183,15 +188,16 @@ def problem_of(request: Request, *, now: Snapshot | None = None) -> Problem:
         raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
     if request.loss is not None:
         raise TypeError("loss goes with a Keras model; a callable f returns the loss itself")
-    kwargs = {**request.kwargs} if y is None else {**request.kwargs, "y": y}
     dtype = np.dtype(np.float32) if request.precision == "float32" else array.dtype
     shape = array.shape
     tiling = make_tiling(shape, request.tile, request.channels, layout_of(layers_of(f)))
     points = as_points(array, shape, dtype)
-    objective = callable_objective(f, kwargs, points, shape, batched=bool(request.batched), precision=request.precision)
+    objective = callable_objective(
+        f, request.options, points, shape, batched=bool(request.batched), precision=request.precision
+    )
     points = as_points(array, shape, objective.dtype)
     label = getattr(f, "__name__", type(f).__name__)
-    flat_of = _on_the_tape(request, kwargs) if request.engine in ("tape", "difference") else None
+    flat_of = _on_the_tape(request) if request.engine in ("tape", "difference") else None
     return Problem(array, shape, False, points, objective, tiling, label, flat_of=flat_of)
 
 
@@ -228,18 +234,18 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
     tiling = make_tiling(shape, request.tile, request.channels, layout_of([request.f]))
     points = as_points(array, shape, objective.dtype)
     taped = differences is None and request.engine in ("tape", "difference")
-    flat_of = _on_the_tape(request, {}, batched=batched) if taped else None
+    flat_of = _on_the_tape(request, batched=batched) if taped else None
     return Problem(array, shape, batched, points, objective, tiling, request.f.name, differences, flat_of)
 
 
-def _on_the_tape(request: Request, kwargs: Mapping[str, Any], *, batched: bool = False) -> Callable[[int], Flat]:
+def _on_the_tape(request: Request, *, batched: bool = False) -> Callable[[int], Flat]:
     """What makes the function of one example that is recorded, by its number."""
     if request.precision == "float32":
         raise ValueError("engine='tape' is in float64 whatever f is in; leave precision out, or engine='batch'")
 
     def flat_of(example: int) -> Flat:
         if not isinstance(request.f, keras.Model):
-            return flat_callable(request.f, request.x, kwargs, batched=bool(request.batched))
+            return flat_callable(request.f, request.x, request.options, batched=bool(request.batched))
         some: Any = slice(example, example + 1) if batched else ...
         x, y = np.asarray(request.x)[some], None if request.y is None else np.asarray(request.y)[some]
         return flat_model(request.f, x, y, request.loss, mean=False, weights=False)
