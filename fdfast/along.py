@@ -11,9 +11,8 @@ from fdfast.directed import flat_of
 from fdfast.functions import recorded, state_kept
 from fdfast.moves import as_floats
 from fdfast.problem import Request
-from fdfast.tape import NoTape
+from fdfast.tape import STEP, NoTape
 
-_STEP = 2.0**-100
 _SAFETY = 8.0
 
 
@@ -70,7 +69,7 @@ def directional(f: Any, x: Any, v: Any, *, y: Any = None, loss: Any = None, **kw
             flat = flat_of(Request(f, x, y, loss, kwargs=kwargs), "input")
             whole = recorded(flat)
             moved = dict(zip(flat.moving, _directions(flat, v), strict=True))
-            found = whole.point(flat.points()).slopes(moved, (_STEP, 0.75 * _STEP, -_STEP, -0.75 * _STEP)).value[:, 0]
+            found = whole.point(flat.points()).slopes(moved, (STEP, 0.75 * STEP, -STEP, -0.75 * STEP)).value[:, 0]
         except NoTape as error:
             raise ValueError(
                 f"no exact derivative: {error}. fdfast.gradient(..., engine='batch') evaluates f itself"

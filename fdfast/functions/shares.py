@@ -17,10 +17,9 @@ import tensorflow as tf
 
 from fdfast.functions.flat import Flat
 from fdfast.functions.units import Unit, cut
-from fdfast.tape import Recorder, Tape, push
+from fdfast.tape import STEP, Recorder, Tape, push
 
 Float64 = npt.NDArray[np.float64]
-_STEP = 2.0**-100
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +72,12 @@ def _pushed(tape: Tape, flat: Flat, moved: Mapping[int, Float64], edges: Sequenc
     """Differences of all edges along every direction, in units of the step."""
     d = {}
     for place, v in moved.items():
-        handle = None if place < len(tape.arguments) else flat.variables[place - len(tape.arguments)].handle
-        number = tape.arguments[place] if handle is None else tape.variables.get(id(handle))
+        number = tape.number(place, flat.variables)
         if number is not None:
-            d[number] = tf.constant(_STEP * v)
+            d[number] = tf.constant(STEP * v)
     count = len(next(iter(moved.values())))
     known = push(tape, d, count, list(edges))
-    return {n: one / _STEP for n, one in zip(edges, known, strict=True) if one is not None}
+    return {n: one / STEP for n, one in zip(edges, known, strict=True) if one is not None}
 
 
 def _gap(tape: Tape, unit: Unit, numbers: list[int], d: Mapping[int, Any]) -> Gap:

@@ -11,6 +11,7 @@ from fdfast.functions import Flat
 from fdfast.moves import make_tiling
 from fdfast.report.part import Part
 from fdfast.report.report import Report, WeightReport
+from fdfast.tape import STEP
 from fdfast.verdict import NO_PATTERN, Culprits, Directed, Whole, as_sentence, hints, sentences_on_whole
 
 Float64 = npt.NDArray[np.float64]
@@ -49,7 +50,7 @@ def whole_report(
         hints=_hints(found, parts, blamed) + (blamed.on_purpose if blamed is not None else []),
         engine="tape",
         dtype="float64",
-        step=2.0**-100,
+        step=STEP,
         evaluations=found.directed.rows,
         refined=0,
         noise=found.directed.tau,

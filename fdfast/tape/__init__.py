@@ -11,11 +11,12 @@ from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.precision import narrowest
 from fdfast.tape.recorded import Point, Recorded, Slopes, values_graph
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
-from fdfast.tape.tape import Entry, Guard, Handle, NoTape, Tape
+from fdfast.tape.tape import STEP, Entry, Guard, Handle, NoTape, Tape
 from fdfast.tape.traced import Traced
 
 __all__ = [
     "OPAQUE",
+    "STEP",
     "Entry",
     "Guard",
     "Handle",

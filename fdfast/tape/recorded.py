@@ -17,7 +17,7 @@ from fdfast.operations import Notes
 from fdfast.tape.again import guards_hold, push, replay
 from fdfast.tape.precision import narrowest
 from fdfast.tape.recorder import Recorder, lifted
-from fdfast.tape.tape import Tape
+from fdfast.tape.tape import STEP, Tape
 from fdfast.tape.traced import Traced
 
 Array = npt.NDArray[Any]
@@ -83,9 +83,7 @@ class Recorded:
 
     def number(self, tape: Tape, place: int) -> int | None:
         """Number on a tape of an argument, or behind these of a variable; None for one that is not read."""
-        if place < len(tape.arguments):
-            return tape.arguments[place]
-        return tape.variables.get(id(self.variables[place - len(tape.arguments)].handle))
+        return tape.number(place, self.variables)
 
     def compiled(self, key: Any, make: Any) -> Traced | None:
         """A graph for what is asked for, once it has cost as much without one as it takes to make one; else None."""
@@ -192,7 +190,7 @@ class Point:
         a unit that sits on a kink, whose two sides v and -v take; of random v in what is not known to be on one yet:
         of many equal cells each v tells the largest and the least.
         """
-        tape, rng, step = self.tape, np.random.default_rng(seed), 2.0**-100
+        tape, rng = self.tape, np.random.default_rng(seed)
         found_numbers = {place: self._recorded.number(tape, place) for place in places}
         numbers = {place: number for place, number in found_numbers.items() if number is not None}
         masks: dict[int, npt.NDArray[np.bool_]] = {
@@ -206,9 +204,9 @@ class Point:
             both = {p: tf.constant(np.stack([v, -v])) for p, v in drawn.items()}
             with tf.GradientTape() as gradient:
                 gradient.watch(list(both.values()))
-                d = {number: step * both[place] for place, number in numbers.items()}
+                d = {number: STEP * both[place] for place, number in numbers.items()}
                 (moved,) = push(tape, d, 2, [tape.outputs[0]])
-                total = tf.zeros([], tf.float64) if moved is None else tf.reduce_sum(moved) / step
+                total = tf.zeros([], tf.float64) if moved is None else tf.reduce_sum(moved) / STEP
             found = gradient.gradient(total, both, unconnected_gradients="zero")
             sizes = {place: float(np.abs(one).max(initial=0.0)) for place, one in found.items()}
             least = max(_SECOND * max(sizes.values(), default=0.0), 1e-300)

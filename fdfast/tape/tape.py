@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fdfast.operations import Kernel
+
+#: Step along a direction, in units of its largest element: differences are exact, so it need not be long, and its
+#: square vanishes.
+STEP = 2.0**-100
 
 
 class NoTape(Exception):
@@ -74,6 +78,12 @@ class Tape:
         """Keep a value; returns its number."""
         self.values.append(value)
         return len(self.values) - 1
+
+    def number(self, place: int, variables: Sequence[Any]) -> int | None:
+        """Number of an argument, or behind these of one of some variables; None for one that is not read."""
+        if place < len(self.arguments):
+            return self.arguments[place]
+        return self.variables.get(id(variables[place - len(self.arguments)].handle))
 
     @property
     def inputs(self) -> list[int]:

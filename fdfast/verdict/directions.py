@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.moves import Directions, Group
+from fdfast.tape import STEP
 
 Float64 = npt.NDArray[np.float64]
 #: Directional derivatives: (directions by place, steps) -> object with `value` of shape (steps, directions).
@@ -22,8 +23,6 @@ Slopes = Callable[[Mapping[int, Float64], Sequence[float]], Any]
 #: (directions by place, distance, turn) -> D(v) - g.v there
 Beside = Callable[[Mapping[int, Float64], float, int], Float64]
 
-#: Step, in units of the largest |v_i|: differences are exact, so it need not be long, and its square vanishes.
-STEP = 2.0**-100
 #: To both sides: f may be defined on one of them only.
 STEPS = (STEP, -0.75 * STEP)
 _SAFETY = 8.0

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from fdfast.estimates import JUMP, STEEP, UNDEFINED
 from fdfast.moves import Directions
-from fdfast.tape import Point, Recorded
+from fdfast.tape import STEP, Point, Recorded
 from fdfast.verdict.compare import AGREE, SINGULAR, UNRESOLVED, WRONG
-from fdfast.verdict.directions import STEP, STEPS, Directed, Suspect, look
+from fdfast.verdict.directions import STEPS, Directed, Suspect, look
 from fdfast.verdict.terms import Terms
 
 Float64 = npt.NDArray[np.float64]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fdfast.moves import Directions
-from fdfast.verdict.directions import STEP, Directed, look
+from fdfast.tape import STEP
+from fdfast.verdict.directions import Directed, look
 
 RNG = np.random.default_rng(0)
 SHAPES = [(40, 50, 3), (7,), (300,), (1,), (24, 25)]
