@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from fdfast.functions.added import penalised, terms_added, weights_of
 from fdfast.functions.arguments import Argument
+from fdfast.functions.behind import layers_of, state_kept
 from fdfast.functions.callables import callable_objective
-from fdfast.functions.fitness import connected, layers_of, preflight, preflight_whole, state_kept
+from fdfast.functions.fitness import connected, preflight, preflight_whole
 from fdfast.functions.flat import Flat, flat_callable, flat_layer
 from fdfast.functions.layout import layout_of
 from fdfast.functions.losses import is_stock, resolve_loss, settings_of

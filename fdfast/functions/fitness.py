@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import types
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from fdfast.functions.behind import snapshot
 from fdfast.functions.lifted import LiftedRows
 from fdfast.functions.objective import CUT
 from fdfast.functions.over_rows import agreement, rounding_unit
-from fdfast.functions.variables import Snapshot, same_bits
+from fdfast.functions.variables import same_bits
 
 Float64 = npt.NDArray[np.float64]
 
 _NOISE = "Differences of f would be noise"
-_LOOKED_AT = 1000  # things that the search for layers behind a function looks at before it gives up
 
 
 class PreflightError(ValueError):
@@ -55,7 +52,7 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
     x = points[:1]
     # Whoever looks at the first or the last row of a batch must not find x there.
     rows = np.concatenate([_another(x), x, x, _another(x)]).reshape(4, *objective.shape)
-    before = _snapshot(layers)
+    before = snapshot(layers)
     try:
         together = _values(objective, rows)
     except Exception:
@@ -122,7 +119,7 @@ def preflight_whole(flat: Any, value: float, layers: Sequence[keras.Layer], narr
     ------
     PreflightError
     """
-    points, before = flat.points(), _snapshot(layers)
+    points, before = flat.points(), snapshot(layers)
     first = flat.own(points)
     changed = before.changed()
     _refuse(changed, _drawing(layers, changed), layers)
@@ -176,43 +173,6 @@ def connected(objective: Any, points: npt.NDArray[Any]) -> None:
         raise TypeError(CUT)
 
 
-def layers_of(f: Any) -> list[keras.Layer]:
-    """Models and layers that f is, or that a function reaches.
-
-    It reaches what its closure holds, what it uses of its module's globals, its arguments if it is a partial, its
-    owner if it is a method; and what functions, containers and callable objects among these reach in turn.
-    """
-    found: list[keras.Layer] = []
-    seen: dict[int, Any] = {}  # holds what it names, so that no number is used twice
-    waiting = [f]
-    while waiting and len(seen) < _LOOKED_AT:
-        one = waiting.pop(0)
-        if id(one) in seen:
-            continue
-        seen[id(one)] = one
-        if isinstance(one, keras.Layer):
-            found.append(one)
-        elif isinstance(one, list | tuple | set | dict):
-            waiting += list(one.values() if isinstance(one, dict) else one)[:_LOOKED_AT]
-        elif callable(one) and not isinstance(one, type) and not _of_a_library(one):
-            waiting += _reached(one)
-    return found
-
-
-@contextlib.contextmanager
-def state_kept(f: Any) -> Iterator[Snapshot]:
-    """Put weights, statistics, counters and seed generators behind f back as they were, whatever happens inside."""
-    before = _snapshot(layers_of(f))
-    try:
-        yield before
-    finally:
-        before.restore()
-
-
-def _snapshot(layers: Sequence[keras.Layer]) -> Snapshot:
-    return Snapshot([v for layer in layers for v in layer.variables])
-
-
 def layers_holding(layers: Sequence[keras.Layer], variables: Sequence[Any]) -> list[keras.Layer]:
     """Innermost layer that each of the variables belongs to."""
     inside = _inside(layers)
@@ -225,40 +185,6 @@ def _another(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A row that is not x, nor alike in mean or variance, with values between those of x: f is likely defined there."""
     other = (x[:, ::-1] + x.max()) / 2
     return other if (other != x).any() else x / 2 if x.any() else x + np.asarray(2.0**-8, x.dtype)
-
-
-def _of_a_library(f: Any) -> bool:
-    # A library's method, like a model's call, still leads to its owner.
-    module = "" if isinstance(f, types.MethodType) else getattr(f, "__module__", None) or ""
-    return module.split(".")[0] in ("keras", "tensorflow", "numpy", "builtins")
-
-
-def _reached(f: Any) -> list[Any]:
-    """What a function or a callable object refers to by itself; libraries are not entered."""
-    if isinstance(f, functools.partial):
-        return [f.func, *f.args, *f.keywords.values()]
-    if isinstance(f, types.MethodType):
-        owner = f.__self__
-        return [f.__func__, owner, *({} if isinstance(owner, keras.Layer) else getattr(owner, "__dict__", {})).values()]
-    if not isinstance(f, types.FunctionType):
-        # An object with __call__, or what tf.function and functools.wraps make of a function.
-        return [*getattr(f, "__dict__", {}).values(), type(f).__call__, getattr(f, "__wrapped__", None)]
-    cells = [cell.cell_contents for cell in f.__closure__ or () if _filled(cell)]
-    return [*cells, *_globals_of(f.__code__, f.__globals__), getattr(f, "__wrapped__", None)]
-
-
-def _globals_of(code: types.CodeType, values: dict[str, Any]) -> list[Any]:
-    inner = [
-        value for const in code.co_consts if isinstance(const, types.CodeType) for value in _globals_of(const, values)
-    ]
-    return [values[name] for name in code.co_names if name in values] + inner
-
-
-def _filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
 
 
 def _gap(a: float, b: float) -> float:

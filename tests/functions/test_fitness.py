@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 
 import fdfast
+from fdfast.functions.behind import layers_of, state_kept
 from fdfast.functions.callables import callable_objective
-from fdfast.functions.fitness import PreflightError, layers_of, preflight, state_kept
+from fdfast.functions.fitness import PreflightError, preflight
 
 layers = keras.layers
 X = np.linspace(-0.7, 1.3, 4)

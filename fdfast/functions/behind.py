@@ -1,0 +1,87 @@
+"""What stands behind a function: the models and layers that it reaches, and their state, kept."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import types
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+
+from fdfast.functions.variables import Snapshot
+
+_LOOKED_AT = 1000  # things that the search looks at before it gives up
+
+
+def layers_of(f: Any) -> list[keras.Layer]:
+    """Models and layers that f is, or that a function reaches.
+
+    It reaches what its closure holds, what it uses of its module's globals, its arguments if it is a partial, its
+    owner if it is a method; and what functions, containers and callable objects among these reach in turn.
+    """
+    found: list[keras.Layer] = []
+    seen: dict[int, Any] = {}  # holds what it names, so that no number is used twice
+    waiting = [f]
+    while waiting and len(seen) < _LOOKED_AT:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen[id(one)] = one
+        if isinstance(one, keras.Layer):
+            found.append(one)
+        elif isinstance(one, list | tuple | set | dict):
+            waiting += list(one.values() if isinstance(one, dict) else one)[:_LOOKED_AT]
+        elif callable(one) and not isinstance(one, type) and not _of_a_library(one):
+            waiting += _reached(one)
+    return found
+
+
+@contextlib.contextmanager
+def state_kept(f: Any) -> Iterator[Snapshot]:
+    """Put weights, statistics, counters and seed generators behind f back as they were, whatever happens inside."""
+    before = snapshot(layers_of(f))
+    try:
+        yield before
+    finally:
+        before.restore()
+
+
+def snapshot(layers: Sequence[keras.Layer]) -> Snapshot:
+    """Values of all variables of some layers."""
+    return Snapshot([v for layer in layers for v in layer.variables])
+
+
+def _of_a_library(f: Any) -> bool:
+    # A library's method, like a model's call, still leads to its owner.
+    module = "" if isinstance(f, types.MethodType) else getattr(f, "__module__", None) or ""
+    return module.split(".")[0] in ("keras", "tensorflow", "numpy", "builtins")
+
+
+def _reached(f: Any) -> list[Any]:
+    """What a function or a callable object refers to by itself; libraries are not entered."""
+    if isinstance(f, functools.partial):
+        return [f.func, *f.args, *f.keywords.values()]
+    if isinstance(f, types.MethodType):
+        owner = f.__self__
+        return [f.__func__, owner, *({} if isinstance(owner, keras.Layer) else getattr(owner, "__dict__", {})).values()]
+    if not isinstance(f, types.FunctionType):
+        # An object with __call__, or what tf.function and functools.wraps make of a function.
+        return [*getattr(f, "__dict__", {}).values(), type(f).__call__, getattr(f, "__wrapped__", None)]
+    cells = [cell.cell_contents for cell in f.__closure__ or () if _filled(cell)]
+    return [*cells, *_globals_of(f.__code__, f.__globals__), getattr(f, "__wrapped__", None)]
+
+
+def _globals_of(code: types.CodeType, values: dict[str, Any]) -> list[Any]:
+    inner = [
+        value for const in code.co_consts if isinstance(const, types.CodeType) for value in _globals_of(const, values)
+    ]
+    return [values[name] for name in code.co_names if name in values] + inner
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
