@@ -19,14 +19,13 @@ from fdfast.functions import (
     gaps,
     layers_of,
     namer,
-    preflight_whole,
-    recorded,
     state_kept,
+    trusted,
 )
 from fdfast.moves import as_floats, beside
 from fdfast.problem import Request
 from fdfast.report import Report, whole_report
-from fdfast.tape import NoTape, Recorded
+from fdfast.tape import NoTape
 from fdfast.verdict import NO_PATTERN, Culprits, Place, Terms, culprits, judge_whole
 
 Float64 = npt.NDArray[np.float64]
@@ -58,11 +57,9 @@ def check_directed(
         raise ValueError(f"directions must be at least 1, got {directions}")
     with state_kept(request.f):
         flat = flat_of(request, wrt, terms.seed)
-        traced = recorded(flat)
-        places = _places(flat, wrt)
         layers = layers_of(request.f)
-        if not traced.trusted:
-            _trust(flat, traced, layers)
+        traced = trusted(flat, layers)
+        places = _places(flat, wrt)
         setup = time.perf_counter() - started
         found = judge_whole(
             traced,
@@ -77,19 +74,11 @@ def check_directed(
         )
         guilty = None
         if found.wrong and analytic is None:
-            guilty = _blamed(flat, found.point.arguments, [p.number for p in places], request.f, terms.seed)
+            guilty = _blamed(flat, found.point.arguments, [p.number for p in places], layers, terms.seed)
     total = time.perf_counter() - started
     timings = {"set-up": setup, "directions": total - setup, "total": total}
     settings = terms.settings() | {"directions": directions}
     return whole_report(found, flat, wrt, settings, timings, label or flat.label, guilty)
-
-
-def _trust(flat: Flat, traced: Recorded, layers: Sequence[keras.Layer]) -> None:
-    """Hold a recording against f itself, once."""
-    parts = preflight_whole(flat, traced.point(flat.points()).value, layers, traced.narrow)
-    if parts:
-        raise NoTape(parts)
-    traced.trusted = True
 
 
 def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:
@@ -111,7 +100,7 @@ def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:
                 else a
                 for i, a in enumerate(flat.points())
             ]
-            return _blamed(flat, near, places, request.f, terms.seed)
+            return _blamed(flat, near, places, layers_of(request.f), terms.seed)
     except NoTape:
         return None
 
@@ -127,12 +116,14 @@ def with_culprits(report: Report, request: Request, terms: Terms, wrt: str) -> R
     return replace(report, culprits=found, hints=hints, timings=timings)
 
 
-def _blamed(flat: Flat, arguments: Sequence[Any], places: Sequence[int], f: Any, seed: int) -> Culprits:
+def _blamed(
+    flat: Flat, arguments: Sequence[Any], places: Sequence[int], layers: Sequence[keras.Layer], seed: int
+) -> Culprits:
     """Along random directions in what was checked."""
     rng = np.random.default_rng(seed)
     shapes = [a.shape for a in arguments] + [tuple(v.shape) for v in flat.variables]
     moved = {place: rng.choice([-1.0, 1.0], (2, *shapes[place])) for place in places}
-    return culprits(gaps(flat, arguments, moved, layers_of(f)))
+    return culprits(gaps(flat, arguments, moved, layers))
 
 
 def flat_of(request: Request, wrt: str, seed: int = 0) -> Flat:
@@ -208,6 +199,6 @@ def _given(analytic: Any, flat: Flat, places: Sequence[Place]) -> Any:
             out.append(array.reshape(place.shape))
         return out
 
-    if not callable(analytic):
-        as_floats(analytic, "analytic", finite=False) if not isinstance(analytic, list | tuple) else None
+    if not callable(analytic) and not isinstance(analytic, list | tuple):
+        as_floats(analytic, "analytic", finite=False)
     return call

@@ -25,8 +25,8 @@ from fdfast.functions import (
     model_objective,
     namer,
     preflight,
-    recorded,
     state_kept,
+    trusted,
 )
 from fdfast.moves import (
     Bounds,
@@ -251,8 +251,7 @@ def _on_the_tape(request: Request, *, batched: bool = False) -> Callable[[int], 
         return flat_model(request.f, x, y, request.loss, mean=False, weights=False)
 
     try:
-        first = flat_of(0)
-        recorded(first).point(first.points()).value  # noqa: B018 (recorded now, so that what cannot be is known now)
+        trusted(flat_of(0), layers_of(request.f))
     except NoTape as error:
         raise ValueError(f"engine='tape' cannot be used: {error}. engine='batch' evaluates f itself") from None
     return flat_of

@@ -10,7 +10,7 @@ from fdfast.functions.added import penalised, terms_added, weights_of
 from fdfast.functions.arguments import Argument
 from fdfast.functions.behind import layers_of, state_kept
 from fdfast.functions.callables import callable_objective
-from fdfast.functions.fitness import connected, preflight, preflight_whole
+from fdfast.functions.fitness import connected, preflight
 from fdfast.functions.flat import Flat, flat_callable, flat_layer
 from fdfast.functions.layout import layout_of
 from fdfast.functions.losses import is_stock, resolve_loss, settings_of
@@ -34,7 +34,7 @@ from fdfast.functions.over_rows import (
     rows_at_once,
     same_values,
 )
-from fdfast.functions.recordings import recorded
+from fdfast.functions.recordings import recorded, trusted
 from fdfast.functions.row_function import RowFunction
 from fdfast.functions.rowwise import RowValues
 from fdfast.functions.shadow import NoShadow, shadow_of
@@ -93,7 +93,6 @@ __all__ = [
     "pays",
     "penalised",
     "preflight",
-    "preflight_whole",
     "present",
     "quietly",
     "recorded",
@@ -106,6 +105,7 @@ __all__ = [
     "shadow_of",
     "state_kept",
     "terms_added",
+    "trusted",
     "view",
     "weights_of",
 ]

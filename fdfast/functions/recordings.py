@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
+from fdfast.functions.fitness import preflight_whole
 from fdfast.functions.flat import Flat
 from fdfast.functions.over_rows import agreement, known, remember
 from fdfast.functions.unchanged import Present, present
-from fdfast.tape import Recorded
+from fdfast.tape import NoTape, Recorded
 
 _KEPT = 8  # recordings that one model keeps
 _of_models: weakref.WeakKeyDictionary[Any, dict[Any, Recorded]] = weakref.WeakKeyDictionary()
@@ -43,6 +46,31 @@ def recorded(flat: Flat) -> Recorded:
         while len(kept) > _KEPT:
             del kept[next(iter(kept))]
     return kept[whole]
+
+
+def trusted(flat: Flat, layers: Sequence[keras.Layer]) -> Recorded:
+    """A recording that has been held against f itself, called eagerly, before its first use.
+
+    Parameters
+    ----------
+    flat : Flat
+    layers : sequence of keras.Layer
+        What stands behind f, see `fdfast.functions.behind.layers_of`.
+
+    Raises
+    ------
+    fdfast.tape.NoTape
+        f cannot be recorded, or what was recorded is not f.
+    fdfast.functions.fitness.PreflightError
+        f is not deterministic, or changes its state.
+    """
+    found = recorded(flat)
+    if not found.trusted:
+        parts = preflight_whole(flat, found.point(flat.points()).value, layers, found.narrow)
+        if parts:
+            raise NoTape(parts)
+        found.trusted = True
+    return found
 
 
 def _is_as_it_was(kept: Recorded, flat: Flat, states: list[Present]) -> bool:

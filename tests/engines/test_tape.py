@@ -125,3 +125,16 @@ def test_difference_is_windows_where_there_are_and_else_the_tape():
 def test_refused(f, options, words):
     with pytest.raises(ValueError, match=words):
         fdfast.gradient(f, X, **{"engine": "tape", **options})
+
+
+def test_what_is_recorded_is_held_against_f_before_its_first_use():
+    def drifting(x):
+        return tf.reduce_sum(x) * tf.random.uniform([], dtype=x.dtype)
+
+    for use in (
+        lambda: fdfast.gradient(drifting, X, engine="tape"),
+        lambda: fdfast.directional(drifting, X, X),
+        lambda: fdfast.gradcheck(drifting, X, check="directions"),
+    ):
+        with pytest.raises(ValueError, match="f is not deterministic"):
+            use()
