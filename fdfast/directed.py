@@ -22,7 +22,7 @@ from fdfast.functions import (
     state_kept,
     trusted,
 )
-from fdfast.moves import as_floats, beside
+from fdfast.moves import all_beside, as_floats
 from fdfast.problem import Request
 from fdfast.report import Report, whole_report
 from fdfast.tape import NoTape
@@ -64,7 +64,7 @@ def check_directed(
         found = judge_whole(
             traced,
             flat.points(),
-            [(a.batched and flat.model is not None) or not a.batched for a in flat.arguments],
+            flat.model is not None,
             places,
             terms,
             directions,
@@ -87,19 +87,15 @@ def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:
         with state_kept(request.f):
             flat = flat_of(request, wrt, terms.seed)
             places = [p.number for p in _places(flat, wrt)]
-            near = [
-                beside(
-                    a,
-                    batched=flat.model is not None,
-                    jitter=terms.jitter or "auto",
-                    bounds=terms.bounds,
-                    seed=1,
-                    turn=0,
-                )
-                if i in flat.moving
-                else a
-                for i, a in enumerate(flat.points())
-            ]
+            near = all_beside(
+                flat.points(),
+                flat.moving,
+                batched=flat.model is not None,
+                jitter=terms.jitter or "auto",
+                bounds=terms.bounds,
+                seed=1,
+                turn=0,
+            )
             return _blamed(flat, near, places, layers_of(request.f), terms.seed)
     except NoTape:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +10,23 @@ import numpy.typing as npt
 
 from fdfast.moves.inputs import grain
 from fdfast.moves.scheme import Bounds
+
+
+def all_beside(
+    arguments: Sequence[npt.NDArray[Any]],
+    moving: Collection[int],
+    *,
+    batched: bool,
+    jitter: float | Literal["auto"],
+    bounds: Bounds | None,
+    seed: int,
+    turn: int,
+) -> list[npt.NDArray[Any]]:
+    """Several arguments, of which some move: these as `beside` has them, the others as they are."""
+    return [
+        beside(a, batched=batched, jitter=jitter, bounds=bounds, seed=seed, turn=turn) if i in moving else a
+        for i, a in enumerate(arguments)
+    ]
 
 
 def beside(

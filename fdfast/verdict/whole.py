@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.moves import beside
+from fdfast.moves import all_beside
 from fdfast.tape import Point, Recorded
 from fdfast.verdict.compare import KINKED, UNRESOLVED, WRONG
 from fdfast.verdict.directions import Directed, Suspect
@@ -79,7 +79,7 @@ class Whole:
 def judge_whole(
     recorded: Recorded,
     arguments: Sequence[npt.NDArray[Any]],
-    batched: Sequence[bool],
+    batched: bool,
     places: Sequence[Place],
     terms: Terms,
     count: int,
@@ -95,8 +95,8 @@ def judge_whole(
     recorded : Recorded
     arguments : sequence of ndarray
         x, flat.
-    batched : sequence of bool
-        Which arguments have a leading axis of examples.
+    batched : bool
+        Whether arguments have a leading axis of examples.
     places : sequence of Place
     terms : Terms
     count : int
@@ -128,12 +128,15 @@ def judge_whole(
     second = None
     if any(mask.any() for mask in near) and terms.jitter is not None and elsewhere:
         for turn in range(_ROUNDS):
-            moved = [
-                beside(a, batched=b, jitter=terms.jitter, bounds=terms.bounds, seed=terms.seed, turn=turn)
-                if i in recorded.moving
-                else a
-                for i, (a, b) in enumerate(zip(arguments, batched, strict=True))
-            ]
+            moved = all_beside(
+                arguments,
+                recorded.moving,
+                batched=batched,
+                jitter=terms.jitter,
+                bounds=terms.bounds,
+                seed=terms.seed,
+                turn=turn,
+            )
             second = Stage(recorded, recorded.point(moved), places, given)
             if not second.look(near, count, terms).ties:
                 break
