@@ -33,14 +33,10 @@ def by_directions(request: Request, terms: Terms, *, wrt: str, budget: Any) -> b
     if budget is not None or asks_for_tiles(request, terms):
         return False
     f = request.f
-    if _is_layer(f) or left_out(request, wrt):
-        return True
-    if any(len(getattr(f, side, None) or [f]) > 1 for side in ("inputs", "outputs")):
+    if not can_be_tiled(request, wrt) or left_out(request, wrt):
         return True
     if wrt == "weights":
         return sum(int(math.prod(v.shape)) for v in getattr(f, "trainable_variables", [])) > FEW
-    if isinstance(request.x, list | tuple | dict) and any(hasattr(one, "shape") for one in request.x):
-        return True
     array = np.asarray(request.x)
     if array.dtype.kind != "f" or not array.size:
         return False  # which says what is wrong with it
@@ -115,5 +111,6 @@ def can_be_tiled(request: Request, wrt: str) -> bool:
     if wrt not in ("input", "weights") or _is_layer(request.f):
         return False
     sides = (len(getattr(request.f, side, None) or [0]) for side in ("inputs", "outputs"))
-    several = isinstance(request.x, dict) or (isinstance(request.x, list | tuple) and hasattr(request.x[0], "shape"))
+    x = request.x
+    several = isinstance(x, dict) or (isinstance(x, list | tuple) and any(hasattr(one, "shape") for one in x))
     return max(sides) == 1 and not several

@@ -22,11 +22,11 @@ from fdfast.functions import (
     state_kept,
     trusted,
 )
-from fdfast.moves import all_beside, as_floats
+from fdfast.moves import as_floats
 from fdfast.problem import Request
 from fdfast.report import Report, whole_report
 from fdfast.tape import NoTape
-from fdfast.verdict import NO_PATTERN, Culprits, Place, Terms, culprits, judge_whole
+from fdfast.verdict import NO_PATTERN, Culprits, Place, Terms, culprits, judge_whole, near_by
 
 Float64 = npt.NDArray[np.float64]
 
@@ -87,15 +87,7 @@ def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:
         with state_kept(request.f):
             flat = flat_of(request, wrt, terms.seed)
             places = [p.number for p in _places(flat, wrt)]
-            near = all_beside(
-                flat.points(),
-                flat.moving,
-                batched=flat.model is not None,
-                jitter=terms.jitter or "auto",
-                bounds=terms.bounds,
-                seed=1,
-                turn=0,
-            )
+            near = near_by(flat.points(), flat.moving, terms, 0, batched=flat.model is not None)
             return _blamed(flat, near, places, layers_of(request.f), terms.seed)
     except NoTape:
         return None

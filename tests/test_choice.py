@@ -92,3 +92,16 @@ def test_cost_of_windows_is_counted_in_multiplications():
     assert cost.window == pytest.approx(9 * 9 * 3 + 600, rel=0.6)
     assert cost.whole == pytest.approx(100 * 9 * 3 + 600, rel=0.6)
     assert windows_cost(normalised(), "mse", (12, 12, 1)) is None
+
+
+def test_several_numbers_that_cannot_be_recorded_are_told_what_else_there_is():
+    def f(x):
+        return tf.reshape(tf.py_function(lambda t: 2 * t.numpy(), [x], tf.float64), (5,)) + x
+
+    with pytest.raises(ValueError, match=r"f must return a scalar for one x .* use fdfast\.jacobian"):
+        fdfast.gradcheck(f, LONG[:5], analytic=np.ones(5))
+
+
+def test_a_dict_of_inputs_goes_by_directions():
+    report = fdfast.gradcheck(lambda x: tf.reduce_sum(x["a"] ** 2), {"a": LONG[:5]})
+    assert (report.check, report.verdict) == ("directions", "pass")

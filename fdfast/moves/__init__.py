@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from fdfast.moves.directions import Directions, Group
 from fdfast.moves.displaced import displace
-from fdfast.moves.generic import all_beside, beside
 from fdfast.moves.inputs import Precision, as_floats, as_points, grain
 from fdfast.moves.sampling import ROWS, Budget, Draw
 from fdfast.moves.scheme import (

@@ -10,6 +10,7 @@ from fdfast.verdict.blame import Culprits, culprits
 from fdfast.verdict.compare import AGREE, CLASSES, METRICS, WRONG, error_summary
 from fdfast.verdict.diagnosis import NO_PATTERN, hints
 from fdfast.verdict.directions import Directed, Suspect
+from fdfast.verdict.generic import near_by
 from fdfast.verdict.judge import Judge
 from fdfast.verdict.judgement import Judgement
 from fdfast.verdict.reasons import as_sentence, deployed_figure, reasons_of, selftest_figure
@@ -45,6 +46,7 @@ __all__ = [
     "hints",
     "judge_whole",
     "judged",
+    "near_by",
     "paths_for",
     "patterns",
     "reasons_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,19 @@ from fdfast.moves import auto_step, grain
 from fdfast.verdict.terms import Terms
 
 Float64 = npt.NDArray[np.float64]
+
+
+def near_by(
+    arguments: Sequence[npt.NDArray[Any]], moving: Collection[int], terms: Terms, turn: int, *, batched: bool
+) -> list[npt.NDArray[Any]]:
+    """Several arguments at a generic point: these that may move with noise of their own, the others as they are.
+
+    `batched` says whether they have a leading axis of examples.
+    """
+    return [
+        Generic(a.reshape(len(a) if batched else 1, -1), terms).at(turn).reshape(a.shape) if i in moving else a
+        for i, a in enumerate(arguments)
+    ]
 
 
 class Generic:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.moves import all_beside
 from fdfast.tape import Point, Recorded
 from fdfast.verdict.compare import KINKED, UNRESOLVED, WRONG
 from fdfast.verdict.directions import Directed, Suspect
+from fdfast.verdict.generic import near_by
 from fdfast.verdict.stage import Given, Place, Stage
 from fdfast.verdict.terms import Terms
 
@@ -128,15 +128,7 @@ def judge_whole(
     second = None
     if any(mask.any() for mask in near) and terms.jitter is not None and elsewhere:
         for turn in range(_ROUNDS):
-            moved = all_beside(
-                arguments,
-                recorded.moving,
-                batched=batched,
-                jitter=terms.jitter,
-                bounds=terms.bounds,
-                seed=terms.seed,
-                turn=turn,
-            )
+            moved = near_by(arguments, recorded.moving, terms, turn, batched=batched)
             second = Stage(recorded, recorded.point(moved), places, given)
             if not second.look(near, count, terms).ties:
                 break
