@@ -99,10 +99,37 @@ FDFAST_INLINE double far_smooth(Smooth function, double z, double d, double alph
             return z * logistic_difference(z, d) + d * logistic(z + d);
         case Smooth::gelu:
             return z * 0.5 * erf_difference(z * kRoot, d * kRoot) + d * 0.5 * erfc(-(z + d) * kRoot);
+        case Smooth::root:
+            return d / (sqrt(z + d) + sqrt(z));
+        case Smooth::inverse_root: {
+            const double a = sqrt(z + d), b = sqrt(z);
+            return -d / (a * b * (a + b));
+        }
+        case Smooth::reciprocal:
+            return -d / (z * (z + d));
+        case Smooth::logarithm:
+            return log1p(d / z);
+        case Smooth::erf:
+            return erf_difference(z, d);
         case Smooth::count:
             break;
     }
     return 0;
+}
+
+// bell sum_n (-1)^n H_n(t) u^(n+1) / (n+1)!, H the Hermite polynomials: with bell = 2/sqrt(pi) e^(-t^2) it is
+// erf(t + u) - erf(t).
+template <typename T>
+FDFAST_INLINE Vector<T> near_erf(const Vector<T>& t, const Vector<T>& u, const Vector<T>& bell) noexcept {
+    Vector<T> before = Vector<T>{} + T{1}, hermite = t + t, power = u, sum = u;
+    each<1, 8>([&](auto n) __attribute__((always_inline)) {
+        power *= -u / T(n + 1);
+        sum += hermite * power;
+        const Vector<T> next = T{2} * t * hermite - T(2 * n) * before;
+        before = hermite;
+        hermite = next;
+    });
+    return choose<T>(bell > T{0}, bell * sum, Vector<T>{});  // far out the polynomials overflow
 }
 
 // q: planes of the function, see `prepare`; plane 0 is z itself.
@@ -127,28 +154,19 @@ FDFAST_INLINE Vector<T> near_smooth(Smooth function, const T* q, std::int64_t pl
             return q0 * step + d * (q1 + step);
         }
         case Smooth::gelu: {
-            // erf(t + u) - erf(t) = 2/sqrt(pi) e^(-t^2) sum_n (-1)^n H_n(t) u^(n+1) / (n+1)!, H the Hermite
-            // polynomials.
-            const Vector<T> t = q0 * T(kRoot), u = d * T(kRoot);
-            Vector<T> before = Vector<T>{} + T{1}, hermite = t + t, power = u, sum = u;
-            each<1, 8>([&](auto n) __attribute__((always_inline)) {
-                power *= -u / T(n + 1);
-                sum += hermite * power;
-                const Vector<T> next = T{2} * t * hermite - T(2 * n) * before;
-                before = hermite;
-                hermite = next;
-            });
-            const Vector<T> bell = load<T>(q + 2 * plane);
-            const Vector<T> step = choose<T>(bell > T{0}, bell * sum, Vector<T>{});  // far out the polynomials overflow
+            const Vector<T> step = near_erf<T>(q0 * T(kRoot), d * T(kRoot), load<T>(q + 2 * plane));
             return q0 * step + d * (q1 + step);
         }
+        case Smooth::erf:
+            return near_erf<T>(q0, d, q1);
         default:
             return d;
     }
 }
 
 FDFAST_INLINE bool has_near(Smooth function) noexcept {
-    return function != Smooth::softsign && function != Smooth::elu;
+    return function != Smooth::softsign && function != Smooth::elu &&
+           (function < Smooth::root || function == Smooth::erf);
 }
 
 template <typename T>
@@ -159,7 +177,8 @@ FDFAST_INLINE bool within(const Vector<T>& d, T limit) noexcept {
 // One register of a smooth function.
 template <typename T>
 FDFAST_INLINE Vector<T> smooth(const Node<T>& node, const T* q, std::int64_t plane, const Vector<T>& d) noexcept {
-    const T limit = T(node.function == Smooth::gelu ? kNearGelu : node.function == Smooth::tanh ? kNear / 2 : kNear);
+    const bool bell = node.function == Smooth::gelu || node.function == Smooth::erf;
+    const T limit = T(bell ? kNearGelu : node.function == Smooth::tanh ? kNear / 2 : kNear);
     if (has_near(node.function) && within<T>(d, limit)) return near_smooth<T>(node.function, q, plane, d);
     Vector<T> out{};
     for (int i = 0; i < kLanes<T>; ++i) {

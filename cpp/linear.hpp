@@ -726,6 +726,36 @@ FDFAST_INLINE void beside(const Lanes<T>& in, std::int32_t channels, int side, s
     }
 }
 
+// Cell (y, x) of `in` becomes cell (kh y, kw x), and those between are zero.
+template <typename T>
+FDFAST_INLINE void dilated(const Node<T>& node, const Lanes<T>& in, Lanes<T>& out) noexcept {
+    for (int side = 0; side < 2; ++side) {
+        out.live[side] = in.live[side];
+        if (!in.live[side]) continue;
+        clear(out, side);
+        for (std::int32_t y = in.at.y0; y < in.at.y1; ++y) {
+            for (std::int32_t x = in.at.x0; x < in.at.x1; ++x)
+                std::memcpy(out.cell(side, y * node.window.kh, x * node.window.kw), in.cell(side, y, x),
+                            static_cast<std::size_t>(out.stored) * sizeof(T));
+        }
+    }
+}
+
+// Channels left, left + 1, ... of `in`.
+template <typename T>
+FDFAST_INLINE void taken(const Node<T>& node, const Lanes<T>& in, Lanes<T>& out) noexcept {
+    for (int side = 0; side < 2; ++side) {
+        out.live[side] = in.live[side];
+        if (!in.live[side]) continue;
+        clear(out, side);
+        for (std::int32_t y = in.at.y0; y < in.at.y1; ++y) {
+            for (std::int32_t x = in.at.x0; x < in.at.x1; ++x)
+                std::memcpy(out.cell(side, y, x), in.cell(side, y, x) + node.window.left,
+                            static_cast<std::size_t>(node.shape.c) * sizeof(T));
+        }
+    }
+}
+
 template <typename T>
 FDFAST_INLINE void flattened(const Lanes<T>& in, const Shape& map, Lanes<T>& out) noexcept {
     for (int side = 0; side < 2; ++side) {

@@ -116,8 +116,15 @@ void prepare_smooth(const Node<T>& node, const double* z, T* out) {
             put(1, [](double v) { return 0.5 * std::erfc(-v * kRoot); });
             put(2, [](double v) { return 0.5 * kTwoOverRootPi * std::exp(-v * kRoot * (v * kRoot)); });
             break;
+        case Smooth::erf:
+            put(1, [](double v) { return kTwoOverRootPi * std::exp(-v * v); });
+            break;
         case Smooth::softsign:
         case Smooth::elu:
+        case Smooth::root:
+        case Smooth::inverse_root:
+        case Smooth::reciprocal:
+        case Smooth::logarithm:
         case Smooth::count:
             break;
     }
@@ -286,10 +293,16 @@ void check(const Program<T>& program, const Node<T>& node, const double* weights
                    "shifts are too large");
             break;
         case Op::repeat:
+        case Op::dilate:
             demand(node.window.kh > 0 && node.window.kw > 0 && in.c == node.shape.c &&
                        node.shape.h == std::int64_t{in.h} * node.window.kh &&
                        node.shape.w == std::int64_t{in.w} * node.window.kw,
                    "every cell is repeated kh x kw times: " + shapes);
+            break;
+        case Op::part:
+            demand(in.h == node.shape.h && in.w == node.shape.w && node.window.left >= 0 &&
+                       std::int64_t{node.window.left} + node.shape.c <= in.c,
+                   "a part takes channels that are there: " + shapes);
             break;
         case Op::flatten:
             demand((node.shape == Shape{1, 1, static_cast<std::int32_t>(in.size())}),

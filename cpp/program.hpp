@@ -46,13 +46,30 @@ enum class Op : std::int32_t {
     concat,         // along the channels
     shift,          // moved by (top, left): padding and cropping
     repeat,         // every cell kh x kw times: nearest upsampling
+    dilate,         // every cell once in kh x kw, zeros between: what a transposed convolution starts with
+    part,           // channels left, left + 1, ...
     flatten,        // (h, w, c) as a vector
     softmax,        // over the channels
     cross_entropy,  // loss from logits: sum_j y_j (log sum_k e^z_k - z_j)
     squared_error,  // loss: mean (z - y)^2
 };
 
-enum class Smooth : std::int32_t { sigmoid, tanh, softplus, softsign, exponential, elu, silu, gelu, count };
+enum class Smooth : std::int32_t {
+    sigmoid,
+    tanh,
+    softplus,
+    softsign,
+    exponential,
+    elu,
+    silu,
+    gelu,
+    root,
+    inverse_root,
+    reciprocal,
+    logarithm,
+    erf,
+    count
+};
 
 // Geometry of the windowed operations. Cell (oy, ox) of the output sees rows oy sh - top + ky dh of the input.
 struct Window {

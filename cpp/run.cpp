@@ -64,7 +64,7 @@ std::vector<Extent> extents(const Program<T>& program, Extent input) {
             at = {at.y.windowed(w.kh, w.sh, w.dh, w.top), at.x.windowed(w.kw, w.sw, w.dw, w.left)};
         } else if (node.op == Op::shift) {
             at = {at.y.shifted(w.top), at.x.shifted(w.left)};
-        } else if (node.op == Op::repeat) {
+        } else if (node.op == Op::repeat || node.op == Op::dilate) {
             at = {at.y.repeated(w.kh), at.x.repeated(w.kw)};
         }
         reached.push_back(at);

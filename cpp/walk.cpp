@@ -175,6 +175,17 @@ struct Walker {
                           in.at.x1 * node.window.kw};
                 moved(node, in, out);
                 break;
+            case Op::dilate:
+                if (in.dead()) return;
+                out.at = {in.at.y0 * node.window.kh, (in.at.y1 - 1) * node.window.kh + 1, in.at.x0 * node.window.kw,
+                          (in.at.x1 - 1) * node.window.kw + 1};
+                dilated(node, in, out);
+                break;
+            case Op::part:
+                if (in.dead()) return;
+                out.at = in.at;
+                taken(node, in, out);
+                break;
             case Op::flatten:
                 if (in.dead()) return;
                 out.at = {0, 1, 0, 1};

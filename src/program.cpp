@@ -29,6 +29,8 @@ const std::map<std::string, Op> kOps = {
     {"concat", Op::concat},
     {"shift", Op::shift},
     {"repeat", Op::repeat},
+    {"dilate", Op::dilate},
+    {"part", Op::part},
     {"flatten", Op::flatten},
     {"softmax", Op::softmax},
     {"cross_entropy", Op::cross_entropy},
@@ -36,9 +38,19 @@ const std::map<std::string, Op> kOps = {
 };
 
 const std::map<std::string, Smooth> kFunctions = {
-    {"sigmoid", Smooth::sigmoid},         {"tanh", Smooth::tanh}, {"softplus", Smooth::softplus},
-    {"softsign", Smooth::softsign},       {"elu", Smooth::elu},   {"silu", Smooth::silu},
-    {"exponential", Smooth::exponential}, {"gelu", Smooth::gelu},
+    {"sigmoid", Smooth::sigmoid},
+    {"tanh", Smooth::tanh},
+    {"softplus", Smooth::softplus},
+    {"softsign", Smooth::softsign},
+    {"elu", Smooth::elu},
+    {"silu", Smooth::silu},
+    {"exponential", Smooth::exponential},
+    {"gelu", Smooth::gelu},
+    {"root", Smooth::root},
+    {"inverse_root", Smooth::inverse_root},
+    {"reciprocal", Smooth::reciprocal},
+    {"logarithm", Smooth::logarithm},
+    {"erf", Smooth::erf},
 };
 
 using Triple = std::array<std::int32_t, 3>;
@@ -322,7 +334,7 @@ shape : (int, int, int)
 weights : ndarray of float64, optional
     conv: (kh, kw, c // groups, out); depthwise: (kh, kw, c); scale: (c,).
 window : tuple of 8 int
-    kh, kw, stride y, x, dilation y, x, padding top, left. shift: top and left; repeat: kh and kw.
+    kh, kw, stride y, x, dilation y, x, padding top, left. shift: top and left; repeat, dilate: kh and kw; part: left.
 
 Raises
 ------

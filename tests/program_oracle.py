@@ -73,6 +73,13 @@ def erfc(z: Array) -> Array:
 
 ROOT = float(np.float32(math.sqrt(0.5)))  # the root of a half that TensorFlow's gelu multiplies by
 
+#: Functions of positive numbers.
+POSITIVE: dict[str, Callable[[Array, float], Array]] = {
+    "root": lambda z, _: np.sqrt(z),
+    "inverse_root": lambda z, _: 1 / np.sqrt(z),
+    "reciprocal": lambda z, _: 1 / z,
+    "logarithm": lambda z, _: np.log(z),
+}
 FUNCTIONS: dict[str, Callable[[Array, float], Array]] = {
     "sigmoid": lambda z, _: logistic(z),
     "tanh": lambda z, _: np.tanh(z),
@@ -82,6 +89,8 @@ FUNCTIONS: dict[str, Callable[[Array, float], Array]] = {
     "elu": lambda z, alpha: np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0))),
     "silu": lambda z, _: z * logistic(z),
     "gelu": lambda z, _: z / 2 * erfc(-z * ROOT),
+    "erf": lambda z, _: 1 - erfc(z),
+    **POSITIVE,
 }
 
 
@@ -130,6 +139,12 @@ def value(node: Node, given: Sequence[Array], targets: Array | None = None) -> A
             return shifted(node, z)
         case "repeat":
             return z.repeat(node.window[0], axis=0).repeat(node.window[1], axis=1)
+        case "dilate":
+            out = np.zeros(node.shape, z.dtype)
+            out[:: node.window[0], :: node.window[1]] = z
+            return out
+        case "part":
+            return z[..., node.window[7] : node.window[7] + node.shape[2]]
         case "flatten":
             return z.reshape(1, 1, -1)
         case "softmax":
@@ -214,6 +229,11 @@ EXACT: dict[str, Callable[[Decimal, Decimal], Decimal]] = {
     "elu": lambda z, alpha: z if z > 0 else alpha * (z.exp() - 1),
     "silu": lambda z, _: z / (1 + (-z).exp()),
     "gelu": lambda z, _: z / 2 * decimal_erfc(-z * Decimal(ROOT)),
+    "root": lambda z, _: z.sqrt(),
+    "inverse_root": lambda z, _: 1 / z.sqrt(),
+    "reciprocal": lambda z, _: 1 / z,
+    "logarithm": lambda z, _: z.ln(),
+    "erf": lambda z, _: 1 - decimal_erfc(z),
     "normal": lambda z, _: decimal_erfc(-z * Decimal(ROOT)) / 2,  # what gelu multiplies by
 }
 

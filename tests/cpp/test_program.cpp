@@ -163,7 +163,7 @@ struct Task {
 template <typename T>
 void grow(Net<T>& net, Dice& dice) {
     constexpr Smooth kFunctions[] = {Smooth::sigmoid, Smooth::tanh, Smooth::softplus, Smooth::softsign,
-                                     Smooth::elu,     Smooth::silu, Smooth::gelu};
+                                     Smooth::elu,     Smooth::silu, Smooth::gelu,     Smooth::erf};
     const std::int32_t s = dice.one_in(3) ? dice.from(0, net.last()) : net.last();
     const Shape in = net.shape(s);
     const double reach = net.reach_of(s);
@@ -211,7 +211,7 @@ void grow(Net<T>& net, Dice& dice) {
             if (dice.one_in(3)) node.cap = 1.5;
             break;
         case Op::smooth:
-            node.function = kFunctions[static_cast<std::size_t>(dice.from(0, 6))];
+            node.function = kFunctions[static_cast<std::size_t>(dice.from(0, 7))];
             node.alpha = dice.one_in(2) ? 1 : 0.5;
             bound = 2 * reach;
             break;
@@ -245,6 +245,15 @@ void grow(Net<T>& net, Dice& dice) {
             node.window.kh = dice.from(1, 3);
             node.window.kw = dice.from(1, 3);
             node.shape = {in.h * node.window.kh, in.w * node.window.kw, in.c};
+            break;
+        case Op::dilate:
+            node.window.kh = dice.from(1, 3);
+            node.window.kw = dice.from(1, 3);
+            node.shape = {in.h * node.window.kh, in.w * node.window.kw, in.c};
+            break;
+        case Op::part:
+            node.window.left = dice.from(0, in.c - 1);
+            node.shape.c = dice.from(1, in.c - node.window.left);
             break;
         case Op::flatten:
             if (!dice.one_in(4)) return;
