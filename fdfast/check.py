@@ -66,11 +66,11 @@ def gradient(
     reduction : {"mean", "sum"}
         ``"mean"`` gives each pixel its share of the tile's derivative, ``"sum"`` the derivative itself.
     engine : {"auto", "batch", "windows", "tape", "difference"}
-        ``"windows"`` pushes the differences through the layers of a Sequential or functional model, window by window
-        and without cancellation; ``"tape"`` through the operations of any function that TensorFlow can trace, as
-        exactly, on whole maps, which is slower; ``"difference"`` is windows where they exist and else the tape.
-        ``"batch"`` evaluates f at perturbed rows. ``"auto"`` takes windows wherever all layers have a rule and most
-        of the work is compiled, else the batch, and the report says why.
+        ``"windows"`` pushes the differences through the layers of a model or the operations of any function that
+        TensorFlow can trace, window by window and without cancellation; ``"tape"`` through operations, as exactly, on
+        whole maps, which is slower; ``"difference"`` is windows where they exist and else the tape. ``"batch"``
+        evaluates f at perturbed rows. ``"auto"`` takes windows wherever they do most of the work, else the batch, and
+        the report says why.
     precision : {"auto", "float32", "float64"}
         What rows or differences are computed in. ``"auto"``: float64, by a float64 copy of the model if one can be
         made; callables in the dtype of x. Differences start from float64 values at x either way.

@@ -17,6 +17,7 @@ from fdfast.estimates import Engine
 from fdfast.functions import (
     Flat,
     Snapshot,
+    TapedObjective,
     callable_objective,
     flat_callable,
     flat_model,
@@ -41,7 +42,8 @@ from fdfast.moves import (
     check_step,
     make_tiling,
 )
-from fdfast.tape import NoTape
+from fdfast.tape import NoTape, Recorded
+from fdfast.windows import windows_at, work
 
 #: Tiles and examples looked at together; more are taken in groups, so that memory does not grow with their number.
 _GROUP, _EXAMPLES = 32768, 25
@@ -87,6 +89,27 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
+class Taped:
+    """A function that is recorded.
+
+    Attributes
+    ----------
+    of : callable
+        The function of one example, by its number, and the values of its arguments.
+    windows : bool
+        Whether the compiled kernels do a part of it.
+    flat : Flat
+        Of the first example.
+    recorded : Recorded
+    """
+
+    of: Callable[[int], tuple[Recorded, list[npt.NDArray[Any]]]]
+    windows: bool
+    flat: Flat
+    recorded: Recorded
+
+
+@dataclass(frozen=True, eq=False)
 class Problem:
     """What is differentiated, where, and by which engine."""
 
@@ -98,12 +121,12 @@ class Problem:
     tiling: Tiling
     label: str
     differences: Any = None
-    flat_of: Callable[[int], Flat] | None = None
+    taped: Taped | None = None
 
     @property
     def dtype(self) -> str:
         """Name of what the numeric side is computed in."""
-        return "float64" if self.flat_of else str(np.dtype((self.differences or self.objective).dtype))
+        return "float64" if self.taped else str(np.dtype((self.differences or self.objective).dtype))
 
     def groups(self) -> Iterator[slice]:
         """Slices of examples that are looked at together."""
@@ -117,22 +140,21 @@ class Problem:
 def engine_for(problem: Problem, group: slice, max_rows: int | None, count: Callable[[int], None]) -> Engine:
     """Return the engine that the problem asks for, for some of its examples; `count` is told of rows that are done."""
     objective = problem.objective.select(group)
-    flat_of = problem.flat_of
-    if flat_of is not None:
+    taped = problem.taped
+    if taped is not None:
         layers = layers_of(problem.objective.model) if problem.objective.model is not None else []
-        return TapeEngine(lambda i: flat_of(group.start + i), problem.tiling, namer(layers), progress=count)
+        start, names = group.start, namer(layers)
+        return TapeEngine(lambda i: taped.of(start + i), problem.tiling, names, windows=taped.windows, progress=count)
     if problem.differences is None:
         return BatchEngine(objective, problem.tiling, max_rows=check_max_rows(max_rows), progress=count)
     return DifferenceEngine(objective, problem.tiling, problem.differences, progress=count)
 
 
-def _choose(engine: str, objective: Any, precision: Precision) -> Any:
-    """The compiled form of the objective, or None for the batch engine; `objective` is in float64 if it can be.
+def _layers(engine: str, objective: Any, precision: Precision) -> Any:
+    """The layers of the objective, compiled, or why they are not; `objective` is in float64 if it can be.
 
-    ``"auto"`` takes differences where every layer has a rule and most of the work is done by the compiled kernels.
+    ``"auto"`` takes them where every layer has a rule and most of the work is done by the compiled kernels.
     """
-    if engine in ("batch", "tape"):
-        return None
     dtype = np.dtype(np.float32 if precision == "float32" else np.float64)
     try:
         compiled = compiled_for(objective, dtype)
@@ -141,17 +163,7 @@ def _choose(engine: str, objective: Any, precision: Precision) -> Any:
         if engine == "auto" and compiled.share < 0.75:
             raise NoDifferences(f"{compiled.lowered.why}, and most of the work comes after")
     except NoDifferences as error:
-        if engine == "windows":
-            message = (
-                f"engine='windows' cannot be used: {error}. engine='tape' pushes differences through the operations of "
-                "any function that TensorFlow can trace"
-            )
-            raise ValueError(message) from None
-        if engine == "difference":
-            objective.notes.append(f"differences went through whole maps, because windows cannot be used: {error}")
-            return None
-        objective.notes.append(f"the batch engine evaluated f itself, because differences cannot be pushed: {error}")
-        return None
+        return str(error)
     if compiled.without_rule:
         objective.notes.append(f"subtracted for want of a difference rule: {', '.join(compiled.without_rule)}")
     return compiled
@@ -164,8 +176,9 @@ def checked(request: Request, *, always: bool = True) -> Iterator[Problem]:
         problem = problem_of(request, now=now)
         # Layers that have a rule are known by class: what was found of them once stays true.
         known = problem.differences is not None and not problem.differences.without_rule
-        layers = layers_of(problem.objective.model or request.f)
-        preflight(problem.objective, problem.points, layers, always=always and not known)
+        if not isinstance(problem.objective, TapedObjective):  # which has been held against f already
+            layers = layers_of(problem.objective.model or request.f)
+            preflight(problem.objective, problem.points, layers, always=always and not known)
         if known and problem.differences.graph.stateless:
             now.leave()
         yield problem
@@ -179,11 +192,6 @@ def problem_of(request: Request, *, now: Snapshot | None = None) -> Problem:
         if request.kwargs:
             raise TypeError(f"unexpected arguments for a model: {', '.join(sorted(request.kwargs))}")
         return _model_problem(request, array, now)
-    if request.engine == "windows" and callable(f):
-        raise ValueError(
-            "engine='windows' cannot be used: f is a callable, not a Keras model with a loss. engine='tape' pushes "
-            "differences through the operations of any function that TensorFlow can trace"
-        )
     if not callable(f):
         raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
     if request.loss is not None:
@@ -191,14 +199,21 @@ def problem_of(request: Request, *, now: Snapshot | None = None) -> Problem:
     dtype = np.dtype(np.float32) if request.precision == "float32" else array.dtype
     shape = array.shape
     tiling = make_tiling(shape, request.tile, request.channels, layout_of(layers_of(f)))
+    label = getattr(f, "__name__", type(f).__name__)
+    notes: list[str] = []
+    taped = None if request.engine == "batch" else _on_the_tape(request, notes)
+    if taped is not None and not request.batched:
+        recorded_objective = TapedObjective(taped.flat, taped.recorded, shape)
+        recorded_objective.notes += notes
+        points = as_points(array, shape, np.dtype(np.float64))
+        return Problem(array, shape, False, points, recorded_objective, tiling, label, taped=taped)
     points = as_points(array, shape, dtype)
     objective = callable_objective(
         f, request.options, points, shape, batched=bool(request.batched), precision=request.precision
     )
+    objective.notes += notes
     points = as_points(array, shape, objective.dtype)
-    label = getattr(f, "__name__", type(f).__name__)
-    flat_of = _on_the_tape(request) if request.engine in ("tape", "difference") else None
-    return Problem(array, shape, False, points, objective, tiling, label, flat_of=flat_of)
+    return Problem(array, shape, False, points, objective, tiling, label, taped=taped)
 
 
 def examples_of(request: Request, array: npt.NDArray[Any]) -> tuple[tuple[int, ...], int, bool]:
@@ -223,7 +238,8 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
     # Differences in float32 still start from values in float64.
     wide = request.engine != "batch" and request.precision == "float32"
     objective = made("auto" if wide or request.precision == "float64" else request.precision)
-    differences = _choose(request.engine, objective, request.precision)
+    layers = _layers(request.engine, objective, request.precision) if request.engine not in ("batch", "tape") else ""
+    differences = None if isinstance(layers, str) else layers
     if wide and differences is None:
         notes, objective = objective.notes, made(request.precision)
         objective.notes.extend(note for note in notes if note not in objective.notes)
@@ -233,15 +249,29 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
         made("float64")  # says why not
     tiling = make_tiling(shape, request.tile, request.channels, layout_of([request.f]))
     points = as_points(array, shape, objective.dtype)
-    taped = differences is None and request.engine in ("tape", "difference")
-    flat_of = _on_the_tape(request, batched=batched) if taped else None
-    return Problem(array, shape, batched, points, objective, tiling, request.f.name, differences, flat_of)
+    taped = None
+    if differences is None and request.engine != "batch":
+        taped = _on_the_tape(request, objective.notes, batched=batched)
+    return Problem(array, shape, batched, points, objective, tiling, request.f.name, differences, taped)
 
 
-def _on_the_tape(request: Request, *, batched: bool = False) -> Callable[[int], Flat]:
-    """What makes the function of one example that is recorded, by its number."""
+#: Part of the multiplications that windows must do to be taken unasked; of whole maps, how many pass unnoticed.
+_SHARE, _FEW = 0.5, 3e7
+
+
+def _on_the_tape(request: Request, notes: list[str], *, batched: bool = False) -> Taped | None:
+    """The function as it is recorded; None where that does not pay, which only "auto" asks, and the notes say why.
+
+    Raises
+    ------
+    ValueError
+        It cannot be, and was asked for.
+    """
+    engine = request.engine
     if request.precision == "float32":
-        raise ValueError("engine='tape' is in float64 whatever f is in; leave precision out, or engine='batch'")
+        if engine == "auto":
+            return None
+        raise ValueError(f"engine={engine!r} is in float64 whatever f is in; leave precision out, or engine='batch'")
 
     def flat_of(example: int) -> Flat:
         if not isinstance(request.f, keras.Model):
@@ -251,10 +281,47 @@ def _on_the_tape(request: Request, *, batched: bool = False) -> Callable[[int], 
         return flat_model(request.f, x, y, request.loss, mean=False, weights=False)
 
     try:
-        trusted(flat_of(0), layers_of(request.f))
+        flat = flat_of(0)
+        whole = trusted(flat, layers_of(request.f))
+        if flat.notes:  # f returns more than one number, which is told where it is called
+            return None
+
+        def of(example: int) -> tuple[Recorded, list[npt.NDArray[Any]]]:
+            return whole, flat_of(example).points() if example else flat.points()
+
+        if engine == "tape":
+            return Taped(of, False, flat, whole)
+        found = windows_at(whole, whole.point(flat.points()))
     except NoTape as error:
-        raise ValueError(f"engine='tape' cannot be used: {error}. engine='batch' evaluates f itself") from None
-    return flat_of
+        if engine != "auto":
+            raise ValueError(f"engine={engine!r} cannot be used: {error}. engine='batch' evaluates f itself") from None
+        notes.append(f"the batch engine evaluated f itself, because differences cannot be pushed: {error}")
+        return None
+    except Exception:
+        if engine != "auto":
+            raise
+        return None  # f takes no tensors, or says elsewhere what is wrong with it
+    why = whole.windows if found is None else found[0].why
+    if found is not None and (engine != "auto" or found[0].lowered.share >= _SHARE):
+        return Taped(of, True, flat, whole)
+    if engine == "auto" and _is_little(whole, flat):
+        return Taped(of, found is not None, flat, whole)
+    if engine == "windows":
+        raise ValueError(
+            f"engine='windows' cannot be used: {why}. engine='tape' pushes differences through the operations of any "
+            "function that TensorFlow can trace"
+        )
+    if engine == "difference":
+        notes.append(f"differences went through whole maps, because windows cannot be used: {why}")
+        return Taped(of, False, flat, whole)
+    notes.append(f"the batch engine evaluated f itself, because windows are no gain: {why}")
+    return None
+
+
+def _is_little(whole: Recorded, flat: Flat) -> bool:
+    """Whether whole maps for every element take no longer than to make something better."""
+    tape, rows = whole.latest, 2 * flat.points()[0].size
+    return tape is not None and bool(tape.arguments) and rows * work(tape, tape.arguments[0]) <= _FEW
 
 
 def _in_float64(objective: Any, points: npt.NDArray[Any], made: Callable[[Precision], Any]) -> Any:

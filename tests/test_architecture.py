@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 LONGEST = 350
 #: Libraries that take long to load, and the rooms whose files may import them at the top.
 HEAVY = {
-    "tensorflow": {"operations", "tape", "functions", "differences", "engines", "compat"},
+    "tensorflow": {"operations", "tape", "windows", "functions", "differences", "engines", "compat"},
     "keras": {"functions", "differences", "engines", "problem", "choice", "weights", "directed", "callback"},
     "numba": {"verdict"},
     "matplotlib": set(),

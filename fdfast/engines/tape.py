@@ -1,24 +1,27 @@
-"""The engine for any function: rows of differences are pushed through its operations, on whole maps."""
+"""The engine for any function: differences through its operations, on windows or, beyond the kernels, whole maps."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fdfast import _core
 from fdfast.engines.batch import Advance
 from fdfast.engines.chunking import BUDGET
-from fdfast.engines.difference import TINY
+from fdfast.engines.difference import TINY, cores
 from fdfast.engines.pairs import Differences, Pairs
-from fdfast.functions import Flat, recorded
 from fdfast.moves import Tiling
-from fdfast.tape import Point
+from fdfast.tape import Point, Recorded
+from fdfast.windows import Windows, windows_at
 
 Float64 = npt.NDArray[np.float64]
-_ROWS = 64  # that go together: more of them ran no faster
+Int32 = npt.NDArray[np.int32]
+#: Rows that go together: at least so many, and as many as stay in a cache of so many bytes.
+_ROWS, _CACHE = 64, 4 << 20
 
 
 class TapeEngine:
@@ -26,11 +29,14 @@ class TapeEngine:
 
     Parameters
     ----------
-    flat_of : callable
-        Number of an example -> `Flat` of that example alone, whose first argument is x.
+    recording_of : callable
+        Number of an example -> the recorded function of that example alone, whose first argument is x, and the values
+        of all arguments.
     tiling : Tiling
     layer_of : callable
         Name of the layer that an operation of that name belongs to.
+    windows : bool
+        Whether the compiled kernels do what they know, on the windows that the tiles reach.
     progress : callable, optional
         Called with the number of rows that are done.
 
@@ -40,23 +46,26 @@ class TapeEngine:
         In a call, where the function cannot be recorded.
     """
 
-    name = "tape"
     exact = True
     step: float | None = TINY
     eps = float(np.finfo(np.float64).eps)
 
     def __init__(
         self,
-        flat_of: Callable[[int], Flat],
+        recording_of: Callable[[int], tuple[Recorded, Sequence[npt.NDArray[Any]]]],
         tiling: Tiling,
         layer_of: Callable[[str], str] = str,
         *,
+        windows: bool = False,
         progress: Advance | None = None,
     ) -> None:
-        self._flat_of, self._tiling, self._progress, self._layer_of = flat_of, tiling, progress, layer_of
+        self._recording_of, self._layer_of = recording_of, layer_of
+        self._tiling, self._progress = tiling, progress
         self._examples: npt.NDArray[np.intp] | None = None
+        self._windows, self._threads = windows, cores()
+        self.name = "windows" if windows else "tape"
         self._names: list[str] = []
-        self._points: dict[tuple[int, bytes], Point] = {}
+        self._points: dict[tuple[int, bytes], _At] = {}
 
     def layer(self, node: int) -> str:
         """Name of the layer, or of the operation, that a tie was seen in."""
@@ -77,7 +86,7 @@ class TapeEngine:
         other._tiling = tiling
         return other
 
-    def differences(self, points: npt.NDArray[Any], example: npt.NDArray[np.int32], pairs: Pairs) -> Differences:
+    def differences(self, points: npt.NDArray[Any], example: Int32, pairs: Pairs) -> Differences:
         """See `fdfast.engines.batch.BatchEngine.differences`."""
         base = np.empty(len(points))
         delta = np.empty((len(pairs), 2))
@@ -87,49 +96,97 @@ class TapeEngine:
             at = self._at(values, int(example[number]))
             base[number] = at.value
             mine = np.flatnonzero(pairs.point == number)
-            many = self._many(at)
+            many = max(1, max(_ROWS, _CACHE // at.row_bytes) // 2)
+            many = min(many, max(1, BUDGET // (6 * at.row_bytes)))
+            filled = min(many, 1 << (len(mine) - 1).bit_length()) if len(mine) else 0  # few numbers, few graphs
             for start in range(0, len(mine), many):
                 some = mine[start : start + many]
-                delta[some], tie[some], crossed[some] = self._push(at, pairs, some, min(many, len(mine)))
+                found = at.push(self._tiling, pairs.tile[some], pairs.step[some], filled, self._number)
+                delta[some], tie[some], crossed[some] = found
                 if self._progress is not None:
                     self._progress(2 * len(some))
         return Differences(delta, pairs.step.copy(), base, 2 * len(pairs) + len(points), tie, crossed)
 
-    def _at(self, values: npt.NDArray[Any], example: int) -> Point:
+    def _at(self, values: npt.NDArray[Any], example: int) -> _At:
         example = example if self._examples is None else int(self._examples[example])
         values = np.asarray(values, np.float64)
         key = example, values.tobytes()
         if key not in self._points:
-            flat = self._flat_of(example)
-            arguments = flat.points()
-            arguments[0] = values.reshape(arguments[0].shape)
-            self._points[key] = recorded(flat).point(arguments)
+            whole, (own, *others) = self._recording_of(example)
+            point = whole.point([values.reshape(own.shape), *others])
+            found = windows_at(whole, point) if self._windows else None
+            made: _At = _OnMaps(point) if found is None else _OnWindows(whole, *found, self._threads)
+            self._points[key] = made
         return self._points[key]
-
-    def _many(self, at: Point) -> int:
-        """Pairs that are pushed together."""
-        # Difference, value and a temporary of the widest operation.
-        return max(1, min(_ROWS, BUDGET // (3 * at.widest)) // 2)
-
-    def _push(self, at: Point, pairs: Pairs, some: npt.NDArray[np.intp], filled: int) -> tuple[Any, Any, Any]:
-        """Differences of some pairs, filled up with rows that do not move so that one graph serves all."""
-        tiling = self._tiling
-        rows = np.zeros((filled, 2, tiling.size))
-        for row, pair in zip(rows, some, strict=False):
-            if (tile := pairs.tile[pair]) >= 0:
-                part = slice(tiling.offsets[tile], tiling.offsets[tile + 1])
-                weights = 1.0 if tiling.weights is None else tiling.weights[part]
-                row[:, tiling.members[part]] = pairs.step[pair][:, None] * weights
-        found = at.slopes({0: rows.reshape(2 * filled, *at.arguments[0].shape)}, (1.0,))
-        both = [np.full(len(some), -1, np.int32) for _ in range(2)]
-        for kind, seen in zip(both, (found.ties, found.crossings), strict=True):
-            for name, mask in reversed(seen):
-                hit: Any = np.asarray(mask).reshape(filled, 2).any(axis=1)
-                kind[hit[: len(some)]] = self._number(name)
-        return found.value[0].reshape(filled, 2)[: len(some)], both[0], both[1]
 
     def _number(self, name: str) -> int:
         layer = self._layer_of(name)
         if layer not in self._names:
             self._names.append(layer)
         return self._names.index(layer)
+
+
+class _OnMaps:
+    """A point whose rows go through all operations as whole maps."""
+
+    def __init__(self, point: Point) -> None:
+        self._point = point
+        self.value, self.row_bytes = point.value, point.widest
+
+    def push(
+        self, tiling: Tiling, tiles: Any, steps: Float64, filled: int, number: Callable[[str], int]
+    ) -> tuple[Float64, Int32, Int32]:
+        """Differences of some pairs, filled up with rows that do not move so that one graph serves all."""
+        rows = np.zeros((filled, 2, tiling.size))
+        for row, tile, step in zip(rows, tiles, steps, strict=False):
+            if tile >= 0:
+                part = slice(tiling.offsets[tile], tiling.offsets[tile + 1])
+                weights = 1.0 if tiling.weights is None else tiling.weights[part]
+                row[:, tiling.members[part]] = step[:, None] * weights
+        point = self._point
+        found = point.slopes({0: rows.reshape(2 * filled, *point.arguments[0].shape)}, (1.0,))
+        tie, crossed = (_of_pairs(seen, len(tiles), number) for seen in (found.ties, found.crossings))
+        return found.value[0].reshape(filled, 2)[: len(tiles)], tie, crossed
+
+
+class _OnWindows:
+    """A point whose rows go through the compiled kernels first."""
+
+    def __init__(self, whole: Recorded, windows: Windows, values: Any, threads: int) -> None:
+        self._whole, self._windows, self._values, self._threads = whole, windows, values, threads
+        self.value, self.row_bytes = windows.value(values), windows.row_bytes
+        self._prepared = windows.prepared(values, threads)
+
+    def push(
+        self, tiling: Tiling, tiles: Any, steps: Float64, filled: int, number: Callable[[str], int]
+    ) -> tuple[Float64, Int32, Int32]:
+        """See `_OnMaps.push`."""
+        count = len(tiles)
+        pushed, *kinks = _core.push(
+            self._prepared,
+            *(tiling.offsets, tiling.members, np.zeros(count, np.int64), tiles, steps),
+            weights=tiling.weights,
+            threads=self._threads,
+        )
+        names = self._windows.names
+        tie, crossed = (np.array([-1 if k < 0 else number(names[k]) for k in kink], np.int32) for kink in kinks)
+        rows = np.zeros((filled, 2, pushed.size // (2 * count)))
+        rows[:count] = pushed.reshape(count, 2, -1)
+        found, notes = self._windows.finish(self._values, rows.reshape(2 * filled, -1), self._whole)
+        if notes is not None:
+            for kink, seen in ((tie, notes.ties), (crossed, notes.crossings)):
+                more = _of_pairs(self._windows.named(seen), count, number)
+                kink[:] = np.where(kink < 0, more, kink)
+        return found.reshape(filled, 2)[:count], tie, crossed
+
+
+_At = _OnMaps | _OnWindows
+
+
+def _of_pairs(seen: Sequence[tuple[str, Any]], count: int, number: Callable[[str], int]) -> Int32:
+    """Number of the first layer that was seen in a row of each pair, -1 for none."""
+    found = np.full(count, -1, np.int32)
+    for name, mask in reversed(seen):
+        hit: Any = np.asarray(mask).reshape(-1, 2)[:count].any(axis=1)
+        found[hit] = number(name)
+    return found

@@ -42,6 +42,7 @@ from fdfast.functions.shares import Gap, gaps
 from fdfast.functions.single import BATCHED_ROW, PROBED, SINGLE_ROW, STACKED_ROW, Cost, Single, cheapest, pays
 from fdfast.functions.sources import BatchedSource, SingleSource
 from fdfast.functions.stacked import Stacked
+from fdfast.functions.taped import TapedObjective
 from fdfast.functions.unchanged import Present, present
 from fdfast.functions.units import Unit
 from fdfast.functions.variables import Snapshot, view
@@ -69,6 +70,7 @@ __all__ = [
     "SingleSource",
     "Snapshot",
     "Stacked",
+    "TapedObjective",
     "TracedObjective",
     "Unit",
     "WeightObjective",

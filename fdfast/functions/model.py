@@ -92,7 +92,7 @@ def model_objective(
             f"{own.name if evaluated is model else 'float64'}"
         )
     dtype = own if evaluated is model else np.dtype(np.float64)
-    output = _output_shape(evaluated, shape, dtype)
+    output = _output_of(evaluated, shape, dtype)
     if not built:
         state = present(model)  # it has been called by now, which builds it
     targets = check_targets(y, resolved, output, examples, batched)
@@ -204,6 +204,18 @@ def _check_inputs(model: keras.Model, shape: tuple[int, ...]) -> None:
             f"{model.name!r} is built for batches of {inputs[0].shape[0]}; build it without batch_size, rows come "
             f"in any number{also}"
         )
+
+
+def _output_of(model: keras.Model, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int | None, ...]:
+    """Shape of the output, which only a call tells of a subclassed model; kept as long as that stays as it is."""
+    kept, key = _outputs.get(model), (shape, dtype)
+    if kept is None or kept[:2] != (present(model), key):
+        found = _output_shape(model, shape, dtype)
+        kept = _outputs[model] = present(model), key, found
+    return kept[2]
+
+
+_outputs: weakref.WeakKeyDictionary[keras.Model, tuple[Any, Any, tuple[int | None, ...]]] = weakref.WeakKeyDictionary()
 
 
 def _output_shape(model: keras.Model, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int | None, ...]:

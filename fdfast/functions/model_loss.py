@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import tensorflow as tf
 from fdfast.functions.arguments import Argument, model_arguments
 from fdfast.functions.flat import Flat
 from fdfast.functions.losses import Loss, check_targets, resolve_loss
+from fdfast.functions.unchanged import present
 
 Array = npt.NDArray[Any]
 
@@ -97,12 +99,22 @@ def _outputs(model: Any, pack: Callable[..., Any], specs: list[tf.TensorSpec]) -
     if known is not None and all(None not in tuple(t.shape)[1:] for t in tf.nest.flatten(known)):
         return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), known)
 
+    state, given = present(model), [(tuple(s.shape), s.dtype) for s in specs]
+    kept = _structures.get(model)
+    if kept is not None and kept[0] is state and kept[1] == given:
+        return kept[2]
+
     def run(*tensors: Any) -> Any:
         with keras.StatelessScope(collect_losses=True):
             return _called(model, pack(tensors))
 
     found = tf.function(run, input_signature=specs, autograph=False).get_concrete_function().structured_outputs
-    return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), found)
+    structure = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), found)
+    _structures[model] = present(model), given, structure  # which the call may have built
+    return structure
+
+
+_structures: weakref.WeakKeyDictionary[Any, tuple[Any, Any, Any]] = weakref.WeakKeyDictionary()
 
 
 def _terms(

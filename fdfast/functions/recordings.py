@@ -11,7 +11,7 @@ import numpy as np
 
 from fdfast.functions.fitness import preflight_whole
 from fdfast.functions.flat import Flat
-from fdfast.functions.over_rows import agreement, known, remember
+from fdfast.functions.over_rows import agreement, forget, known, remember
 from fdfast.functions.unchanged import Present, present
 from fdfast.tape import NoTape, Recorded
 
@@ -65,6 +65,9 @@ def trusted(flat: Flat, layers: Sequence[keras.Layer]) -> Recorded:
         f is not deterministic, or changes its state.
     """
     found = recorded(flat)
+    if flat.model is None and found.trusted and not _agrees(found, flat):
+        forget(flat.owner)  # f reads something that nobody sees
+        found = recorded(flat)
     if not found.trusted:
         parts = preflight_whole(flat, found.point(flat.points()).value, layers, found.narrow)
         if parts:
@@ -77,8 +80,10 @@ def _is_as_it_was(kept: Recorded, flat: Flat, states: list[Present]) -> bool:
     """Whether a model is what was recorded: called eagerly, where code of the user's own may read what none can see."""
     if not all(state.complete for state in states):
         return False
-    if not any(state.own for state in states):
-        return True
+    return not any(state.own for state in states) or _agrees(kept, flat)
+
+
+def _agrees(kept: Recorded, flat: Flat) -> bool:
     points = flat.points()
     now = flat.own(points)
     return agreement(np.array([kept.point(points).value]), np.array([now]), abs(now), kept.narrow)

@@ -41,6 +41,16 @@ class Notes:
     special: list[tuple[int, Any]] = field(default_factory=list)
     subtracted: list[str] = field(default_factory=list)
 
+    @property
+    def ties(self) -> list[tuple[int, Any]]:
+        """Operations where a unit sits on a kink and moves, and in which rows."""
+        return [(number, tie) for number, tie, _ in self.branches if tie is not None and bool(tf.reduce_any(tie))]
+
+    @property
+    def crossings(self) -> list[tuple[int, Any]]:
+        """Operations where a unit leaves its branch, and in which rows."""
+        return [(number, one) for number, _, one in self.branches if one is not None and bool(tf.reduce_any(one))]
+
 
 @dataclass(eq=False)
 class Call:

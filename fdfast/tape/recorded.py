@@ -74,6 +74,8 @@ class Recorded:
         self._spent: dict[Any, float] = {}
         self._compiled: dict[Any, Traced] = {}
         self.latest: Tape | None = None
+        #: What `fdfast.windows` has made of it, or why it could not.
+        self.windows: Any = None
         #: Kinds without a rule, by what moves in how many directions.
         self.subtracted: dict[Any, list[str]] = {}
 
@@ -230,12 +232,8 @@ class Point:
         (moved,) = push(tape, d, count, [tape.outputs[0]], notes=notes)
         found = np.zeros(count) if moved is None else np.reshape(moved.numpy(), count)
         ties, crossings = (
-            [
-                (tape.entries[number].name, np.asarray(both[which]))
-                for number, *both in notes.branches
-                if both[which] is not None and bool(tf.reduce_any(both[which]))
-            ]
-            for which in (0, 1)
+            [(tape.entries[number].name, np.asarray(mask)) for number, mask in seen]
+            for seen in (notes.ties, notes.crossings)
         )
         value = found.reshape(len(steps), -1) / np.reshape(steps, (-1, 1))
         return Slopes(value, ties, crossings, notes.subtracted)
@@ -272,12 +270,13 @@ def _shape(tape: Tape, number: int | None) -> list[int]:
     return [] if number is None else list(tape.values[number].shape)
 
 
-def values_graph(tape: Tape, arguments: Sequence[Array]) -> Traced:
-    """The outputs of a tape at other arguments, compiled; behind them whether its control flow goes the same way."""
+def values_graph(tape: Tape, arguments: Sequence[Array], numbers: Sequence[int] | None = None) -> Traced:
+    """Outputs of a tape, or other values of it, at other arguments; then whether its control flow goes the same way."""
+    wanted = tape.outputs if numbers is None else list(numbers)
 
     def values(*tensors: Any) -> Any:
-        found = _replayed(tape, tensors, tape.outputs)
-        return [*(found.get(n, tape.values[n]) for n in tape.outputs), guards_hold(tape, found)]
+        found = _replayed(tape, tensors, wanted)
+        return [*(found.get(n, tape.values[n]) for n in wanted), guards_hold(tape, found)]
 
     return _traced(values, _specs(arguments))
 

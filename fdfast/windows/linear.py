@@ -1,0 +1,236 @@
+"""Convolutions, matrices, pools and means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.tape import Entry
+from fdfast.windows.program import Making, Map, NotLowered, Value, lowers
+
+Float64 = npt.NDArray[np.float64]
+
+
+def _window(
+    m: Making, entry: Entry, node: int, kernel: Sequence[int], dilation: Sequence[int] = (1, 1)
+) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """Return kh, kw, sh, sw, dh, dw, top, left, and height and width of the output."""
+    given = entry.kernel.attributes
+    if given.get("data_format", b"NHWC") != b"NHWC":
+        raise NotLowered("its channels come first")
+    strides, padding = given["strides"][1:3], given["padding"]
+    sizes, pads = [], []
+    for axis, (n, k, s, d) in enumerate(zip(m.nodes[node].shape[:2], kernel, strides, dilation, strict=True)):
+        reach = (k - 1) * d + 1
+        if padding == b"SAME":
+            sizes.append(-(-n // s))
+            pads.append(max((sizes[-1] - 1) * s + reach - n, 0) // 2)
+        else:
+            before, after = (
+                given["explicit_paddings"][2 * axis + 2 : 2 * axis + 4] if padding == b"EXPLICIT" else (0, 0)
+            )
+            sizes.append((n + before + after - reach) // s + 1)
+            pads.append(before)
+    return (*kernel, *strides, *dilation, *pads), (sizes[0], sizes[1])
+
+
+def _only_first(m: Making, entry: Entry, moving: list[int]) -> int:
+    if moving != [entry.inputs[0]]:
+        raise NotLowered("more than its first input moves")
+    return moving[0]
+
+
+@lowers("Conv2D")
+def convolution(m: Making, entry: Entry, moving: list[int]) -> None:
+    """By a constant kernel, grouped or not."""
+    node = m.spatial(_only_first(m, entry, moving))
+    weights = m.constant(entry.inputs[1])
+    window, size = _window(m, entry, node, weights.shape[:2], entry.kernel.attributes["dilations"][1:3])
+    out, groups = (*size, weights.shape[3]), m.nodes[node].shape[2] // weights.shape[2]
+    made = m.add("conv", [node], out, Value(entry.outputs[0]), weights=weights, window=window, groups=groups)
+    m.keep(entry.outputs[0], made)
+
+
+@lowers("SpaceToBatchND")
+def dilated(m: Making, entry: Entry, moving: list[int]) -> None:
+    """With a convolution of the parts, and BatchToSpaceND: how TensorFlow writes a dilated convolution."""
+    inner = m.only_reader(entry.outputs[0])
+    last = m.only_reader(inner.outputs[0]) if inner is not None else None
+    if inner is None or last is None or last.kernel.kind != "BatchToSpaceND":
+        raise NotLowered("no convolution and BatchToSpaceND follow")
+    kinds = {"Conv2D": "conv", "DepthwiseConv2dNative": "depthwise"}
+    given, block = inner.kernel.attributes, m.integers(entry.inputs[1])
+    pads, crops = (np.reshape(m.integers(one.inputs[2]), (-1, 2)) for one in (entry, last))
+    valid = given.get("padding") == b"VALID" and given["strides"] == [1] * 4 and given["dilations"] == [1] * 4
+    if inner.kernel.kind not in kinds or not valid or block != m.integers(last.inputs[1]):
+        raise NotLowered("what is between is no plain convolution")
+    if given.get("data_format", b"NHWC") != b"NHWC" or len(block) > 2:
+        raise NotLowered("its channels come first")
+    node, weights = m.spatial(moving[0]), m.constant(inner.inputs[1])
+    both = len(m.shape(moving[0])) == 4 and len(block) == 1  # of rows alone, then
+    rates = [*block, 1] if both else [1] * (2 - len(block)) + block
+    starts = [int(p[0] - c[0]) for p, c in zip(pads, crops, strict=True)]
+    tops = [*starts, 0] if both else [0] * (2 - len(starts)) + starts
+    out, value = last.outputs[0], Value(last.outputs[0])
+    window, size = (*weights.shape[:2], 1, 1, *rates, *tops), m.shape(out)[-3:-1]
+    if inner.kernel.kind == "Conv2D":
+        groups = m.nodes[node].shape[2] // weights.shape[2]
+        made = m.add("conv", [node], (*size, weights.shape[3]), value, weights=weights, window=window, groups=groups)
+    elif weights.shape[3] == 1:
+        kernel = np.ascontiguousarray(weights[..., 0])
+        made = m.add("depthwise", [node], (*size, weights.shape[2]), value, weights=kernel, window=window)
+    else:
+        raise NotLowered("it has several kernels per channel")
+    m.taken |= {id(inner), id(last)}
+    m.keep(out, made)
+
+
+@lowers("Conv2DBackpropInput")
+def transposed(m: Making, entry: Entry, moving: list[int]) -> None:
+    """A convolution backwards: zeros between the cells, then the kernel turned round."""
+    sizes, kernel, source = entry.inputs
+    given, out = entry.kernel.attributes, entry.outputs[0]
+    if moving != [source] or given["dilations"][1:3] != [1, 1]:
+        raise NotLowered("its kernel moves, or is dilated")
+    m.integers(sizes)
+    node, weights = m.spatial(source), m.constant(kernel)
+    if weights.shape[3] != m.nodes[node].shape[2] or given.get("data_format", b"NHWC") != b"NHWC":
+        raise NotLowered("its channels come first, or in groups")
+    height, width, channels = m.shape(out)[-3:]
+    h, w, c = m.nodes[node].shape
+    strides, padding = given["strides"][1:3], given["padding"]
+    if padding == b"EXPLICIT":
+        before = given["explicit_paddings"][2:6:2]
+    elif padding == b"SAME":  # as of the convolution that goes the other way
+        ends = zip((h, w), weights.shape[:2], strides, (height, width), strict=True)
+        before = [max((n - 1) * s + k - size, 0) // 2 for n, k, s, size in ends]
+    else:
+        before = [0, 0]
+    if strides != [1, 1]:
+        wide = (h * strides[0], w * strides[1], c)
+        node = m.add("dilate", [node], wide, None, window=(*strides, 1, 1, 1, 1, 0, 0))
+    top, left = (k - 1 - p for k, p in zip(weights.shape[:2], before, strict=True))
+    turned = np.ascontiguousarray(weights[::-1, ::-1].transpose(0, 1, 3, 2))
+    window = (*weights.shape[:2], 1, 1, 1, 1, top, left)
+    m.keep(out, m.add("conv", [node], (height, width, channels), Value(out), weights=turned, window=window))
+
+
+@lowers("DepthwiseConv2dNative")
+def depthwise(m: Making, entry: Entry, moving: list[int]) -> None:
+    """One kernel per channel; several are as many groups."""
+    node = m.spatial(_only_first(m, entry, moving))
+    weights = m.constant(entry.inputs[1])
+    high, wide, channels, many = weights.shape
+    window, size = _window(m, entry, node, (high, wide), entry.kernel.attributes["dilations"][1:3])
+    value = Value(entry.outputs[0])
+    if many == 1:
+        kernel = np.ascontiguousarray(weights[..., 0])
+        made = m.add("depthwise", [node], (*size, channels), value, weights=kernel, window=window)
+    else:
+        kernel = np.ascontiguousarray(weights.reshape(high, wide, 1, channels * many))
+        made = m.add("conv", [node], (*size, channels * many), value, weights=kernel, window=window, groups=channels)
+    m.keep(entry.outputs[0], made)
+
+
+@lowers("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
+def matrix(m: Making, entry: Entry, moving: list[int]) -> None:
+    """By a constant matrix on the right: of a flattened map, a correlation with a window as large as the map."""
+    source, given = _only_first(m, entry, moving), entry.kernel.attributes
+    weights = m.constant(entry.inputs[1])
+    if given.get("transpose_a") or given.get("adj_x"):
+        raise NotLowered("it transposes what moves")
+    while weights.ndim > 2 and weights.shape[0] == 1:
+        weights = weights[0]
+    if weights.ndim != 2:
+        raise NotLowered("it is several products")
+    if given.get("transpose_b") or given.get("adj_y"):
+        weights = weights.T
+    node, out = m.node_of[source], entry.outputs[0]
+    h, w, c = m.nodes[node].shape
+    if m.shape(source)[-1] == c:
+        window, shape, weights = (1,) * 6 + (0, 0), (h, w, weights.shape[1]), weights[None, None]
+    elif m.shape(source)[-1] == h * w * c:
+        window, shape = (h, w, 1, 1, 1, 1, 0, 0), (1, 1, weights.shape[1])
+        weights = weights.reshape(h, w, c, -1)
+    else:
+        raise NotLowered(f"it reads {m.nodes[node].shape} as {m.shape(source)}")
+    made = m.add("conv", [node], shape, Value(out), weights=np.ascontiguousarray(weights), window=window)
+    m.keep(out, made)
+
+
+@lowers("MaxPool", "AvgPool")
+def pool(m: Making, entry: Entry, moving: list[int]) -> None:
+    """The largest, or the mean, of a window."""
+    node = m.spatial(moving[0])
+    kernel = entry.kernel.attributes["ksize"]
+    if kernel[0] != 1 or kernel[3] != 1:
+        raise NotLowered("it pools examples or channels")
+    window, size = _window(m, entry, node, kernel[1:3])
+    op = "maximum" if entry.kernel.kind == "MaxPool" else "average"
+    out = entry.outputs[0]
+    m.keep(out, m.add(op, [node], (*size, m.nodes[node].shape[2]), Value(out), window=window))
+
+
+@lowers("Mean", "Sum", "Max")
+def reduce(m: Making, entry: Entry, moving: list[int]) -> None:
+    """Over rows and columns by a window, over channels by a matrix of ones."""
+    source, kind, out = _only_first(m, entry, moving), entry.kernel.kind, entry.outputs[0]
+    shape = m.shape(source)
+    axes = {axis % len(shape) for axis in m.integers(entry.inputs[1])}
+    axes = {axis for axis in axes if shape[axis] != 1}
+    if not axes:
+        m.view(out, source)
+        return
+    if all(axis in axes or n == 1 for axis, n in enumerate(shape)):
+        node = m.node_of[source]  # of everything, however it is arranged
+        over = {axis for axis in range(3) if m.nodes[node].shape[axis] != 1}
+    elif axes == {len(shape) - 1} and shape[-1] == m.nodes[m.node_of[source]].shape[2]:
+        node, over = m.node_of[source], {2}  # of channels, however the cells are arranged
+    else:
+        node = m.spatial(source)
+        over = {axis - len(shape) + 3 for axis in axes}
+    if min(over) < 0:
+        raise NotLowered("it reduces examples")
+    h, w, c = m.nodes[node].shape
+    if kind == "Max" and 2 in over:
+        raise NotLowered("it takes the largest of channels")
+    count = 1
+    if over - {2}:
+        high, wide = (n if axis in over else 1 for axis, n in enumerate((h, w)))
+        h, w, count = h // high, w // wide, high * wide
+        op = "maximum" if kind == "Max" else "average"
+        value = Value(out) if kind != "Sum" and 2 not in over else None
+        node = m.add(op, [node], (h, w, c), value, window=(high, wide, 1, 1, 1, 1, 0, 0))
+    factor = float(count) if kind == "Sum" else 1.0
+    if 2 in over:
+        weights = np.full((1, 1, c, 1), factor / c if kind == "Mean" else factor)
+        node = m.add("conv", [node], (h, w, 1), Value(out), weights=weights)
+    elif kind == "Sum":
+        node = m.add("scale", [node], (h, w, c), Value(out), weights=np.full(c, factor))
+    m.settle(out, node)
+
+
+@lowers("FusedBatchNormV3", "FusedBatchNormV2", "FusedBatchNorm")
+def batch_norm(m: Making, entry: Entry, moving: list[int]) -> None:
+    """By given means and variances."""
+    given = entry.kernel.attributes
+    if given["is_training"] or given.get("data_format", b"NHWC") != b"NHWC":
+        raise NotLowered("its channels come first, or it takes the mean of what moves")
+    source = _only_first(m, entry, moving)
+    gamma, variance = m.constant(entry.inputs[1]), m.constant(entry.inputs[4])
+    scaled(m, entry.outputs[0], source, gamma / np.sqrt(variance + given["epsilon"]))
+
+
+def scaled(m: Making, out: int, source: int, factor: Float64) -> None:
+    """A factor for each channel; into the weights before it where nothing else reads those."""
+    node = m.node_of[source]
+    before = m.nodes[node]
+    if before.op in ("conv", "depthwise") and m.alone(node) and len(factor) == before.shape[2]:
+        before.options["weights"] = before.options["weights"] * factor
+        before.value = Value(out)
+        m.keep(out, node)
+        return
+    shape: Map = before.shape
+    m.keep(out, m.add("scale", [node], shape, Value(out), weights=np.ascontiguousarray(factor)))

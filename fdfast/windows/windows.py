@@ -1,0 +1,197 @@
+"""Differences of tiles on the windows that they reach, by the compiled kernels; the rest on whole maps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from fdfast import _core
+from fdfast.operations import Notes
+from fdfast.tape import Point, Recorded, Tape, Traced, push, values_graph
+from fdfast.windows.lowered import lower, values_needed
+from fdfast.windows.program import NotLowered, build
+
+Float64 = npt.NDArray[np.float64]
+#: Directions that a new program is held against whole maps along, the step, and how far both may part.
+_DIRECTIONS, _STEP, _APART = 3, 2.0**-20, 1e-9
+
+
+class Windows:
+    """A recorded function of x, for the differences of tiles of x.
+
+    Parameters
+    ----------
+    tape : Tape
+        Of the function; the other arguments stay as they are.
+    source : int
+        Number of x on the tape.
+
+    Raises
+    ------
+    NotLowered
+        The kernels do nothing of it.
+    """
+
+    def __init__(self, tape: Tape, source: int) -> None:
+        self.lowered = lower(tape, source, tape.outputs[0])
+        if len(self.lowered.nodes) == 1 or source in self.lowered.border:
+            raise NotLowered(self.lowered.left[0] if self.lowered.left else "nothing is left of it")
+        self.tape = tape
+        self.program = build(self.lowered.nodes)
+        self._values = values_needed(self.lowered.nodes, self.program.needed)
+        entries = tape.needed([tape.outputs[0]])
+        self.names = [entries[node.entry].name if node.entry >= 0 else "input" for node in self.lowered.nodes]
+        reached = tape.reached(set(self.lowered.border))
+        rest = [e for e in tape.needed([tape.outputs[0]], self.lowered.border) if not reached.isdisjoint(e.inputs)]
+        read = {i for entry in rest for i in (*entry.inputs, *entry.outputs)}
+        # What is asked of a point: values that the kernels read, that weights are made of, that the rest reads.
+        differs = tape.reached(set(tape.inputs))
+        self._constants = [i for i in self.lowered.constants if i in differs]
+        self._rest = sorted(i for i in read & differs if isinstance(tape.values[i], tf.Tensor))
+        numbers = {*(i for v in self._values for i in v.numbers), *self._constants, *self._rest, tape.outputs[0]}
+        self.numbers = sorted(numbers)
+        #: Bytes of the widest row that the rest makes.
+        sizes = [math.prod(tape.values[i].shape) for i in (*self._rest, *self.lowered.border)]
+        self.row_bytes = 8 * max(sizes)
+
+    @property
+    def why(self) -> str:
+        """What is left to whole maps, and why, in words."""
+        return "; ".join(self.lowered.left) or "nothing is left to whole maps"
+
+    def alike(self, other: Windows) -> bool:
+        """Whether graphs that were made for the other one serve this one."""
+        return (self.numbers, self.lowered.border) == (other.numbers, other.lowered.border)
+
+    def fits(self, values: Mapping[int, Any]) -> bool:
+        """Whether the weights of the program are still those of the function."""
+        return all(np.array_equal(values[i], self.tape.values[i], equal_nan=True) for i in self._constants)
+
+    def value(self, values: Mapping[int, Any]) -> float:
+        """Of the function, at a point."""
+        return float(np.asarray(values[self.tape.outputs[0]]).reshape(()))
+
+    def named(self, seen: list[tuple[int, Any]]) -> list[tuple[str, Any]]:
+        """What was seen on whole maps, by the names of the operations."""
+        return [(self.tape.entries[number].name, mask) for number, mask in seen]
+
+    def prepared(self, values: Mapping[int, Any], threads: int) -> _core.Prepared:
+        """What the kernels read of a point."""
+        shapes = [self.lowered.nodes[n].shape for n in self.program.needed]
+        maps = [v.of(values, s) for v, s in zip(self._values, shapes, strict=True)]
+        return self.program.prepare(maps, None, threads=threads)
+
+    def compare(self, recorded: Recorded, point: Point, place: int) -> None:
+        """Hold the kernels against whole maps, at the point, along a few random directions.
+
+        Raises
+        ------
+        NotLowered
+            They part: a bug.
+        """
+        size = math.prod(self.lowered.nodes[0].shape)
+        v = np.random.default_rng(0).uniform(-1.0, 1.0, (_DIRECTIONS, size))
+        values = dict(enumerate(self.tape.values))
+        tiles = size * np.arange(_DIRECTIONS + 1), np.tile(np.arange(size), _DIRECTIONS)
+        steps = np.tile([_STEP, -_STEP], (_DIRECTIONS, 1))
+        each = np.arange(_DIRECTIONS)
+        pushed = _core.push(
+            self.prepared(values, 1), *tiles, np.zeros_like(each), each, steps, weights=v.ravel(), threads=1
+        )[0]
+        found, _ = self.finish(values, pushed.reshape(2 * _DIRECTIONS, -1), recorded)
+        rows = np.stack([_STEP * v, -_STEP * v], axis=1).reshape(-1, *point.arguments[place].shape)
+        whole = point.slopes({place: rows}, (1.0,)).value[0]
+        finite = np.isfinite(whole) & np.isfinite(found)
+        gap = np.abs(found - whole)[finite].max(initial=0.0)
+        if gap > _APART * np.abs(whole[finite]).max(initial=0.0):
+            raise NotLowered(f"on windows the loss moves by {found[0]:.12g}, on whole maps by {whole[0]:.12g}: a bug")
+
+    def finish(self, values: Mapping[int, Any], rows: Float64, recorded: Recorded) -> tuple[Float64, Notes | None]:
+        """Differences of the output, given those at the border, shape (rows, elements); and what was met on the way."""
+        key = ("rest", len(rows))
+        given = [tf.convert_to_tensor(values[i]) for i in self._rest]
+        made = recorded.compiled(key, lambda tape: self._graph(len(rows), given))
+        if made is not None:
+            found, plain = made(*given, tf.constant(rows))
+            if bool(plain):
+                return found.numpy(), None
+        start, notes = time.perf_counter(), Notes()
+        moved = push(self.tape, self._split(rows), len(rows), [self.tape.outputs[0]], dict(values), notes)[0]
+        recorded.spend(key, time.perf_counter() - start)
+        return np.zeros(len(rows)) if moved is None else np.reshape(moved.numpy(), len(rows)), notes
+
+    def _split(self, rows: Any) -> dict[int, Any]:
+        parts = tf.split(rows, list(self.lowered.border.values()), axis=1)
+        shapes = [self.tape.values[i].shape for i in self.lowered.border]
+        whole = zip(self.lowered.border, parts, shapes, strict=True)
+        return {i: tf.reshape(part, [rows.shape[0], *shape]) for i, part, shape in whole}
+
+    def _graph(self, count: int, given: list[Any]) -> Traced:
+        def rest(*tensors: Any) -> Any:
+            notes = Notes()
+            values = dict(zip(self._rest, tensors[:-1], strict=True))
+            (moved,) = push(self.tape, self._split(tensors[-1]), count, [self.tape.outputs[0]], values, notes)
+            found = tf.zeros([count], tf.float64) if moved is None else tf.reshape(moved, [count])
+            kinks = [one for _, one in notes.special]
+            kinks += [tf.reduce_any(one) for _, *both in notes.branches for one in both if one is not None]
+            return found, ~tf.reduce_any(tf.stack(kinks)) if kinks else tf.constant(True)
+
+        width = sum(self.lowered.border.values())
+        specs = [tf.TensorSpec(t.shape, t.dtype) for t in given] + [tf.TensorSpec([count, width], tf.float64)]
+        return Traced(tf.function(rest, input_signature=specs, autograph=False))
+
+
+def windows_at(recorded: Recorded, point: Point, place: int = 0) -> tuple[Windows, Mapping[int, Any]] | None:
+    """The windows of a recorded function and its values at a point; None where the kernels do nothing of it.
+
+    Parameters
+    ----------
+    place : int
+        Of x among the arguments.
+    """
+    known = recorded.windows
+    if isinstance(known, Windows):
+        values = _values(recorded, known, point)
+        if values is not None and known.fits(values):
+            return known, values
+    elif known is not None:
+        return None
+    tape = point.tape
+    number = recorded.number(tape, place)
+    try:
+        if number is None:
+            raise NotLowered("x is not read")
+        made = Windows(tape, number)
+        made.compare(recorded, point, place)
+        recorded.windows = made
+    except NotLowered as error:
+        recorded.windows = str(error)
+        return None
+    if isinstance(known, Windows) and not made.alike(known):
+        recorded.forget()
+    return made, dict(enumerate(tape.values))
+
+
+def _values(recorded: Recorded, windows: Windows, point: Point) -> Mapping[int, Any] | None:
+    """Values at a point; None where the control flow goes another way."""
+    made = recorded.compiled("at", lambda _: values_graph(windows.tape, point.arguments, windows.numbers))
+    if made is not None:
+        *found, holds = made(*map(tf.constant, point.arguments))
+        return dict(zip(windows.numbers, found, strict=True)) if bool(holds) else None
+    start = time.perf_counter()
+    tape = point.tape
+    recorded.spend("at", time.perf_counter() - start)
+    return dict(enumerate(tape.values)) if _same_way(tape, windows.tape) else None
+
+
+def _same_way(a: Tape, b: Tape) -> bool:
+    """Whether the control flow went the same way."""
+    return len(a.values) == len(b.values) and all(
+        g.number == h.number and np.array_equal(g.value, h.value) for g, h in zip(a.guards, b.guards, strict=True)
+    )

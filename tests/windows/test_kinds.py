@@ -1,0 +1,167 @@
+"""Every kind of operation that the kernels know: gradients by windows against float64 autodiff; nothing is left."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import fdfast
+from fdfast.functions import flat_callable, recorded
+from fdfast.windows import NotLowered, lower, windows_at
+from fdfast.windows.program import HANDLERS
+
+RNG = np.random.default_rng(0)
+X = RNG.uniform(0.1, 1.0, (6, 5, 4))
+SIGNED = X - 0.53
+nn, raw = tf.nn, tf.raw_ops
+
+
+def constant(*shape: int, seed: int = 0) -> tf.Tensor:
+    return tf.constant(np.random.default_rng(seed).normal(size=shape))
+
+
+KERNEL, ROW, WIDE = constant(3, 2, 4, 5), constant(4), constant(120, 3)
+FROM_CELLS = constant(4, 6)
+
+
+def normalised(x):
+    return nn.batch_normalization(x, ROW, tf.exp(ROW), ROW, 1 - ROW, 1e-3)
+
+
+#: Name -> (function of a map (1, 6, 5, 4), x).
+FUNCTIONS = {
+    "convolution": (lambda x: nn.conv2d(x, KERNEL, [2, 1], "SAME"), X),
+    "convolution, explicit": (lambda x: nn.conv2d(x, KERNEL, 1, [[0, 0], [1, 2], [0, 1], [0, 0]]), X),
+    "convolution, dilated": (lambda x: nn.convolution(x, KERNEL, 1, "VALID", dilations=[2, 1]), X),
+    "convolution, dilated, same": (lambda x: nn.convolution(x, KERNEL, 1, "SAME", dilations=[2, 3]), X),
+    "depthwise, dilated": (lambda x: nn.depthwise_conv2d(x, KERNEL[..., :1], [1] * 4, "SAME", dilations=[2, 2]), X),
+    "depthwise": (lambda x: nn.depthwise_conv2d(x, KERNEL[..., :1], [1, 1, 1, 1], "SAME"), X),
+    "depthwise, several": (lambda x: nn.depthwise_conv2d(x, KERNEL[..., :3], [1, 2, 2, 1], "VALID"), X),
+    "transposed": (lambda x: nn.conv2d_transpose(x, constant(3, 3, 2, 4), [1, 12, 15, 2], [2, 3], "SAME"), X),
+    "transposed, valid": (
+        lambda x: nn.conv2d_transpose(x, constant(3, 2, 2, 4), [1, 14, 11, 2], 2, "VALID")[:, :13, :10],
+        X,
+    ),
+    "transposed, stride 1": (lambda x: nn.conv2d_transpose(x, constant(3, 3, 2, 4), [1, 6, 5, 2], 1, "SAME"), X),
+    "matrix on cells": (lambda x: tf.tensordot(x, FROM_CELLS, 1), X),
+    "matrix on all": (lambda x: tf.reshape(x, [1, -1]) @ WIDE, X),
+    "matrix transposed": (lambda x: tf.matmul(tf.reshape(x, [1, -1]), tf.transpose(WIDE), transpose_b=True), X),
+    "batch norm": (lambda x: normalised(nn.conv2d(x, KERNEL[..., :4], 1, "SAME")) + normalised(x), X),
+    "pools": (lambda x: nn.max_pool2d(x, 2, 2, "SAME") + nn.avg_pool2d(x, 2, 2, "SAME"), X),
+    "bias": (lambda x: nn.bias_add(-x, ROW), X),
+    "sums": (lambda x: x + 2.0 * x - nn.relu(x - 0.4) + tf.add_n([x, x]), X),
+    "means": (lambda x: tf.reduce_mean(x, [1, 2]) + tf.reduce_max(x, [1, 2]) + tf.reduce_sum(x, [1, 2]), X),
+    "means of rows": (lambda x: tf.reduce_mean(x, 1, keepdims=True) * x, X),
+    "means of channels": (lambda x: x - tf.reduce_mean(x, -1, keepdims=True), X),
+    "ramps": (lambda x: nn.relu(x) + nn.relu6(9.0 * x) + nn.leaky_relu(x, 0.3) + tf.abs(x), SIGNED),
+    "clipped": (lambda x: tf.clip_by_value(x, -0.2, 0.3) + tf.minimum(x, 0.1), SIGNED),
+    "smooth": (lambda x: tf.sigmoid(x) + tf.tanh(x) * tf.exp(x) + nn.softplus(x) - nn.softsign(x), SIGNED),
+    "units": (lambda x: nn.elu(x) + nn.selu(x) + nn.silu(x), SIGNED),
+    "gelu": (lambda x: nn.gelu(x) + nn.gelu(x, approximate=False), SIGNED),
+    "roots": (lambda x: tf.sqrt(x) + tf.math.rsqrt(x) + tf.math.log(x) + tf.math.reciprocal(x), X),
+    "error function": (lambda x: tf.math.erf(x) - 2.0 * tf.math.erfc(x), SIGNED),
+    "products": (lambda x: x * tf.sigmoid(x) * tf.reduce_mean(x, [1, 2], keepdims=True) + tf.square(x), SIGNED),
+    "quotients": (lambda x: tf.sigmoid(x) / (1.0 + x) + x / (2.0 + ROW**2), X),
+    "quotient by a mean": (lambda x: x / tf.reduce_mean(x, [1, 2], keepdims=True), X),
+    "powers": (lambda x: x**2 + x**3 - x**4 + x**0.5 + x**-1 + x**-0.5 + x**1, X),
+    "squared difference": (lambda x: tf.math.squared_difference(x, ROW) + tf.math.squared_difference(x, tf.tanh(x)), X),
+    "layer norm": (
+        lambda x: (
+            (x - tf.reduce_mean(x, -1, keepdims=True))
+            * tf.math.rsqrt(tf.math.reduce_variance(x, -1, keepdims=True) + 1e-3)
+            * ROW
+            + ROW
+        ),
+        X,
+    ),
+    "softmax": (lambda x: nn.softmax(tf.reduce_mean(x, [1, 2])), X),
+    "pad and cut": (lambda x: tf.pad(x, [[0, 0], [1, 2], [0, 1], [0, 0]])[:, 2:7, 1:, 1:3], X),
+    "split": (lambda x: tf.add_n(tf.split(x, 2, -1)) ** 2, X),
+    "joined": (lambda x: tf.concat([x, tf.tanh(x), tf.ones_like(x)], -1), X),
+    "nearest": (lambda x: tf.repeat(raw.ResizeNearestNeighbor(images=x, size=[12, 10]), 1, 1), X),
+    "cells one by one": (lambda x: tf.stack([tf.tanh(one) for one in tf.unstack(tf.reshape(x, [30, 4]))][::2]), X),
+    "cells backwards": (lambda x: tf.reverse(tf.reshape(x, [30, 4]), [0]) ** 2, X),
+    "cells repeated": (lambda x: tf.tile(tf.reduce_mean(x, [1, 2])[:, None], [1, 3, 1]), X),
+    "views": (lambda x: tf.transpose(tf.reshape(tf.identity(x), [1, 1, 30, 4]), [1, 0, 2, 3])[0] @ FROM_CELLS, X),
+}
+
+
+def scalar(name):
+    make, x = FUNCTIONS[name]
+
+    def f(x):
+        found = make(x[None])
+        weights = tf.cast(constant(*found.shape, seed=1), found.dtype)
+        return tf.reduce_sum(weights * tf.cast(found, weights.dtype))
+
+    return f, x
+
+
+def autodiff(f, x):
+    t = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(t)
+        value = f(t)
+    return tape.gradient(value, t).numpy()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_gradients_by_windows_are_those_of_float64_autodiff(name):
+    f, x = scalar(name)
+    exact = autodiff(f, x)
+    # Rounding of sums of some hundred terms.
+    limit = 1e-14 * np.abs(exact).sum()
+    np.testing.assert_allclose(fdfast.gradient(f, x, engine="windows"), exact, rtol=0, atol=limit)
+    np.testing.assert_allclose(fdfast.gradient(f, x, engine="tape"), exact, rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_nothing_is_left_to_whole_maps(name):
+    f, x = scalar(name)
+    flat = flat_callable(f, x, {})
+    tape = recorded(flat).point(flat.points()).tape
+    found = lower(tape, tape.arguments[0], tape.outputs[0])
+    # What the sum at the end, by a map of weights, makes of it is not in question.
+    assert {one.split(":")[0] for one in found.left} <= {"Mul"}
+    assert found.share > 0.4
+
+
+def test_a_wrong_kernel_is_found_at_the_first_use(monkeypatch):
+    known = HANDLERS["Tanh"]
+
+    def wrong(m, entry, moving):
+        known(m, entry, moving)
+        m.nodes[-1].options["function"] = "sigmoid"
+
+    monkeypatch.setitem(HANDLERS, "Tanh", wrong)
+    flat = flat_callable(lambda x: tf.reduce_sum(tf.tanh(x)), X, {})
+    whole = recorded(flat)
+    assert windows_at(whole, whole.point(flat.points())) is None
+    assert "a bug" in whole.windows
+    with pytest.raises(ValueError, match="a bug"):
+        fdfast.gradient(lambda x: tf.reduce_sum(tf.tanh(x)), X, engine="windows")
+
+
+REFUSED = {
+    "an unknown operation": (lambda x: tf.reduce_sum(tf.sin(x)), "Sin: there is no compiled kernel"),
+    "five axes": (lambda x: tf.reduce_sum(nn.relu(tf.reshape(x, (3, 2, 5, 2, 2)))), "are no maps"),
+    "an order of axes": (lambda x: tf.reduce_sum(tf.transpose(x) ** 2), "it changes the order"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_done_on_windows_says_why_and_its_remedy_works(name):
+    f, why = REFUSED[name]
+    x = X.reshape(3, 2, 5, 2, 2) if name == "five axes" else X
+    with pytest.raises(ValueError, match=rf"({why}).*engine='tape'"):
+        fdfast.gradient(f, x, engine="windows")
+    np.testing.assert_allclose(fdfast.gradient(f, x, engine="tape"), autodiff(f, x), rtol=1e-12)
+
+
+def test_notlowered_is_what_lowering_raises():
+    flat = flat_callable(lambda x: tf.reduce_sum(tf.sin(x)), X, {})
+    tape = recorded(flat).point(flat.points()).tape
+    found = lower(tape, tape.arguments[0], tape.outputs[0])
+    assert found.left == ["Sin: there is no compiled kernel for it"]
+    assert issubclass(NotLowered, Exception)
