@@ -56,8 +56,8 @@ def convolution(m: Making, entry: Entry, moving: list[int]) -> None:
 @lowers("SpaceToBatchND")
 def dilated(m: Making, entry: Entry, moving: list[int]) -> None:
     """With a convolution of the parts, and BatchToSpaceND: how TensorFlow writes a dilated convolution."""
-    inner = m.only_reader(entry.outputs[0])
-    last = m.only_reader(inner.outputs[0]) if inner is not None else None
+    passed, inner = _behind_views(m, entry)
+    more, last = _behind_views(m, inner) if inner is not None else ([], None)
     if inner is None or last is None or last.kernel.kind != "BatchToSpaceND":
         raise NotLowered("no convolution and BatchToSpaceND follow")
     kinds = {"Conv2D": "conv", "DepthwiseConv2dNative": "depthwise"}
@@ -83,8 +83,18 @@ def dilated(m: Making, entry: Entry, moving: list[int]) -> None:
         made = m.add("depthwise", [node], (*size, weights.shape[2]), value, weights=kernel, window=window)
     else:
         raise NotLowered("it has several kernels per channel")
-    m.taken |= {id(inner), id(last)}
+    m.taken |= {id(one) for one in (*passed, inner, *more, last)}
     m.keep(out, made)
+
+
+def _behind_views(m: Making, entry: Entry) -> tuple[list[Entry], Entry | None]:
+    """The only reader of an operation's output, and the views on the way to it; None where there is no such."""
+    passed: list[Entry] = []
+    reader = m.only_reader(entry.outputs[0])
+    while reader is not None and reader.kernel.kind in ("ExpandDims", "Squeeze", "Reshape"):
+        passed.append(reader)
+        reader = m.only_reader(reader.outputs[0])
+    return passed, reader
 
 
 @lowers("Conv2DBackpropInput")

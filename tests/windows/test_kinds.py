@@ -35,6 +35,12 @@ FUNCTIONS = {
     "convolution, explicit": (lambda x: nn.conv2d(x, KERNEL, 1, [[0, 0], [1, 2], [0, 1], [0, 0]]), X),
     "convolution, dilated": (lambda x: nn.convolution(x, KERNEL, 1, "VALID", dilations=[2, 1]), X),
     "convolution, dilated, same": (lambda x: nn.convolution(x, KERNEL, 1, "SAME", dilations=[2, 3]), X),
+    "convolution of rows, dilated": (
+        lambda x: nn.convolution(
+            tf.pad(tf.reshape(x, [1, 30, 4]), [[0, 0], [4, 0], [0, 0]]), KERNEL[:, 0], 1, dilations=2
+        ),
+        X,
+    ),
     "depthwise, dilated": (lambda x: nn.depthwise_conv2d(x, KERNEL[..., :1], [1] * 4, "SAME", dilations=[2, 2]), X),
     "depthwise": (lambda x: nn.depthwise_conv2d(x, KERNEL[..., :1], [1, 1, 1, 1], "SAME"), X),
     "depthwise, several": (lambda x: nn.depthwise_conv2d(x, KERNEL[..., :3], [1, 2, 2, 1], "VALID"), X),

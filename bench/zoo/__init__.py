@@ -1,0 +1,1 @@
+"""Kinds of function that people check, and what a check of each takes."""
