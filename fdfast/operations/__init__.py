@@ -13,8 +13,10 @@ import fdfast.operations.elementwise
 import fdfast.operations.image
 import fdfast.operations.linear
 import fdfast.operations.narrow
+import fdfast.operations.normalising_back
 import fdfast.operations.order
 import fdfast.operations.pooling
+import fdfast.operations.pooling_back
 import fdfast.operations.products
 import fdfast.operations.rows
 import fdfast.operations.softmax

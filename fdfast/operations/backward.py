@@ -7,10 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from fdfast.operations.branches import exceeds
 from fdfast.operations.call import Call
 from fdfast.operations.elementwise import sigmoid
 from fdfast.operations.products import product, square
-from fdfast.operations.table import difference_rule
+from fdfast.operations.table import difference_rule, smooth_rule
 
 Factor = Callable[..., tuple[Any, Any]]
 
@@ -110,6 +111,14 @@ def of_leaky_relu(c: Call, x: Any, d: Any) -> tuple[Any, Any]:
     if d is not None:
         _crossed(c, x, d)
     return _switched(x, d, 1.0, float(c.kernel.attributes["alpha"]))
+
+
+@smooth_rule("ReluGrad", "LeakyReluGrad")
+def ramp_grad_smooth(c: Call) -> Any:
+    """Linear in the gradient that comes in, while no unit comes to its kink."""
+    x, slope = c.z[1], float(c.kernel.attributes.get("alpha", 0.0))
+    special = tf.constant(False) if c.d[1] is None else exceeds(c.d[1], tf.abs(x))
+    return None if c.d[0] is None else c.d[0] * tf.where(x > 0, tf.ones_like(x), slope * tf.ones_like(x)), special
 
 
 @_scaled("Relu6Grad", incoming=0)

@@ -250,6 +250,19 @@ def digamma(z: Any, d: Any) -> Any:
     return near if below(d, 2.0**-4) else tf.where(tf.abs(d) < 2.0**-4, near, far)
 
 
+@difference_rule("Polygamma")
+def polygamma(c: Call) -> Any:
+    """The integral of the next one."""
+    if c.d[0] is not None:
+        return NotImplemented
+    n, z, d = c.z[0], c.z[1], c.aligned(1)
+    near = integral(lambda t: tf.math.polygamma(n + tf.ones_like(t), t), z, d, 2 if below(d, 2.0**-14) else 8)
+    if below(d, 2.0**-4):
+        return c.broad(near)
+    far = tf.math.polygamma(n + tf.zeros_like(d), z + d) - c.out[0]
+    return c.broad(tf.where(tf.abs(d) < 2.0**-4, near, far))
+
+
 @difference_rule("Pow")
 def power(c: Call) -> Any:
     """p (e^(b log1p(da / a) + db log(a + da)) - 1) while da is small beside a; else nothing cancels."""

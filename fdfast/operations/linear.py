@@ -22,6 +22,7 @@ LINEAR = (
     *("Reshape", "ResizeArea", "ResizeBicubic", "ResizeBicubicGrad", "ResizeBilinear", "ResizeBilinearGrad"),
     *("ResizeNearestNeighbor", "ResizeNearestNeighborGrad", "ReverseSequence", "ReverseV2", "Roll", "ScatterNd"),
     *("SegmentMean", "SegmentSum", "SegmentSumV2", "Slice", "Snapshot", "SpaceToBatch", "SpaceToBatchND"),
+    *("SparseSegmentMeanGrad", "SparseSegmentSqrtNGrad", "SparseSegmentSumGrad"),
     *("SpaceToDepth", "SparseSegmentMean", "SparseSegmentSqrtN", "SparseSegmentSum", "Split", "SplitV", "Squeeze"),
     *("StopGradient", "StridedSlice", "StridedSliceGrad", "Sum", "TensorScatterAdd", "TensorScatterSub"),
     *("TensorScatterUpdate", "TensorStridedSliceUpdate", "Tile", "Transpose", "Unpack"),

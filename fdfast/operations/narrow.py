@@ -1,4 +1,7 @@
-"""Float64 forms of kernels that exist in float32 only: resampling with antialiasing, and simulated quantization."""
+"""Float64 forms of kernels that exist in float32 only: resampling with antialiasing, and simulated quantization.
+
+With the rules of their gradients: straight through, as long as a unit stays inside the range or outside of it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fdfast.operations.call import Call
 from fdfast.operations.kernel import Kernel
-from fdfast.operations.table import value
+from fdfast.operations.table import difference_rule, value
 
 
 def _weights(kernel: Kernel, extent: int, wanted: int, scale: Any, shift: Any) -> Any:
@@ -42,6 +46,18 @@ def resampled_back(kernel: Kernel, dy: Any, x: Any, scale: Any, shift: Any) -> A
     """The transpose."""
     rows, columns = _both(kernel, x.shape, dy.shape[1:3], scale, shift)
     return tf.einsum("yh,byxc,xw->bhwc", rows, dy, columns)
+
+
+@difference_rule("ScaleAndTranslateGrad")
+def resampled_back_moves(c: Call) -> Any:
+    """Linear in the gradient that comes in; of the image only the shape is read."""
+    if c.d[2] is not None or c.d[3] is not None:
+        return NotImplemented
+    if c.d[0] is None:
+        return None
+    rows, batch, *shape = c.d[0].shape
+    found = resampled_back(c.kernel, tf.reshape(c.d[0], [rows * batch, *shape]), *c.z[1:])
+    return tf.reshape(found, [rows, batch, *found.shape[1:]])
 
 
 def _range(kernel: Kernel, low: Any, high: Any) -> tuple[Any, Any, Any]:
@@ -81,3 +97,35 @@ def quantized_by_back(kernel: Kernel, dy: Any, x: Any, low: Any, high: Any) -> A
     parts = [(x >= first) & (x <= last), x < first, x > last]
     inside, below, above = (tf.where(part, dy, tf.zeros_like(dy)) for part in parts)
     return [inside, tf.reduce_sum(below, axes), tf.reduce_sum(above, axes)]
+
+
+@difference_rule(
+    "FakeQuantWithMinMaxArgsGradient",
+    "FakeQuantWithMinMaxVarsGradient",
+    "FakeQuantWithMinMaxVarsPerChannelGradient",
+)
+def quantized_back_moves(c: Call) -> Any:
+    """Each part of the range passes what comes in: before the move by where x was, after it by where x is."""
+    if any(d is not None for d in c.d[2:]):
+        return NotImplemented
+    dy, x, d = c.z[0], c.z[1], c.d[1]
+    first, last, _ = _of(c.kernel) if len(c.z) == 2 else _range(c.kernel, c.z[2], c.z[3])
+    was = [x >= first, x <= last]
+    now = was
+    if d is not None:
+        # By the distance to each end, beside which d may be tiny.
+        now = [(x - first) + d >= 0, (last - x) - d >= 0]
+        ties = ((x == first) | (x == last)) & (d != 0)
+        c.ties(ties, ((now[0] != was[0]) | (now[1] != was[1])) & ~ties)
+
+    def through(was: Any, now: Any) -> Any:
+        grown = tf.zeros_like(dy) if c.d[0] is None else c.d[0]
+        gone = tf.where(was, dy, tf.zeros_like(dy))
+        return tf.where(now, tf.where(was, grown, dy + grown), -gone)
+
+    inside = through(was[0] & was[1], now[0] & now[1])
+    if len(c.z) == 2:
+        return inside
+    axes = list(range(1, 1 + len(x.shape) - len(c.z[2].shape)))
+    ends = [through(~w, ~n) for w, n in zip(was, now, strict=True)]
+    return [inside, *(tf.reduce_sum(end, axes) for end in ends)]

@@ -128,22 +128,3 @@ def spread(windows: Windows, parts: Iterator[Any], x: Any, lead: int) -> Any:
         total = whole if total is None else total + whole
     inner = tuple(slice(a, a + n) for n, (a, _) in zip(list(x.shape)[1:-1], windows.pads, strict=True))
     return total[(slice(None),) * lead + inner]
-
-
-@difference_rule("MaxPoolGrad", "MaxPool3DGrad")
-def max_pool_grad(c: Call) -> Any:
-    """Linear in the gradient that comes in, where the maxima stay where they are."""
-    if c.d[0] is not None and c.d[2] is None and not channels_last(c.kernel):
-        return NotImplemented
-    windows = Windows(c.kernel, c.z[0], c.z[1])
-    masks = list(picked(windows, c.z[0], c.z[1]))
-    if c.d[0] is not None:
-        # Moves of x change the value only if they change which place is the largest.
-        reach = 2 * tf.reduce_max(tf.abs(c.d[0]))
-        near = sum(tf.cast(c.z[1] - z <= reach, c.z[0].dtype) for z in windows.seen(c.z[0], -np.inf, 1))
-        crowded = tf.reduce_any(near > 1)
-        c.ties(tf.fill([c.count, 1], crowded), tf.fill([c.count, 1], crowded))
-    if c.d[2] is None:
-        return None
-    parts = (tf.where(mask, c.d[2], tf.zeros_like(c.d[2])) for mask in masks)
-    return spread(windows, parts, c.z[0], 2)

@@ -149,6 +149,18 @@ def max_pool_grad(kernel: Kernel, x: Any, y: Any, dy: Any) -> Any:
     return spread(windows, (tf.where(m, dy, tf.zeros_like(dy)) for m in picked(windows, x, y)), x, 1)
 
 
+@value("MaxPoolGradGrad", "MaxPool3DGradGrad")
+def max_pool_grad_grad(kernel: Kernel, x: Any, y: Any, seen: Any) -> Any:
+    """What is seen by the first place of each window that holds the maximum."""
+    if not channels_last(kernel):
+        return _first(_turned(kernel)(_last(x), _last(y), _last(seen))[0])
+    if kernel.kind == "MaxPoolGradGrad":
+        return NotImplemented
+    windows = Windows(kernel, x, y)
+    both = zip(picked(windows, x, y), windows.seen(seen, 0.0, 1), strict=True)
+    return sum(tf.where(mask, one, tf.zeros_like(one)) for mask, one in both)
+
+
 def _pooled(kernel: Kernel, x: Any) -> Any:
     """Something of the shape of the output."""
     at = kernel.attributes

@@ -27,6 +27,7 @@ ELSEWHERE = {
     *(
         "FusedBatchNorm",
         "FusedBatchNormV2",
+        *("FusedBatchNormGrad", "FusedBatchNormGradV2"),
         "ParallelConcat",
         "SegmentSumV2",
         "MatrixDiag",
@@ -79,6 +80,18 @@ FILTER, FILTER3 = normal(3, 2, 3, 4), normal(2, 2, 2, 2, 3)
 IDS = np.array([0, 2, 0, 1, 2])
 ONE = {"strides": [1, 1, 1, 1], "padding": "SAME"}
 ONE3 = {"strides": [1, 1, 1, 1, 1], "padding": "SAME"}
+
+POOL = {"ksize": [1, 2, 2, 1], "strides": [1, 2, 2, 1], "padding": "SAME"}
+POOL3 = {"ksize": [1, 2, 2, 2, 1], "strides": [1, 2, 2, 2, 1], "padding": "SAME"}
+
+
+def _batch_norm_grad(g, x, scale, mean, variance, *, training):
+    found = RAW.FusedBatchNormGradV3(
+        y_backprop=g, x=x, scale=scale, reserve_space_1=mean, reserve_space_2=variance,
+        reserve_space_3=tf.zeros([0]), is_training=training,
+    )  # fmt: skip
+    return found[0] + found[1] + found[2]
+
 
 #: Functions of arrays that may all move.
 CASES = {
@@ -449,6 +462,87 @@ CASES = {
         kind: (lambda g, y, kind=kind: getattr(RAW, kind)(gradients=g, outputs=y), Y, X)
         for kind in ("EluGrad", "SeluGrad")
     },
+    **{
+        f"{kind}, of x too": (
+            lambda x, g, pool=pool, kind=kind, at=at: getattr(RAW, kind)(
+                orig_input=x, orig_output=getattr(RAW, pool)(input=x, **at), grad=g, **at
+            ),
+            x,
+            normal(*shape),
+        )
+        for pool, x, at, small in (
+            ("MaxPool", IMAGE, POOL, (2, 3, 4, 3)),
+            ("MaxPool3D", BIG, POOL3, (2, 3, 3, 2, 2)),
+        )
+        for kind, shape in ((f"{pool}Grad", small), (f"{pool}GradGrad", x.shape))
+    },
+    "FusedBatchNormGradV3": (
+        lambda g, x, s, m, v: _batch_norm_grad(g, x, s, m, v, training=False),
+        IMAGE,
+        normal(2, 6, 7, 3, seed=5),
+        normal(3),
+        normal(3, seed=9),
+        between(0.5, 2, 3),
+    ),
+    "FusedBatchNormGradV3 in training": (
+        lambda g, x, s: _batch_norm_grad(
+            g, x, s, tf.reduce_mean(x, [0, 1, 2]), tf.math.reduce_variance(x, [0, 1, 2]), training=True
+        ),
+        IMAGE,
+        normal(2, 6, 7, 3, seed=5),
+        normal(3),
+    ),
+    "LRNGrad": (
+        lambda g, x: RAW.LRNGrad(
+            input_grads=g,
+            input_image=x,
+            output_image=tf.nn.lrn(x, 1, 1.0, 0.5, 0.7),
+            depth_radius=1,
+            bias=1.0,
+            alpha=0.5,
+            beta=0.7,
+        ),
+        normal(2, 6, 7, 3, seed=5),
+        IMAGE,
+    ),
+    **{
+        f"SparseSegment{kind}Grad": (
+            lambda g, kind=kind: getattr(RAW, f"SparseSegment{kind}Grad")(
+                grad=g, indices=[0, 2, 3], segment_ids=[0, 0, 1], output_dim0=5
+            ),
+            normal(2, 3),
+        )
+        for kind in ("Mean", "SqrtN", "Sum")
+    },
+    "Polygamma": (lambda x: tf.math.polygamma(tf.ones_like(x), 3 + x), between(0.2, 0.9, 2, 5)),
+    "ScaleAndTranslateGrad": (
+        lambda g: RAW.ScaleAndTranslateGrad(
+            grads=g,
+            original_image=tf.zeros([2, 6, 7, 3]),
+            kernel_type="lanczos3",
+            antialias=True,
+            scale=tf.constant([1.4, 2.25]),
+            translation=tf.constant([0.2, -0.3]),
+        ),
+        normal(2, 7, 9, 3),
+    ),
+    **{
+        kind: (
+            lambda g, x, kind=kind, ends=ends: tf.concat(
+                [tf.reshape(t, [-1]) for t in tf.nest.flatten(getattr(RAW, kind)(gradients=g, inputs=x, **ends))], 0
+            ),
+            Y,
+            X,
+        )
+        for kind, ends in (
+            ("FakeQuantWithMinMaxArgsGradient", {"min": -0.6, "max": 0.7}),
+            ("FakeQuantWithMinMaxVarsGradient", {"min": -0.6, "max": 0.7}),
+            (
+                "FakeQuantWithMinMaxVarsPerChannelGradient",
+                {"min": [-0.6, -1.0, -0.2, -0.6, -2.0], "max": [0.7, 0.5, 0.9, 1.0, 2.0]},
+            ),
+        )
+    },
     "PreventGradient": (lambda x: RAW.PreventGradient(input=x), X),
 }
 #: Where nothing is smooth, or where TensorFlow has no gradient.
@@ -474,6 +568,10 @@ NO_AUTODIFF = {
         "AdjustContrastv2",
         "MaxPoolGrad",
         "MaxPool3DGrad",
+        *("MaxPool3DGrad, of x too", "MaxPool3DGradGrad, of x too", "LRNGrad", "ScaleAndTranslateGrad"),
+        *(f"FakeQuantWithMinMax{kind}Gradient" for kind in ("Args", "Vars", "VarsPerChannel")),
+        *(f"FusedBatchNormGradV3{how}" for how in ("", " in training")),
+        *(f"SparseSegment{kind}Grad" for kind in ("Mean", "SqrtN", "Sum")),
         "EluGrad",
         "SeluGrad",
     ),
@@ -487,6 +585,9 @@ NO_AUTODIFF = {
 LIFTED = {
     *("MaxPool3D SAME", "MaxPool3D VALID", "MaxPool3DGrad", "LRN", "FusedBatchNormV3", "FusedBatchNormV3 in training"),
     *("ResizeBilinearGrad", "ResizeBicubicGrad", "CropAndResizeGradImage"),
+    *("MaxPool3DGrad, of x too", "MaxPool3DGradGrad, of x too", "LRNGrad", "ScaleAndTranslateGrad"),
+    *(f"FakeQuantWithMinMax{kind}Gradient" for kind in ("Args", "Vars", "VarsPerChannel")),
+    *("FusedBatchNormGradV3", "FusedBatchNormGradV3 in training"),
 }
 SEEN: set[str] = set()
 

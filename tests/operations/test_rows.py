@@ -86,6 +86,16 @@ def pool3(x):
     return RAW.MaxPool3D(input=x, **POOL3)
 
 
+def twice(kind, at):
+    """What a second backward pass through a pool sees."""
+
+    def pull(x, seen):
+        y = getattr(RAW, kind)(input=x, **at)
+        return getattr(RAW, f"{kind}GradGrad")(orig_input=x, orig_output=y, grad=seen, **at)
+
+    return pull
+
+
 def backward(run):
     """The gradient of an operation of one tensor, as a function of the tensor and of the upstream gradient."""
 
@@ -184,6 +194,9 @@ CASES = {
     # rows as more of the batch
     "MaxPool": (pool, [IMAGE]),
     "MaxPoolGrad": (backward(pool), [IMAGE, normal(2, 3, 3, 3)]),
+    "MaxPoolGradGrad": (twice("MaxPool", POOL), [IMAGE, IMAGE[::-1].copy()]),
+    "MaxPool3DGradGrad": (twice("MaxPool3D", POOL3), [VOLUME, VOLUME[::-1].copy()]),
+    "LRNGrad": (backward(lambda x: tf.nn.local_response_normalization(x, 1)), [IMAGE, IMAGE[::-1].copy()]),
     "MaxPool3D": (pool3, [VOLUME]),
     "MaxPool3DGrad": (backward(pool3), [VOLUME, normal(2, 4, 3, 3, 2)]),
     "AvgPool": (lambda x: RAW.AvgPool(value=x, **POOL), [IMAGE]),

@@ -14,7 +14,7 @@ from fdfast.operations.table import for_rows
 
 @for_rows("AvgPool", "AvgPool3D", "DepthToSpace", "LRN", "MaxPool", "MaxPool3D", "SpaceToDepth")
 @for_rows("MaxPoolGrad", "MaxPool3DGrad", "ResizeBicubicGrad", "ResizeBilinearGrad", "SoftmaxCrossEntropyWithLogits")
-@for_rows("SparseSoftmaxCrossEntropyWithLogits")
+@for_rows("LRNGrad", "MaxPoolGradGrad", "MaxPool3DGradGrad", "SparseSoftmaxCrossEntropyWithLogits")
 def of_batch(kernel: Kernel, rows: int, *inputs: Any) -> Any:
     """Axis 0 of every input is a batch."""
     return batched(kernel, rows, inputs, *range(len(inputs)))
