@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fdfast.callback import GradientCheck
     from fdfast.check import assert_gradcheck, estimate, gradcheck, gradient
     from fdfast.estimates import Estimate
+    from fdfast.hessians import hessian, hvp
     from fdfast.jacobians import jacobian
     from fdfast.report import Report, WeightReport
 
@@ -40,6 +41,8 @@ __all__ = [
     "estimate",
     "gradcheck",
     "gradient",
+    "hessian",
+    "hvp",
     "jacobian",
 ]
 
@@ -50,6 +53,8 @@ _HOME = {
     "estimate": "fdfast.check",
     "gradcheck": "fdfast.check",
     "gradient": "fdfast.check",
+    "hessian": "fdfast.hessians",
+    "hvp": "fdfast.hessians",
     "jacobian": "fdfast.jacobians",
     "Estimate": "fdfast.estimates",
     "GradientCheck": "fdfast.callback",

@@ -59,7 +59,7 @@ def check_directed(
         flat = flat_of(request, wrt, terms.seed)
         layers = layers_of(request.f)
         traced = trusted(flat, layers)
-        places = _places(flat, wrt)
+        places = places_of(flat, wrt)
         setup = time.perf_counter() - started
         found = judge_whole(
             traced,
@@ -86,7 +86,7 @@ def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:
     try:
         with state_kept(request.f):
             flat = flat_of(request, wrt, terms.seed)
-            places = [p.number for p in _places(flat, wrt)]
+            places = [p.number for p in places_of(flat, wrt)]
             near = near_by(flat.points(), flat.moving, terms, 0, batched=flat.model is not None)
             return _blamed(flat, near, places, layers_of(request.f), terms.seed)
     except NoTape:
@@ -137,7 +137,8 @@ def flat_of(request: Request, wrt: str, seed: int = 0) -> Flat:
     return flat_callable(f, request.x, request.options, seed, batched=bool(request.batched))
 
 
-def _places(flat: Flat, wrt: str) -> list[Place]:
+def places_of(flat: Flat, wrt: str) -> list[Place]:
+    """Arguments and variables that ``wrt`` names."""
     inputs = [Place(a.name, i, a.value.shape) for i, a in enumerate(flat.arguments) if a.moves]
     first = len(flat.arguments)
     named = zip(flat.names, flat.variables, strict=True)

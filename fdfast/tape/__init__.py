@@ -7,6 +7,7 @@ operation does is in `operations`; what is asked of a function is not known here
 from __future__ import annotations
 
 from fdfast.tape.again import guards_hold, push, replay
+from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.precision import narrowest
 from fdfast.tape.recorded import Point, Recorded, Slopes, values_graph
@@ -23,6 +24,7 @@ __all__ = [
     "Narrow",
     "NoTape",
     "Point",
+    "Products",
     "Recorded",
     "Recorder",
     "Slopes",
@@ -32,6 +34,7 @@ __all__ = [
     "lifted",
     "narrowest",
     "numpy_calls",
+    "products",
     "push",
     "replay",
     "values_graph",

@@ -87,6 +87,18 @@ class Recorded:
         """Number on a tape of an argument, or behind these of a variable; None for one that is not read."""
         return tape.number(place, self.variables)
 
+    def gradient_numbers(self, tape: Tape, arguments: int) -> dict[int, int]:
+        """Numbers on a tape of the gradients that are connected, by place; `arguments` is how many there are."""
+        places = [*self.moving, *range(arguments, arguments + len(self.variables))]
+        numbers = iter(tape.outputs[1:])
+        return {place: next(numbers) for place, there in zip(places, self.connected, strict=True) if there}
+
+    def shape(self, arguments: Sequence[Array], place: int) -> tuple[int, ...]:
+        """Shape of an argument, or behind these of a variable."""
+        if place < len(arguments):
+            return tuple(arguments[place].shape)
+        return tuple(self.variables[place - len(arguments)].shape)
+
     def compiled(self, key: Any, make: Any) -> Traced | None:
         """A graph for what is asked for, once it has cost as much without one as it takes to make one; else None."""
         if key not in self._compiled:
@@ -110,22 +122,22 @@ class Point:
     """A recorded function at one point."""
 
     def __init__(self, recorded: Recorded, arguments: list[Array]) -> None:
-        self._recorded = recorded
+        self.recorded = recorded
         self.arguments = arguments
 
     @cached_property
     def tape(self) -> Tape:
         """The function recorded here."""
         start = time.perf_counter()
-        found = self._recorded.recorder(self.arguments)
-        self._recorded.latest = found
-        self._recorded.spend("values", time.perf_counter() - start)
+        found = self.recorded.recorder(self.arguments)
+        self.recorded.latest = found
+        self.recorded.spend("values", time.perf_counter() - start)
         return found
 
     @cached_property
     def values(self) -> tuple[float, list[Float64 | None]]:
         """Value and gradients, of arguments and then of variables; None for what is not connected."""
-        whole = self._recorded
+        whole = self.recorded
         if "tape" not in self.__dict__:
             made = whole.compiled("values", lambda tape: values_graph(tape, self.arguments))
             if made is not None:
@@ -144,7 +156,7 @@ class Point:
     @cached_property
     def gradients(self) -> dict[int, Float64]:
         """Gradients of arguments, and behind these of variables, by place; without those that are not connected."""
-        whole = self._recorded
+        whole = self.recorded
         places = [*whole.moving, *range(len(self.arguments), len(self.arguments) + len(whole.variables))]
         found = zip(places, self.values[1], strict=True)
         return {place: np.asarray(g, np.float64) for place, g in found if g is not None}
@@ -152,13 +164,13 @@ class Point:
     @property
     def widest(self) -> int:
         """Bytes of the largest value, in float64."""
-        tape = self._recorded.latest or self.tape
+        tape = self.recorded.latest or self.tape
         return 8 * max(int(math.prod(v.shape)) for v in tape.values if hasattr(v, "shape"))
 
     def _unpacked(self, found: Sequence[Any]) -> tuple[float, list[Float64 | None]]:
         value, *gradients = (one.numpy() for one in found)
         rest = iter(gradients)
-        return float(value), [next(rest) if connected else None for connected in self._recorded.connected]
+        return float(value), [next(rest) if connected else None for connected in self.recorded.connected]
 
     def slopes(self, moved: Mapping[int, Array], steps: Sequence[float]) -> Slopes:
         """Differences of the value for every step along every direction, divided by the step.
@@ -170,7 +182,7 @@ class Point:
             (directions, *shape).
         steps : sequence of float
         """
-        whole, places = self._recorded, tuple(sorted(moved))
+        whole, places = self.recorded, tuple(sorted(moved))
         directions = len(moved[places[0]])
         given = [np.asarray(moved[place], np.float64) for place in places]
         if "tape" not in self.__dict__:
@@ -193,7 +205,7 @@ class Point:
         of many equal cells each v tells the largest and the least.
         """
         tape, rng = self.tape, np.random.default_rng(seed)
-        found_numbers = {place: self._recorded.number(tape, place) for place in places}
+        found_numbers = {place: self.recorded.number(tape, place) for place in places}
         numbers = {place: number for place, number in found_numbers.items() if number is not None}
         masks: dict[int, npt.NDArray[np.bool_]] = {
             place: np.zeros(tape.values[number].shape, bool) for place, number in numbers.items()
@@ -226,7 +238,7 @@ class Point:
         count = len(steps) * len(given[0])
         d = {}
         for place, one in zip(places, given, strict=True):
-            number = self._recorded.number(tape, place)
+            number = self.recorded.number(tape, place)
             if number is not None:
                 d[number] = tf.constant(np.concatenate([step * one for step in steps]))
         (moved,) = push(tape, d, count, [tape.outputs[0]], notes=notes)
@@ -239,12 +251,12 @@ class Point:
         return Slopes(value, ties, crossings, notes.subtracted)
 
     def _slopes_graph(self, tape: Tape, places: tuple[int, ...], directions: int, steps: Sequence[float]) -> Traced:
-        numbers = [self._recorded.number(tape, place) for place in places]
+        numbers = [self.recorded.number(tape, place) for place in places]
         shapes = [tf.TensorSpec([directions, *_shape(tape, n)], tf.float64) for n in numbers]
         count, taken = len(steps) * directions, len(self.arguments)
 
         def slopes(*tensors: Any) -> Any:
-            values = _replayed(tape, tensors[:taken], [tape.outputs[0]])
+            values = replayed(tape, tensors[:taken], [tape.outputs[0]])
             d = {
                 number: tf.concat([step * one for step in steps], 0)
                 for number, one in zip(numbers, tensors[taken:], strict=True)
@@ -254,15 +266,12 @@ class Point:
             (moved,) = push(tape, d, count, [tape.outputs[0]], values, notes)
             found = tf.zeros([count], tf.float64) if moved is None else tf.reshape(moved, [count])
             quotient = tf.reshape(found, [len(steps), directions]) / tf.constant(steps, tf.float64)[:, None]
-            kinks = [one for _, one in notes.special]
-            kinks += [tf.reduce_any(one) for _, *both in notes.branches for one in both]
-            kinked = tf.reduce_any(tf.stack(kinks)) if kinks else tf.constant(False)
             subtracted.extend(notes.subtracted)
-            return quotient, guards_hold(tape, values) & ~kinked
+            return quotient, guards_hold(tape, values) & unkinked(notes)
 
         subtracted: list[str] = []
-        made = _traced(slopes, [*_specs(self.arguments), *shapes])
-        self._recorded.subtracted[places, directions] = subtracted
+        made = traced(slopes, [*specs_of(self.arguments), *shapes])
+        self.recorded.subtracted[places, directions] = subtracted
         return made
 
 
@@ -270,18 +279,25 @@ def _shape(tape: Tape, number: int | None) -> list[int]:
     return [] if number is None else list(tape.values[number].shape)
 
 
+def unkinked(notes: Notes) -> Any:
+    """Scalar of a graph in the making: whether no unit ties or leaves its branch."""
+    kinks = [one for _, one in notes.special]
+    kinks += [tf.reduce_any(one) for _, *both in notes.branches for one in both]
+    return ~tf.reduce_any(tf.stack(kinks)) if kinks else tf.constant(True)
+
+
 def values_graph(tape: Tape, arguments: Sequence[Array], numbers: Sequence[int] | None = None) -> Traced:
     """Outputs of a tape, or other values of it, at other arguments; then whether its control flow goes the same way."""
     wanted = tape.outputs if numbers is None else list(numbers)
 
     def values(*tensors: Any) -> Any:
-        found = _replayed(tape, tensors, wanted)
+        found = replayed(tape, tensors, wanted)
         return [*(found.get(n, tape.values[n]) for n in wanted), guards_hold(tape, found)]
 
-    return _traced(values, _specs(arguments))
+    return traced(values, specs_of(arguments))
 
 
-def _replayed(tape: Tape, tensors: Sequence[Any], outputs: Sequence[int]) -> dict[int, Any]:
+def replayed(tape: Tape, tensors: Sequence[Any], outputs: Sequence[int]) -> dict[int, Any]:
     """Values at given arguments and at the variables as they are now."""
     given = dict(zip(tape.arguments, tensors, strict=True))
     for key, number in tape.variables.items():
@@ -291,9 +307,11 @@ def _replayed(tape: Tape, tensors: Sequence[Any], outputs: Sequence[int]) -> dic
     return replay(tape, given, outputs)
 
 
-def _specs(arguments: Sequence[Array]) -> list[tf.TensorSpec]:
+def specs_of(arguments: Sequence[Array]) -> list[tf.TensorSpec]:
+    """What a graph of these arguments is traced with."""
     return [tf.TensorSpec(a.shape, a.dtype) for a in arguments]
 
 
-def _traced(function: Any, specs: list[tf.TensorSpec]) -> Traced:
+def traced(function: Any, specs: list[tf.TensorSpec]) -> Traced:
+    """One trace of a function of the tape."""
     return Traced(tf.function(function, input_signature=specs, autograph=False))
