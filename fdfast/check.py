@@ -18,6 +18,7 @@ from fdfast.functions import NotOneNumber, connected
 from fdfast.moves import Bounds, Channels, Precision, Reduction, StepLike, TileLike, check_choice, plan_steps
 from fdfast.problem import Count, Request, analytic_of, checked, engine_for
 from fdfast.report import Report, input_report
+from fdfast.second_order import with_second
 from fdfast.tape import NoTape
 from fdfast.verdict import Judge, Judgement, Terms, as_sentence
 from fdfast.weights import check_weights
@@ -172,6 +173,7 @@ def gradcheck(
     wrt: str = "auto",
     check: Literal["auto", "every", "directions"] = "auto",
     directions: int = 2,
+    order: Literal[1, 2] = 1,
     analytic: npt.ArrayLike | Callable[..., Any] | None = None,
     tile: TileLike = 1,
     channels: Channels = "apart",
@@ -201,6 +203,11 @@ def gradcheck(
     wrt : {"input", "weights"}
         What is differentiated by: x, or every trainable variable of a model, of whose loss the mean over the batch is
         taken. The options and the report then are those of `fdfast.weights.check_weights`.
+    check, directions
+        How: every element by itself, or all together along so many random directions.
+    order : {1, 2}
+        2 also checks the second derivative that autodiff gives, of u . grad f for a random u, by directions: whether it
+        is the derivative of the first one. ``report.second`` is what came of it.
     analytic : array_like, callable or None
         Gradient under test: None for autodiff; an array of the shape of x; or a function of x that returns one,
         such as a hand-written backward pass.
@@ -242,7 +249,17 @@ def gradcheck(
         f, x, y, loss, tile, channels, h, engine, precision, bounds, max_rows, batched, progress, kwargs
     )  # fmt: skip
     terms = Terms(h, bounds, rtol, atol, coverage, jitter, seed, selftest)
+    if order not in (1, 2):
+        raise ValueError(f"order must be 1 or 2, got {order!r}")
+    if order == 2 and analytic is not None:
+        raise TypeError("order=2 is about the gradient of autodiff, and its own gradient: leave analytic= out")
+    report = _of_first_order(request, terms, wrt, check, directions, analytic, budget, label)
+    return report if order == 1 else with_second(report, request, terms, wrt=wrt, directions=directions)
 
+
+def _of_first_order(
+    request: Request, terms: Terms, wrt: str, check: str, directions: int, analytic: Any, budget: Any, label: str | None
+) -> Report:
     def directed() -> Report:
         return check_directed(request, terms, wrt=wrt, analytic=analytic, directions=directions, label=label)
 

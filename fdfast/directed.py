@@ -74,7 +74,7 @@ def check_directed(
         )
         guilty = None
         if found.wrong and analytic is None:
-            guilty = _blamed(flat, found.point.arguments, [p.number for p in places], layers, terms.seed)
+            guilty = blamed_of(flat, found.point.arguments, [p.number for p in places], layers, terms.seed)
     total = time.perf_counter() - started
     timings = {"set-up": setup, "directions": total - setup, "total": total}
     settings = terms.settings() | {"directions": directions}
@@ -88,7 +88,7 @@ def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:
             flat = flat_of(request, wrt, terms.seed)
             places = [p.number for p in places_of(flat, wrt)]
             near = near_by(flat.points(), flat.moving, terms, 0, batched=flat.model is not None)
-            return _blamed(flat, near, places, layers_of(request.f), terms.seed)
+            return blamed_of(flat, near, places, layers_of(request.f), terms.seed)
     except NoTape:
         return None
 
@@ -104,10 +104,10 @@ def with_culprits(report: Report, request: Request, terms: Terms, wrt: str) -> R
     return replace(report, culprits=found, hints=hints, timings=timings)
 
 
-def _blamed(
+def blamed_of(
     flat: Flat, arguments: Sequence[Any], places: Sequence[int], layers: Sequence[keras.Layer], seed: int
 ) -> Culprits:
-    """Along random directions in what was checked."""
+    """Which parts are to blame, along random directions in what was checked."""
     rng = np.random.default_rng(seed)
     shapes = [a.shape for a in arguments] + [tuple(v.shape) for v in flat.variables]
     moved = {place: rng.choice([-1.0, 1.0], (2, *shapes[place])) for place in places}

@@ -18,7 +18,7 @@ class FakeReport(SimpleNamespace):
     """The attributes of a report of one input, and of its only part, with consistent counts."""
 
     wrt, noun, left_out, channel_axis = "input", "tile", 0, None
-    guarantee = directed = culprits = culprit = None
+    guarantee = directed = culprits = culprit = second = None
     check = "every"
     caveats: list[str] = []  # noqa: RUF012 (nobody writes to it)
 

@@ -78,6 +78,7 @@ def _add_check(commands: Any) -> None:
     _add_problem(add, "0", "which examples: I, I:J or all (default: 0)")
     add("--step", type=float, metavar="H", help="step in the units of x (default: chosen)")
     add("--engine", default="auto", help="what evaluates the differences (default: auto)")
+    add("--order", type=int, choices=(1, 2), default=1, help="2 checks the second derivative, too (default: 1)")
     add("--rtol", type=float, default=1e-4, help="relative error tolerated (default: 1e-4)")
     add(
         "--coverage",

@@ -130,6 +130,7 @@ def _check(arguments: argparse.Namespace) -> int:
             engine=arguments.engine,
             precision=arguments.precision,
             rtol=arguments.rtol,
+            order=arguments.order,
             coverage=arguments.coverage,
             jitter=None if arguments.no_jitter else "auto",
             seed=arguments.seed,

@@ -7,6 +7,7 @@ one example is run at many. Nothing here knows steps, differences or tolerances.
 from __future__ import annotations
 
 from fdfast.functions.added import penalised, terms_added, weights_of
+from fdfast.functions.along_gradient import gradient_along, not_twice, random_vector
 from fdfast.functions.arguments import Argument
 from fdfast.functions.behind import layers_of, state_kept
 from fdfast.functions.callables import callable_objective
@@ -86,17 +87,20 @@ __all__ = [
     "flat_model",
     "forget",
     "gaps",
+    "gradient_along",
     "is_stock",
     "known",
     "layers_of",
     "layout_of",
     "model_objective",
     "namer",
+    "not_twice",
     "pays",
     "penalised",
     "preflight",
     "present",
     "quietly",
+    "random_vector",
     "recorded",
     "refuse",
     "remember",

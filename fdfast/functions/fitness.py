@@ -124,7 +124,7 @@ def preflight_whole(flat: Any, value: float, layers: Sequence[keras.Layer], narr
     changed = before.changed()
     _refuse(changed, _drawing(layers, changed), layers)
     second = flat.own(points)
-    scale = max(abs(first), abs(value))
+    scale = max(abs(first), abs(value), flat.scale)
     if not agreement(np.array([first]), np.array([second]), scale, narrow):
         suspects = [one for one in _inside(layers) if _draws(one)]
         raise PreflightError(

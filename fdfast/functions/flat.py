@@ -41,6 +41,10 @@ class Flat:
         What the function is made of, besides what Python tells of it: a model, losses.
     notes : list of str
     model : keras.Model or keras.Layer or None
+    named : callable or None
+        The same as `call` in a graph, where that names operations better.
+    scale : float
+        Size of what is added up to the value, where much of it may cancel.
     """
 
     call: Callable[..., Any]
@@ -53,6 +57,8 @@ class Flat:
     reads: tuple[Any, ...] = ()
     notes: list[str] = field(default_factory=list)
     model: Any = None
+    named: Callable[..., Any] | None = None
+    scale: float = 0.0
 
     def specs(self) -> list[tf.TensorSpec]:
         """What the function is traced with."""

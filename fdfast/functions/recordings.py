@@ -86,7 +86,8 @@ def _is_as_it_was(kept: Recorded, flat: Flat, states: list[Present]) -> bool:
 def _agrees(kept: Recorded, flat: Flat) -> bool:
     points = flat.points()
     now = flat.own(points)
-    return agreement(np.array([kept.point(points).value]), np.array([now]), abs(now), kept.narrow)
+    scale = max(abs(now), flat.scale)
+    return agreement(np.array([kept.point(points).value]), np.array([now]), scale, kept.narrow)
 
 
 def _made(flat: Flat) -> Recorded:

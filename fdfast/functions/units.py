@@ -6,7 +6,7 @@ goes in gets the part's own share. Where the two belong together along a directi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +31,8 @@ class Unit:
     ----------
     name : str
         Of the layer, of the function with a gradient of its own, or of the operation.
-    kind : {"layer", "gradient", "operation"}
-        What it is: ``"gradient"`` stands for a hand-written one.
+    kind : {"layer", "gradient", "backward", "operation"}
+        What it is: ``"gradient"`` stands for a hand-written one, ``"backward"`` for what that does.
     function : str
         The function with a gradient of its own, else empty.
     inputs, outputs : list of tensor
@@ -76,7 +76,7 @@ def cut(flat: Flat, layers: Sequence[keras.Layer]) -> Cut:
     units: list[Unit] = []
 
     def traced(*tensors: Any) -> Any:
-        value = flat.call(*tensors)
+        value = (flat.named or flat.call)(*tensors)
         found = _split(value, scope)
         alive = {op.name for _, operations in found for op in operations}
         for unit, operations in found:
@@ -140,16 +140,37 @@ def _owners(operations: list[Any], scope: Any) -> tuple[dict[str, Any], dict[Any
     key: dict[str, Any] = {}
     units: dict[Any, Unit] = {}
     place = {op.name: i for i, op in enumerate(operations)}
+    graph = operations[-1].graph.get_operations() if operations else []
+    by_hand = {op.name: function for op in graph if (function := _hand_written(op)[0])}
     for op in reversed(operations):
         layer, path = scope(op.name)
         function, results, arguments = _hand_written(op)
         if function and op.name not in key:  # the outermost one: the gradients inside of it are not asked
             units[op.name] = Unit(layer or function, "gradient", function)
             key.update((name, op.name) for name in _inside(op, results, arguments, place))
+        forward = _forward_of(op.name, by_hand)
+        if forward and op.name not in key:
+            units[forward, "back"] = Unit(layer or by_hand[forward], "backward", by_hand[forward])
+            key[op.name] = (forward, "back")
         if op.name not in key:
             key[op.name] = path if layer else op.name
             units.setdefault(key[op.name], Unit(layer or op.name, "layer" if layer else "operation"))
     return key, units
+
+
+def _forward_of(name: str, known: Collection[str]) -> str:
+    """The known operation that one is in the gradient of, by its name; "" for none.
+
+    ``"gradients/net/swish_1/IdentityN_grad/mul"`` is in the gradient of ``"net/swish_1/IdentityN"``.
+    """
+    parts = name.split("/")
+    for i, part in enumerate(parts[:-1]):
+        if part.endswith("_grad"):
+            for start in range(i + 1):
+                candidate = "/".join([*parts[start:i], part.removesuffix("_grad")])
+                if candidate in known:
+                    return candidate
+    return ""
 
 
 def _inside(op: Any, results: list[Any], arguments: list[Any], place: dict[str, int]) -> set[str]:

@@ -11,7 +11,27 @@ if TYPE_CHECKING:
 
 def said_first(report: Report) -> list[str]:
     """Sentences for text, HTML and picture alike."""
-    return [one for one in (_how(report), _blame(report), *report.caveats) if one]
+    return [one for one in (_how(report), _blame(report), *report.caveats, _of_second(report)) if one]
+
+
+def by_order(report: Report) -> str:
+    """Say which order is right and which is not; empty where only one was asked for."""
+    if report.second is None:
+        return ""
+    words = {"pass": "right", "fail": "wrong", "inconclusive": "open"}
+    first, second = (words[verdict] for verdict in report.verdicts)
+    both = f"first order {first}, second order {second}" if first != second else f"first and second order {first}"
+    return f"{both}{f' in {report.culprit}' if report.culprit else ''}"
+
+
+def _of_second(report: Report) -> str:
+    """Say what came of the second order; empty where it was not asked for."""
+    if report.second is None:
+        return ""
+    if isinstance(report.second, str):
+        return f"The second order was not checked: {report.second}."
+    said = " ".join(one for one in (_how(report.second), _blame(report.second)) if one)
+    return f"Second order, the gradient of u . grad f for a random u: {said or report.second.verdict + '.'}"
 
 
 def _how(report: Report) -> str:
@@ -40,6 +60,7 @@ def _blame(report: Report) -> str:
     for unit in found.wrong:
         about = f" (the gradient written by hand in {unit.function})" if unit.function != unit.name else ""
         kinds = {"layer": f"layer {unit.name}", "operation": f"operation {unit.name}"}
+        kinds["backward"] = f"{unit.name} (the gradient of the gradient written by hand in {unit.function})"
         whole = kinds.get(unit.kind, f"{unit.name}{about if unit.function else ''}")
         named.setdefault(unit.name, whole)
     others = f"the other {found.right} layers and operations are right" if found.right else "there is nothing else"

@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fdfast.report.first_lines import said_first
+from fdfast.report.first_lines import by_order, said_first
 from fdfast.report.markup import Markup, Number, bullets, escape, number, pairs, table
 from fdfast.report.panels import CLASS_COLOURS
 from fdfast.report.plain import times
@@ -114,6 +114,7 @@ def fragment(report: Report) -> str:
         bullets([*report.reasons, *report.hints]),
         _counts(report),
         _metrics(report),
+        _second(report),
     ]
     return f'<div class="fdfast"><style>{_TABLES}</style>\n' + "\n".join(filter(None, parts)) + "\n</div>"
 
@@ -131,8 +132,20 @@ def _first(report: Report) -> list[str]:
     return [f"<p><strong>{escape(one)}</strong></p>" for one in said_first(report)]
 
 
+def _second(report: Report) -> str:
+    """Counts, reasons and worst elements of the second order."""
+    if report.second is None or isinstance(report.second, str):
+        return ""
+    second = report.second
+    parts = [bullets([*second.reasons, *second.hints]), _counts(second)]
+    if second.verdict != "pass":
+        parts.append(_worst(second))
+    return "\n".join([f"<p>{_badge(second)} {escape(_summary(second))}</p>", *filter(None, parts)])
+
+
 def _summary(report: Report) -> str:
-    return (
+    orders = by_order(report)
+    return (f"{orders[0].upper()}{orders[1:]}. " if orders else "") + (
         f"{report.counts['agree']} of {report.checked} {report.noun}s agree ({percent_text(report.coverage)}; asked: "
         f"{100 * report.coverage_asked:g} %); wrong: {report.counts['wrong']}."
         + (f" {report.left_out} were left out by the budget." if report.left_out else "")
@@ -304,6 +317,7 @@ SECTIONS: tuple[tuple[str, Callable[[Report], str]], ...] = (
     ("Variables", _variables),
     ("Errors", _metrics),
     ("The worst", _worst),
+    ("Second order", _second),
     ("The gradient in the model's own precision", _deployed),
     ("What this check would have caught", _power),
     ("Self-test", _optional("selftest")),

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fdfast.report.part import MAPS, Part
 from fdfast.report.plain import plain, write
+from fdfast.report.ranking import worst_of
 from fdfast.verdict import AGREE, CLASSES, METRICS, Culprits, Directed, error_summary
 
 #: Attributes of the only part that a report of one input has for its own.
@@ -67,6 +68,10 @@ class Report:
         What became of the fault that was planted, if one was asked for.
     selftest_passed : bool
         False if a planted fault was missed; there is no pass then.
+    order : int
+        Of the derivatives that were compared: 2 in the report of the second order.
+    second : Report, str or None
+        What came of the second order, or why it could not be checked; None where it was not asked for.
     """
 
     parts: list[Part]
@@ -91,6 +96,8 @@ class Report:
     selftest: str | None = None
     selftest_passed: bool = True
     caveats: list[str] = field(default_factory=list)
+    order: int = 1
+    second: Report | str | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name not in _OF_PART:
@@ -129,8 +136,12 @@ class Report:
 
     @property
     def culprit(self) -> str | None:
-        """The layer whose gradient is wrong, or the function or operation; several joined by commas, None for none."""
-        return None if self.culprits is None else ", ".join(self.culprits.names) or None
+        """The layer whose gradient is wrong, or the function or operation; several joined by commas, None for none.
+
+        Where the first order is right, that of the second.
+        """
+        mine = None if self.culprits is None else ", ".join(self.culprits.names) or None
+        return self.second.culprit if mine is None and isinstance(self.second, Report) else mine
 
     @property
     def total(self) -> int:
@@ -154,16 +165,25 @@ class Report:
 
     @cached_property
     def verdict(self) -> str:
-        """``"fail"`` if any tile is wrong, ``"pass"`` if enough agree and not all is zero, or ``"inconclusive"``."""
-        if self.counts["wrong"]:
-            return "fail"
+        """``"fail"`` if any tile is wrong, ``"pass"`` if enough agree and not all is zero, or ``"inconclusive"``.
+
+        Of two orders, the worse one.
+        """
+        return max(self.verdicts, key=_SEVERITY.index)
+
+    @cached_property
+    def verdicts(self) -> list[str]:
+        """The verdict on each order that was asked for."""
         enough = self.coverage >= self.coverage_asked and self.saw_something and self.selftest_passed
-        return "pass" if enough else "inconclusive"
+        first = "fail" if self.counts["wrong"] else "pass" if enough else "inconclusive"
+        if self.second is None:
+            return [first]
+        return [first, self.second.verdict if isinstance(self.second, Report) else "inconclusive"]
 
     @property
     def saw_something(self) -> bool:
-        """Whether any derivative differs from zero: agreement of zeros with zeros proves nothing."""
-        return any(
+        """Whether any derivative differs from zero: of the first order, zeros that agree with zeros prove nothing."""
+        return self.order > 1 or any(
             np.any(part.checked_numeric[part.asked & np.isfinite(part.checked_numeric)])
             or np.any(part.checked_analytic[part.asked])
             for part in self.parts
@@ -179,19 +199,19 @@ class Report:
         many = f"{self.total} {self.noun}{'' if self.total == 1 else 's'}"
         return f"<{type(self).__name__} {self.verdict}: {self.label or 'f'}, {many}, coverage {self.coverage:.2%}>"
 
-    def _of(self, name: str, which: str) -> npt.NDArray[Any]:
+    def of(self, name: str, which: str) -> npt.NDArray[Any]:
         """One array over all parts, of the tiles that ``part.which`` marks."""
         return np.concatenate([getattr(part, name)[getattr(part, which)] for part in self.parts] or [np.empty(0)])
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Metrics, counts and histogram over all tiles at x (see `fdfast.verdict.error_summary`)."""
-        return error_summary(self._of("numeric", "asked"), self._of("analytic", "asked"))
+        return error_summary(self.of("numeric", "asked"), self.of("analytic", "asked"))
 
     @cached_property
     def summary_smooth(self) -> dict[str, Any]:
         """The same over the tiles that agree or are wrong at x itself."""
-        return error_summary(self._of("numeric", "smooth"), self._of("analytic", "smooth"))
+        return error_summary(self.of("numeric", "smooth"), self.of("analytic", "smooth"))
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -210,7 +230,7 @@ class Report:
         ``smallest``: a common factor, seen on the most sensitive tile; ``median`` and ``p90``: on a single tile, for
         half and for nine tenths of the tiles that agree and have a non-zero gradient. NaN if there is none.
         """
-        found = self._of("detectable", "asked")[self._of("codes", "asked") == AGREE]
+        found = self.of("detectable", "asked")[self.of("codes", "asked") == AGREE]
         found = found[np.isfinite(found)]
         if not found.size:
             return dict.fromkeys(("smallest", "median", "p90"), float("nan"))
@@ -231,25 +251,7 @@ class Report:
             index (of the tile's first element, with the example in front for a batch), class, autodiff,
             finite_difference, abs_error, rel_error, error_bar, right, left, near_x; and the name of the variable.
         """
-        every = [np.flatnonzero(part.asked) for part in self.parts]
-        owner = np.repeat(np.arange(len(every)), [len(one) for one in every])
-        codes, fd, ad = (self._of(name, "asked") for name in ("codes", "checked_numeric", "checked_analytic"))
-        gap = np.where(np.isfinite(ad), np.abs(fd - ad), np.inf)
-        with np.errstate(all="ignore"):
-            allowed = self._of("checked_error", "asked") + np.abs(ad) * self.settings.get("rtol", 1e-4) + 1e-300
-            ratio = gap / allowed
-        ratio, gap = (np.where(np.isnan(v), -1.0, v) for v in (ratio, gap))
-        rank = np.choose(codes, [0, 4, 3, 1, 2])
-        order = np.lexsort((-gap, -ratio, -rank)) if self.counts["wrong"] == 0 else np.lexsort((-gap, -rank))
-        if self.directed is not None:
-            order = order[~np.isnan(fd[order])]  # the others have no difference of their own
-        flat = np.concatenate(every or [np.empty(0, np.int64)])
-        return [self._entry(self.parts[owner[i]], int(flat[i])) for i in order[:k]]
-
-    def _entry(self, part: Part, flat: int) -> dict[str, Any]:
-        if part.kind == "input" and len(self.parts) == 1:
-            return part.entry(flat)
-        return {str(part.kind): part.name, **part.entry(flat)}
+        return worst_of(self, k)
 
     def __getitem__(self, which: int | str) -> Any:
         """Report of one example of a batch, or part by its name or an unambiguous end of it."""
@@ -269,7 +271,8 @@ class Report:
             for part in self.parts
         ]
         label = f"{self.label}, example {which}" if self.label else f"example {which}"
-        return replace(self, parts=one, examples=1, label=label)
+        second = self.second[which] if isinstance(self.second, Report) else self.second
+        return replace(self, parts=one, examples=1, label=label, second=second)
 
     def __str__(self) -> str:
         from fdfast.report.text import render
@@ -281,6 +284,7 @@ class Report:
         near = sum(int(np.count_nonzero(part.near)) for part in self.parts)
         out: dict[str, Any] = {name: getattr(self, name) for name in _TOLD}
         out |= {"checked_at_x": self.checked - near, "checked_near_x": near, "loss": self.base}
+        out["second"] = self.second.to_dict(maps=maps) if isinstance(self.second, Report) else self.second
         out |= {"worst": self.worst(), "histogram": self.summary["histogram"]}
         if len(self.parts) == 1:
             out |= {name: getattr(self.parts[0], name) for name in ("shape", "tile", "grid")}
@@ -331,8 +335,10 @@ class WeightReport(Report):
         return self.total
 
 
+_SEVERITY = ("pass", "inconclusive", "fail")
 _TOLD = (
-    "verdict", "label", "wrt", "check", "guarantee", "culprit", "counts", "total", "checked", "left_out", "coverage",
+    "verdict", "verdicts", "order", "label",
+    "wrt", "check", "guarantee", "culprit", "counts", "total", "checked", "left_out", "coverage",
     "coverage_asked", "metrics", "metrics_smooth", "caveats", "reasons", "hints", "power", "selftest", "table",
     "examples", "engine", "dtype", "step", "evaluations", "refined", "noise", "deployed", "settings", "timings",
 )  # fmt: skip

@@ -6,7 +6,7 @@ import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from fdfast.report.first_lines import said_first
+from fdfast.report.first_lines import by_order, said_first
 from fdfast.report.plain import times
 
 if TYPE_CHECKING:
@@ -26,25 +26,32 @@ _LINES = 40  # variables in the table, those with most to say
 
 
 def render(report: Report) -> str:
-    """Verdict, counts, table of variables, metrics, reasons and worst tiles."""
+    """Verdict, counts, table of variables, metrics, reasons and worst tiles; and the same of the second order."""
     lines = [_headline(report), *(f"  {line}" for one in said_first(report) for line in textwrap.wrap(one, 112))]
-    lines += ["", *_counts(report)]
+    lines += ["", *_found(report)]
+    if report.second is not None and not isinstance(report.second, str):
+        many = f"{report.second.total:,} {report.second.noun}s"
+        lines += ["", f"  second order: {report.second.verdict.upper()}  u . H v, {many}", *_found(report.second)]
+    return "\n".join([*lines, "", _footer(report)])
+
+
+def _found(report: Report) -> list[str]:
+    lines = _counts(report)
     if report.wrt != "input" or len(report.parts) > 1:
         lines += ["", *_table(report)]
     lines += ["", *_metrics(report), ""] if report.check == "every" else [""]
     lines += [f"  {sentence}" for reason in (*report.reasons, *report.hints) for sentence in _wrapped(reason)]
     lines += [f"  {sentence}" for sentence in _wrapped(power_sentence(report)) if sentence]
-    if report.verdict != "pass" and (worst := report.worst(_WORST)):
+    if report.verdicts[0] != "pass" and (worst := report.worst(_WORST)):
         lines += ["", *_worst(report, worst)]
-    lines += ["", _footer(report)]
-    return "\n".join(lines)
+    return lines
 
 
 def _headline(report: Report) -> str:
     where = _size(report)
-    return f"fdfast: {report.verdict.upper()}  {title(report) or 'f'}, {where}" + (
-        f": wrong in {report.culprit}" if report.culprit else ""
-    )
+    orders = by_order(report)
+    blame = f": {orders}" if orders else f": wrong in {report.culprit}" if report.culprit else ""
+    return f"fdfast: {report.verdict.upper()}  {title(report) or 'f'}, {where}{blame}"
 
 
 def _size(report: Report) -> str:

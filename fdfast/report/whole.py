@@ -25,6 +25,8 @@ def whole_report(
     timings: dict[str, float],
     label: str,
     blamed: Culprits | None = None,
+    *,
+    order: int = 1,
 ) -> Report:
     """Put together what directions told.
 
@@ -39,6 +41,8 @@ def whole_report(
     timings : dict of str to float
     label : str
     blamed : Culprits, optional
+    order : int
+        2 where f is a derivative itself, along a vector.
     """
     parts = [_part(found, flat, i) for i in range(len(found.places))]
     kind = WeightReport if wrt == "weights" else Report
@@ -46,7 +50,7 @@ def whole_report(
         parts=parts,
         wrt=wrt,
         coverage_asked=settings["coverage"],
-        reasons=[*sentences_on_whole(found, settings), *map(as_sentence, flat.notes)],
+        reasons=[*sentences_on_whole(found, settings, order), *map(as_sentence, flat.notes)],
         hints=_hints(found, parts, blamed) + (blamed.on_purpose if blamed is not None else []),
         engine="tape",
         dtype="float64",
@@ -61,6 +65,7 @@ def whole_report(
         label=label,
         directed=found.directed,
         culprits=blamed,
+        order=order,
     )
 
 

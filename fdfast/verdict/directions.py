@@ -99,7 +99,9 @@ class Directed:
         return float(min(1.0, 4 * self.tau / error) ** self.count)
 
 
-def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | None = None) -> Directed:
+def look(
+    slopes: Slopes, directions: Directions, count: int, beside: Beside | None = None, *, jumps: bool = False
+) -> Directed:
     """Compare along whole directions; bisect if they part by more than rounding, measured again before.
 
     Parameters
@@ -109,6 +111,8 @@ def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | No
     count : int
     beside : callable or None
         D(v) - g.v for given directions at another point, so far away, relative to the scale of x.
+    jumps : bool
+        Whether the function jumps where units tie: quotients as steep as that are ties then.
 
     Returns
     -------
@@ -127,6 +131,8 @@ def look(slopes: Slopes, directions: Directions, count: int, beside: Beside | No
         with np.errstate(all="ignore"):
             if not np.max(np.abs(seen.value[1] - seen.value[0])) <= tau * directions.unit:
                 return found
+        if jumps and not tau <= _ROUNDING:
+            return found
         found.ties = []  # what ties has no effect
     steps: Sequence[float] = STEPS[:1]
     if not tau <= _ROUNDING:

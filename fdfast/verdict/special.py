@@ -6,14 +6,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 
-def at_x_alone(only: str, branch: str, neither: str, near: str) -> Iterator[str]:
+@dataclass(frozen=True)
+class Words:
+    """What is compared, and what it is the derivative of."""
+
+    gradient: str = "gradient"
+    f: str = "f"
+
+
+#: By order.
+WORDS = {1: Words(), 2: Words("second derivative", "the gradient")}
+
+
+def at_x_alone(only: str, branch: str, neither: str, near: str, words: Words = WORDS[1]) -> Iterator[str]:
     """What is wrong at x and right near it: by a fault, by kinks that cancel, or by what noise hides."""
     if only:
         yield (
-            f"{only}: wrong at x alone. f is smooth there, no kink meets another, and at {near} the gradient is "
-            "right: the formula fails at this very point. Likely causes: (a) a product or quotient with a zero in it "
+            f"{only}: wrong at x alone. {_capital(words.f)} is smooth there, no kink meets another, and at {near} the "
+            f"{words.gradient} is right: the formula fails at this very point. Likely causes: (a) a product or "
+            "quotient with a zero in it "
             "(cumprod, prod, x * y / x), (b) x * log(y) at x = 0, (c) a value that is treated as a special case."
         )
     if branch:
@@ -29,22 +43,37 @@ def at_x_alone(only: str, branch: str, neither: str, near: str) -> Iterator[str]
 
 
 def without_slope(
-    undefined: str, steep: str, jumps: str, jump: float, *, bounds: str = "bounds=(low, high)"
+    undefined: str,
+    steep: str,
+    jumps: str,
+    jump: float,
+    *,
+    bounds: str = "bounds=(low, high)",
+    words: Words = WORDS[1],
 ) -> Iterator[str]:
     """Where f has no finite slope at x, by what keeps it from having one; `jump` is the largest, `bounds` a remedy."""
     if undefined:
         yield (
-            f"{undefined}: f is not finite on one side of x, so it has no slope there to compare with. Remedies: "
-            f"(a) {bounds}, the interval that f is defined on, which looks at one side only, (b) a point "
+            f"{undefined}: {words.f} is not finite on one side of x, so it has no slope there to compare with. "
+            "Remedies: "
+            f"(a) {bounds}, the interval that {words.f} is defined on, which looks at one side only, (b) a point "
             "inside of it."
         )
     if steep:
         yield (
-            f"{steep}: the slope of f grows without bound towards x (as that of a square root at 0), so there is no "
-            "derivative, whatever the gradient says. Remedies: (a) a small constant under the root, (b) another point."
+            f"{steep}: the slope of {words.f} grows without bound towards x (as that of a square root at 0), so "
+            "there is "
+            f"no derivative, whatever the {words.gradient} says. Remedies: (a) a small constant under the root, (b) "
+            "another point."
         )
     if jumps:
         yield (
-            f"{jumps}: f jumps at x, by {jump:.3g} at most (a rounding, a comparison, an argmax, an index computed "
-            "from x), so it has no derivative there, whatever the gradient says. Check at a point beside the jump."
+            f"{jumps}: {words.f} jumps at x, by {jump:.3g} at most (a rounding, a comparison, an argmax, an index "
+            "computed "
+            f"from x), so it has no derivative there, whatever the {words.gradient} says. Check at a point beside "
+            "the jump."
         )
+
+
+def _capital(text: str) -> str:
+    return text if text == "f" else f"{text[0].upper()}{text[1:]}"

@@ -66,10 +66,17 @@ class Stage:
     """
 
     def __init__(
-        self, recorded: Recorded, point: Point, places: Sequence[Place], given: Given | None, *, elsewhere: bool = True
+        self,
+        recorded: Recorded,
+        point: Point,
+        places: Sequence[Place],
+        given: Given | None,
+        *,
+        elsewhere: bool = True,
+        jumps: bool = False,
     ) -> None:
         self.point, self.places = point, list(places)
-        self._recorded, self._given = recorded, given
+        self._recorded, self._given, self._jumps = recorded, given, jumps
         # An array has no value beside the point.
         self._movable = elsewhere and bool(recorded.moving)
         self.claimed = self._claims(point)
@@ -122,7 +129,8 @@ class Stage:
         if all(no.all() for no in held):
             return
         while True:
-            self.directed = look(self._slopes, self.directions, count, self._beside if self._movable else None)
+            beside = self._beside if self._movable else None
+            self.directed = look(self._slopes, self.directions, count, beside, jumps=self._jumps)
             weak = self.directed.chance(terms.rtol) > WEAK
             if self.directed.alarm or self.directed.ties or not weak or 2 * count > _MOST:
                 return

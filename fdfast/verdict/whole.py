@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.tape import Point, Recorded
-from fdfast.verdict.compare import KINKED, UNRESOLVED, WRONG
+from fdfast.verdict.compare import AGREE, KINKED, UNRESOLVED, WRONG
 from fdfast.verdict.directions import Directed, Suspect
 from fdfast.verdict.generic import near_by
 from fdfast.verdict.stage import Given, Place, Stage
@@ -87,6 +87,7 @@ def judge_whole(
     *,
     elsewhere: bool = True,
     layer_of: Callable[[str], str] = str,
+    jumps: bool = False,
 ) -> Whole:
     """Judge the gradient of a recorded function for some of its arguments and variables.
 
@@ -107,6 +108,8 @@ def judge_whole(
         Whether the gradient under test has a value near x, too.
     layer_of : callable
         Name of the layer that an operation of that name belongs to.
+    jumps : bool
+        Whether the function jumps where units tie, as a gradient does: then nothing is judged at a point where they do.
     """
     here = recorded.point(arguments)
     value = here.value
@@ -114,14 +117,15 @@ def judge_whole(
         raise ValueError(
             f"f(x) is {value}: the loss must be finite at x itself; look for log(0), 0/0 or overflow in the model"
         )
-    first = Stage(recorded, here, places, given, elsewhere=elsewhere)
+    first = Stage(recorded, here, places, given, elsewhere=elsewhere, jumps=jumps)
     everything = [np.ones(p.shape, bool) for p in places]
     ties = list(dict.fromkeys(layer_of(name) for name, _ in first.look(everything, count, terms).ties))
     near = [~mask for mask in everything]
     if ties:
-        kinked = here.kinked([p.number for p in places], terms.seed)
-        near = [kinked.get(p.number, no) & ~bad for p, no, bad in zip(places, near, first.lost, strict=True)]
-        if first.look([~mask for mask in near], count, terms).ties:
+        if not jumps:
+            kinked = here.kinked([p.number for p in places], terms.seed)
+            near = [kinked.get(p.number, no) & ~bad for p, no, bad in zip(places, near, first.lost, strict=True)]
+        if jumps or first.look([~mask for mask in near], count, terms).ties:
             near = [~bad for bad in first.lost]
             first.look(first.lost, count, terms)
     first.decide(terms)
@@ -129,12 +133,27 @@ def judge_whole(
     if any(mask.any() for mask in near) and terms.jitter is not None and elsewhere:
         for turn in range(_ROUNDS):
             moved = near_by(arguments, recorded.moving, terms, turn, batched=batched)
-            second = Stage(recorded, recorded.point(moved), places, given)
+            second = Stage(recorded, recorded.point(moved), places, given, jumps=jumps)
             if not second.look(near, count, terms).ties:
                 break
         if second is not None:
             second.decide(terms)
     return _both(value, first, second, near, ties)
+
+
+def linear_agrees(found: Whole, slopes: Sequence[bool]) -> None:
+    """Count zeros on both sides as agreement at places where f has a slope: of second order, f is linear in them.
+
+    Parameters
+    ----------
+    found : Whole
+        Of the second order; changed.
+    slopes : sequence of bool
+        For each place, whether the gradient of f is other than zero.
+    """
+    for i in [i for i in found.blank if slopes[i] and not (found.directed.alarm or found.directed.ties)]:
+        found.codes[i] = np.where(found.near[i] & ~np.bool_(found.judged_near), KINKED, AGREE).astype(np.int8)
+        found.blank.remove(i)
 
 
 def _both(value: float, first: Stage, second: Stage | None, near: list[Bool], ties: list[str]) -> Whole:

@@ -15,9 +15,15 @@ from fdfast.verdict.whole import Whole
 _NAMED = 4
 
 
-def sentences_on_whole(found: Whole, settings: dict[str, Any]) -> list[str]:
-    """Sentences on faults, kinks, and what could not be learnt."""
-    return [*_faults(found, settings), *_kinks(found), *_singular(found), *_gaps(found, settings)]
+def sentences_on_whole(found: Whole, settings: dict[str, Any], order: int = 1) -> list[str]:
+    """Sentences on faults, kinks, and what could not be learnt, of derivatives of that order."""
+    words = special.WORDS[order]
+    return [
+        *_faults(found, settings, words),
+        *_kinks(found, order),
+        *_singular(found, words),
+        *_gaps(found, settings, words),
+    ]
 
 
 def _names(found: Whole, numbers: list[int]) -> str:
@@ -26,14 +32,16 @@ def _names(found: Whole, numbers: list[int]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def _faults(found: Whole, settings: dict[str, Any]) -> list[str]:
+def _faults(found: Whole, settings: dict[str, Any], words: special.Words) -> list[str]:
+    it = words.gradient
     said = []
     bad = [mask & (codes == WRONG) for mask, codes in zip(found.lost, found.codes, strict=True)]
     lost = [i for i, mask in enumerate(bad) if mask.any()]
     if lost:
         many = sum(int(mask.sum()) for mask in bad)
         said.append(
-            f"The gradient is NaN or infinite on {many} elements of {_names(found, lost)}, where f itself is finite. "
+            f"The {it} is NaN or infinite on {many} elements of {_names(found, lost)}, where {words.f} itself is "
+            "finite. "
             "Likely "
             "causes: (a) the derivative of sqrt, log or a norm at zero, (b) 0 * inf behind a tf.where, (c) overflow "
             "of exp "
@@ -47,7 +55,7 @@ def _faults(found: Whole, settings: dict[str, Any]) -> list[str]:
     if wrong and found.directed.dense:
         places = [place for group in found.directed.dense for place in group.places]
         said.append(
-            f"The gradient of {_names(found, places)} is wrong throughout: {len(wrong)} of {len(found.suspects)} "
+            f"The {it} by {_names(found, places)} is wrong throughout: {len(wrong)} of {len(found.suspects)} "
             "elements "
             "drawn from it differ from their differences by more than the tolerance, so the formula (or an operation's "
             "gradient) is wrong there."
@@ -55,16 +63,16 @@ def _faults(found: Whole, settings: dict[str, Any]) -> list[str]:
     elif wrong:
         said.append(
             f"{len(wrong)} element{'s' if len(wrong) > 1 else ''} of {_names(found, [w.place for w in wrong])}: the "
-            "gradient differs from the finite difference by more than the tolerance allows, so the formula (or an "
+            f"{it} differs from the finite difference by more than the tolerance allows, so the formula (or an "
             "operation's gradient) is wrong there."
         )
     if wrong and found.directed.only_here:
-        said += special.at_x_alone(_elements(len(wrong)), "", "", "a point right beside it")
+        said += special.at_x_alone(_elements(len(wrong)), "", "", "a point right beside it", words)
     small = [one for one in found.suspects if one not in wrong and one.numeric != one.analytic]
     if small and not wrong and found.directed.alarm:
         largest = max(abs(s.numeric - s.analytic) / max(abs(s.numeric), abs(s.analytic)) for s in small)
         said.append(
-            f"The gradient of {_names(found, [s.place for s in small])} differs from the differences by more than "
+            f"The {it} by {_names(found, [s.place for s in small])} differs from the differences by more than "
             "their "
             f"rounding: by {largest:.1e}, relatively, on {len(small)} elements looked at. That is less than "
             f"rtol={settings['rtol']:g}, so it is tolerated; a smaller rtol would not."
@@ -72,7 +80,7 @@ def _faults(found: Whole, settings: dict[str, Any]) -> list[str]:
     return said
 
 
-def _kinks(found: Whole) -> list[str]:
+def _kinks(found: Whole, order: int) -> list[str]:
     many = sum(int(np.count_nonzero(mask)) for mask in found.near)
     if not many:
         return []
@@ -84,6 +92,13 @@ def _kinks(found: Whole) -> list[str]:
         where = "these elements were not checked"
     elif found.directed.ties:
         where = "units tie at every point near x that was tried, too, so these elements were not checked"
+    if order > 1:
+        return [
+            f"Units tie at x in {layers} (a ReLU at zero, or equal cells in a max pool). There the gradient itself "
+            "jumps "
+            f"or bends, so f has no second derivative: that is a kink, and no fault. {_elements(many)} can move such "
+            f"units; {where}."
+        ]
     return [
         f"{_elements(many)} of {_names(found, [i for i, mask in enumerate(found.near) if mask.any()])} sit"
         f"{'s' if many == 1 else ''} exactly on a kink (a ReLU at zero, or equal cells in a max pool): units tie in "
@@ -91,7 +106,7 @@ def _kinks(found: Whole) -> list[str]:
     ]
 
 
-def _singular(found: Whole) -> list[str]:
+def _singular(found: Whole, words: special.Words) -> list[str]:
     """Elements along which f has no finite slope."""
     kinds = {kind: [at for at, (mine, _) in found.breaks.items() if mine == kind] for kind in (UNDEFINED, STEEP, JUMP)}
     said = [
@@ -105,6 +120,7 @@ def _singular(found: Whole) -> list[str]:
             jumps,
             max((size for _, size in found.breaks.values()), default=0.0),
             bounds='check="every" with bounds=(low, high)',
+            words=words,
         )
     )
 
@@ -113,7 +129,7 @@ def _elements(many: int) -> str:
     return f"{many:,} element{'s' if many > 1 else ''}"
 
 
-def _gaps(found: Whole, settings: dict[str, Any]) -> list[str]:
+def _gaps(found: Whole, settings: dict[str, Any], words: special.Words) -> list[str]:
     said = []
     if found.blank and len(found.blank) == len(found.places):
         said.append(
@@ -130,7 +146,8 @@ def _gaps(found: Whole, settings: dict[str, Any]) -> list[str]:
     chance = found.directed.chance(settings["rtol"])
     if not found.wrong and not found.directed.alarm and chance > WEAK:
         said.append(
-            f"Rounding of the gradient, in float64, hides what is to be found: by {found.directed.count} directions a "
+            f"Rounding of the {words.gradient}, in float64, hides what is to be found: by {found.directed.count} "
+            "directions a "
             f"relative error of {settings['rtol']:g} in one element may be missed with a chance of {chance:.2g}. "
             'check="every" looks at each by itself.'
         )
