@@ -1,4 +1,4 @@
-"""`torch.autograd.gradcheck` for TensorFlow functions: same call, same answers, every element always checked."""
+"""`torch.autograd.gradcheck` and `gradgradcheck` for TensorFlow functions: same calls, every element always checked."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from fdfast.compat.agreement import GradcheckError, require_agreement
-from fdfast.compat.call import Call, is_smooth
+from fdfast.compat.call import Call, as_outputs, is_smooth
+from fdfast.functions import dense
 
-__all__ = ["GradcheckError", "gradcheck"]
+__all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
 
 
 def gradcheck(
@@ -122,6 +123,139 @@ def gradcheck(
             raise
         return False
     return True
+
+
+def gradgradcheck(
+    func: Callable[..., Any],
+    inputs: Any,
+    grad_outputs: Any = None,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    gen_non_contig_grad_outputs: bool = False,
+    raise_exception: bool = True,
+    nondet_tol: float = 0.0,
+    check_undefined_grad: bool = True,
+    check_grad_dtypes: bool = False,
+    check_batched_grad: bool = False,
+    check_fwd_over_rev: bool = False,
+    check_rev_over_rev: bool = True,
+    fast_mode: bool = False,
+    masked: bool = False,
+) -> bool:
+    """Whether the gradients of func, as a function of its inputs and of the gradients upstream, pass `gradcheck`.
+
+    Parameters
+    ----------
+    func, inputs, eps, atol, rtol, raise_exception, nondet_tol, check_undefined_grad, check_grad_dtypes, fast_mode
+        As in `gradcheck`.
+    grad_outputs : tensor, or tuple or list, optional
+        Gradients upstream, one for each output that the tape connects with the inputs; by default random in [-1, 1].
+        They are checked like inputs.
+    gen_non_contig_grad_outputs : bool
+        Taken and without effect: tensors of TensorFlow have no strides.
+    check_batched_grad : bool
+        Not offered.
+    check_fwd_over_rev : bool
+        Also check `tf.autodiff.ForwardAccumulator` over `tf.GradientTape`.
+    check_rev_over_rev : bool
+        Check `tf.GradientTape` over `tf.GradientTape`.
+    masked : bool
+        As in `gradcheck`.
+
+    Returns
+    -------
+    bool
+        True; or False, with ``raise_exception=False``.
+
+    Raises
+    ------
+    GradcheckError
+        As of `gradcheck`; positions count the inputs and then the gradients upstream, and the gradients of the inputs.
+    AssertionError
+        Neither way is asked for, or `check_undefined_grad` or `check_batched_grad` without `check_rev_over_rev`.
+    ValueError, TypeError, RuntimeError
+        As of `gradcheck`; or `grad_outputs` are not as many as there are outputs, or not of their shapes.
+    """
+    if not (check_fwd_over_rev or check_rev_over_rev):
+        raise AssertionError("Expected at least one of check_fwd_over_rev or check_rev_over_rev to be True")
+    for name, asked in (("check_undefined_grad", check_undefined_grad), ("check_batched_grad", check_batched_grad)):
+        if asked and not check_rev_over_rev:
+            raise AssertionError(f"Setting {name}=True requires check_rev_over_rev to be True")
+    _refuse(check_batched_grad, False, check_fwd_over_rev, check_rev_over_rev, masked)
+    call = _call_of(func, inputs)
+    connected, outputs = _connected(call)
+    upstream = _upstream(outputs, grad_outputs)
+    if not outputs:
+        return True
+    count = len(call.arguments)
+
+    def gradients(*arguments: Any) -> tuple[Any, ...]:
+        own, given = arguments[:count], arguments[count:]
+        sources = [own[i] for i in call.moving]
+        with tf.GradientTape() as tape:
+            for source in sources:
+                tape.watch(source)
+            found = as_outputs(func(*own))
+            chosen = [tf.identity(found[i]) for i in connected]
+        back = tape.gradient(chosen, sources, list(given))
+        return tuple(dense(g) for g in back if g is not None)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Input #")  # said of the inputs already
+        return gradcheck(
+            gradients,
+            (*call.arguments, *upstream),
+            eps=eps,
+            atol=atol,
+            rtol=rtol,
+            raise_exception=raise_exception,
+            nondet_tol=nondet_tol,
+            check_undefined_grad=check_undefined_grad,
+            check_grad_dtypes=check_grad_dtypes,
+            check_forward_ad=check_fwd_over_rev,
+            check_backward_ad=check_rev_over_rev,
+            fast_mode=fast_mode,
+            masked=masked,
+        )
+
+
+def _connected(call: Call) -> tuple[list[int], list[Any]]:
+    """Outputs that the tape connects with an input: their numbers, and values."""
+    with tf.GradientTape(persistent=True) as tape:
+        for source in call.sources:
+            tape.watch(source)
+        outputs = call()
+    numbers = [
+        i
+        for i, output in enumerate(outputs)
+        if is_smooth(output) and any(g is not None for g in tape.gradient(output, call.sources))
+    ]
+    return numbers, [outputs[i] for i in numbers]
+
+
+def _upstream(outputs: list[Any], given: Any) -> list[Any]:
+    """Gradients upstream: what was given, or random numbers in [-1, 1]."""
+    if given is None:
+        rng = np.random.default_rng(0)
+
+        def drawn(output: Any) -> Any:
+            values = rng.uniform(-1, 1, (2, *output.shape))
+            return tf.cast(values[0] + 1j * values[1] if output.dtype.is_complex else values[0], output.dtype)
+
+        return [drawn(output) for output in outputs]
+    many = list(given) if isinstance(given, list | tuple) else [given]
+    if len(many) != len(outputs):
+        raise ValueError(
+            f"grad_outputs has {len(many)} tensors; func has {len(outputs)} outputs that the tape connects with its "
+            "inputs, and each needs one"
+        )
+    for i, (one, output) in enumerate(zip(many, outputs, strict=True)):
+        if one is None or tuple(np.shape(one)) != tuple(output.shape):
+            shape = None if one is None else tuple(np.shape(one))
+            raise ValueError(f"grad_outputs[{i}] has shape {shape}; the output has {tuple(output.shape)}")
+    return many
 
 
 def _refuse(batched: bool, batched_forward: bool, forward_ad: bool, backward_ad: bool, masked: bool | None) -> None:
