@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ X = RNG.normal(size=(5, 3))
 
 def layers(sizes, seed=0):
     rng = np.random.default_rng(seed)
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    pairs = list(itertools.pairwise(sizes))
     return {f"{kind}{i}": rng.normal(size=shape) for i, (a, b) in enumerate(pairs) for kind, shape in _shapes(a, b)}
 
 
@@ -76,7 +78,9 @@ def double_backprop(act):
         x = tf.constant(X, p["w0"].dtype)
         with tf.GradientTape() as tape:
             tape.watch(x)
-            loss = tf.reduce_sum(tf.nn.softmax_cross_entropy_with_logits(tf.one_hot([0, 1, 1, 0, 1], 2), net(p, x, act)))
+            loss = tf.reduce_sum(
+                tf.nn.softmax_cross_entropy_with_logits(tf.one_hot([0, 1, 1, 0, 1], 2), net(p, x, act))
+            )
         return loss + 0.1 * tf.reduce_sum(tape.gradient(loss, x) ** 2)
 
     return f
