@@ -67,6 +67,7 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, s
 CHECKS = [
     ("", 0, "m, d.npz, example 0, 6x6x1, 36 tiles of 1x1x1"),
     ("--index 2", 0, "example 2,"),
+    ("--order 2", 0, "first and second order right"),
     ("--index -1", 0, "example 3,"),
     ("--index 1:3", 0, "examples 1 to 2, 2 examples of 6x6x1"),
     ("--index all --tile 3", 0, "all 4 examples, 4 examples of 6x6x1, 16 tiles of 3x3x1"),
