@@ -14,8 +14,20 @@ from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, left_out,
 from fdfast.directed import check_directed, with_culprits
 from fdfast.engines import Progress
 from fdfast.estimates import Estimate, estimate_tiles, slopes
-from fdfast.functions import NotOneNumber, connected
-from fdfast.moves import Bounds, Channels, Precision, Reduction, StepLike, TileLike, check_choice, plan_steps
+from fdfast.functions import NotOneNumber, check_scope, connected
+from fdfast.moves import (
+    Bounds,
+    Channels,
+    Precision,
+    Reduction,
+    StepLike,
+    TileLike,
+    check_choice,
+    check_number,
+    check_seed,
+    check_text,
+    plan_steps,
+)
 from fdfast.problem import Count, Request, analytic_of, checked, engine_for
 from fdfast.report import Report, input_report
 from fdfast.second_order import with_second
@@ -153,6 +165,8 @@ def estimate(
     request = Request(
         f, x, y, loss, tile, channels, h, engine, precision, bounds, max_rows, batched, progress, kwargs
     )  # fmt: skip
+    check_number("rtol", rtol, 0.0, np.inf)
+    check_seed(seed)
     with checked(request) as problem:
         count = Count(progress, 4 * problem.tiling.tiles * len(problem.points))
         parts = []
@@ -248,7 +262,10 @@ def gradcheck(
     request = Request(
         f, x, y, loss, tile, channels, h, engine, precision, bounds, max_rows, batched, progress, kwargs
     )  # fmt: skip
-    terms = Terms(h, bounds, rtol, atol, coverage, jitter, seed, selftest)
+    check_text("label", label)
+    if wrt != "input":
+        check_scope()
+    terms = Terms(h, request.bounds, rtol, atol, coverage, jitter, seed, selftest)
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, got {order!r}")
     if order == 2 and analytic is not None:

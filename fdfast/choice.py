@@ -6,11 +6,10 @@ import math
 from typing import Any
 
 import keras
-import numpy as np
 
 from fdfast.differences import windows_cost
 from fdfast.functions import layout_of, penalised, terms_added, weights_of
-from fdfast.moves import make_tiling
+from fdfast.moves import as_array, make_tiling
 from fdfast.problem import Request, examples_of
 from fdfast.verdict import Terms
 
@@ -37,7 +36,7 @@ def by_directions(request: Request, terms: Terms, *, wrt: str, budget: Any) -> b
         return True
     if wrt == "weights":
         return sum(int(math.prod(v.shape)) for v in getattr(f, "trainable_variables", [])) > FEW
-    array = np.asarray(request.x)
+    array = as_array(request.x)
     if array.dtype.kind != "f" or not array.size:
         return False  # which says what is wrong with it
     if not isinstance(f, keras.Model):
@@ -58,7 +57,7 @@ def left_out(request: Request, wrt: str) -> list[str]:
     if not isinstance(f, keras.Model) or isinstance(request.x, list | tuple | dict) or wrt not in ("input", "weights"):
         return []
     said = []
-    array = np.asarray(request.x)
+    array = as_array(request.x)
     shape = _shape_of(request, array) if array.dtype.kind in "fiu" and array.ndim and array.size else None
     if shape is not None:
         terms = terms_added(f, array.reshape(-1, *shape)[:1])

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fdfast.functions import (
     Flat,
+    check_callable,
     flat_callable,
     flat_layer,
     flat_model,
@@ -22,13 +23,14 @@ from fdfast.functions import (
     state_kept,
     trusted,
 )
-from fdfast.moves import as_floats
+from fdfast.moves import as_floats, as_gradient, check_whole
 from fdfast.problem import Request
 from fdfast.report import Report, whole_report
 from fdfast.tape import NoTape
 from fdfast.verdict import NO_PATTERN, Culprits, Place, Terms, culprits, judge_whole, near_by
 
 Float64 = npt.NDArray[np.float64]
+_MOST_DIRECTIONS = 1000  # each takes as much memory as x and the weights; three tell what can be told
 
 
 def check_directed(
@@ -53,8 +55,7 @@ def check_directed(
         The function cannot be recorded; the message says why.
     """
     started = time.perf_counter()
-    if directions < 1:
-        raise ValueError(f"directions must be at least 1, got {directions}")
+    check_whole("directions", directions, 1, _MOST_DIRECTIONS)
     with state_kept(request.f):
         flat = flat_of(request, wrt, terms.seed)
         layers = layers_of(request.f)
@@ -121,8 +122,7 @@ def flat_of(request: Request, wrt: str, seed: int = 0) -> Flat:
         raise TypeError(f"unexpected arguments for {type(f).__name__}: {', '.join(sorted(request.kwargs))}")
     if isinstance(f, keras.Model):
         return flat_model(f, request.x, request.y, request.loss, mean=wrt != "input", weights=wrt != "input")
-    if not callable(f):
-        raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
+    check_callable(f)
     if request.loss is not None:
         raise TypeError("loss goes with a Keras model; a callable f returns the loss itself")
     if isinstance(f, keras.Layer):
@@ -182,7 +182,7 @@ def _given(analytic: Any, flat: Flat, places: Sequence[Place]) -> Any:
             )
         out = []
         for one, place in zip(each, places, strict=True):
-            array = np.asarray(one, np.float64) if not callable(analytic) else np.asarray(one).astype(np.float64)
+            array = as_gradient(one, "analytic").astype(np.float64)
             if array.size != int(np.prod(place.shape)):
                 raise ValueError(f"analytic for {place.name} has shape {array.shape}; it must be {place.shape}")
             out.append(array.reshape(place.shape))

@@ -19,7 +19,11 @@ from fdfast.moves import (
     TileLike,
     Wrt,
     as_argument,
+    as_bounds,
     check_choice,
+    check_flag,
+    check_max_rows,
+    check_progress,
     check_step,
     displace,
     select,
@@ -107,13 +111,15 @@ def jacobian(
     check_step(h)
     check_choice("reduction", reduction, get_args(Reduction))
     check_choice("precision", precision, get_args(Precision))
-    if max_rows is not None and (isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 2):
-        raise ValueError(f"max_rows must be an int of at least 2 (a +h and a -h row), got {max_rows!r}")
+    check_max_rows(max_rows)
+    check_progress(progress)
+    check_flag("batched", batched, unset=True)
+    bounds = as_bounds(bounds)
     keras = sys.modules.get("keras")
-    if not callable(f):
-        raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
-    from fdfast.functions import BatchedSource, SingleSource, state_kept
+    from fdfast.functions import BatchedSource, SingleSource, check_callable, check_process, state_kept
 
+    check_callable(f)
+    check_process()
     selection = select(x, wrt)
 
     def differentiate(source: Any, chosen: Selection) -> list[Array]:

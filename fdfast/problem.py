@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.differences import NoDifferences, compiled_for
-from fdfast.engines import BatchEngine, DifferenceEngine, Progress, TapeEngine, check_max_rows
+from fdfast.engines import BatchEngine, DifferenceEngine, Progress, TapeEngine
 from fdfast.estimates import Engine
 from fdfast.functions import (
     Flat,
     Snapshot,
     TapedObjective,
     callable_objective,
+    check_callable,
+    check_process,
     flat_callable,
     flat_model,
     layers_of,
@@ -36,9 +38,14 @@ from fdfast.moves import (
     StepLike,
     TileLike,
     Tiling,
+    as_bounds,
     as_floats,
+    as_gradient,
     as_points,
     check_choice,
+    check_flag,
+    check_max_rows,
+    check_progress,
     check_step,
     make_tiling,
 )
@@ -82,6 +89,10 @@ class Request:
         return {**self.kwargs} if self.y is None else {**self.kwargs, "y": self.y}
 
     def __post_init__(self) -> None:
+        check_process()
+        object.__setattr__(self, "bounds", as_bounds(self.bounds))
+        check_progress(self.progress)
+        check_flag("batched", self.batched, unset=True)
         check_step(self.h)
         check_choice("precision", self.precision, ("auto", "float32", "float64"))
         check_choice("engine", self.engine, ("auto", "batch", "difference", "windows", "tape"))
@@ -192,8 +203,7 @@ def problem_of(request: Request, *, now: Snapshot | None = None) -> Problem:
         if request.kwargs:
             raise TypeError(f"unexpected arguments for a model: {', '.join(sorted(request.kwargs))}")
         return _model_problem(request, array, now)
-    if not callable(f):
-        raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
+    check_callable(f)
     if request.loss is not None:
         raise TypeError("loss goes with a Keras model; a callable f returns the loss itself")
     dtype = np.dtype(np.float32) if request.precision == "float32" else array.dtype
@@ -351,7 +361,7 @@ def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:
             whole = problem.points.copy()
             whole[group] = points
             given = whole.reshape(-1, *problem.shape)
-            found = np.asarray(analytic(given if problem.batched else given[0]))
+            found = as_gradient(analytic(given if problem.batched else given[0]), "analytic")
             if found.size != given.size:
                 raise ValueError(
                     f"analytic returned shape {found.shape}; it must return the shape of x, {problem.x.shape}"

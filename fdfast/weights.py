@@ -9,9 +9,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.engines import check_max_rows
 from fdfast.functions import TracedObjective, WeightObjective, layers_of, model_objective, preflight, state_kept
-from fdfast.moves import Budget, as_floats, as_points
+from fdfast.moves import Budget, as_floats, as_points, check_max_rows
 from fdfast.problem import Request, examples_of
 from fdfast.report import WeightReport, weight_report
 from fdfast.verdict import Given, Terms, WeightJudge, judged, paths_for

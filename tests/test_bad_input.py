@@ -136,6 +136,20 @@ BAD = {
     "max_rows": ({"max_rows": 1}, ValueError, "max_rows must be an int of at least 2 (a +h and a -h row), got 1"),
     "bounds order": ({"bounds": (1, 0)}, ValueError, "bounds must satisfy low < high, got (1, 0)"),
     "bounds kind": ({"bounds": 1.0}, TypeError, "bounds must be a pair of numbers (low, high), got 1.0"),
+    "bounds words": ({"bounds": "01"}, TypeError, "bounds must be a pair of numbers (low, high), got '01'"),
+    "bounds of "
+    "words": ({"bounds": ("0", "1")}, TypeError, "bounds must be a pair of numbers (low, high), got ('0', '1"),
+    "bounds "
+    "once": ({"bounds": iter((0, 1))}, TypeError, "bounds must be a pair of numbers (low, high), got <tuple_iter"),
+    "bounds nan": ({"bounds": (0, np.nan)}, ValueError, "bounds must satisfy low < high, got (0, nan)"),
+    "h huge": ({"h": 10**400}, ValueError, "h must be positive and finite, got h=1000"),
+    "max_rows huge": ({"max_rows": 10**12}, ValueError, "max_rows must be an int of at most 2147483647, got 10000000"),
+    "progress": ({"progress": 3}, TypeError, "progress must be called as progress(rows done, rows expected), got 3"),
+    "batched": ({"batched": "no"}, TypeError, "batched must be True or False, or left out, got 'no'"),
+    "print as loss": ({"loss": print}, TypeError, "the loss 'print' returns "),
+    "placeholder": ({"x": keras.Input(SHAPE)}, TypeError, "x is a KerasTensor, a placeholder that has no values: pass"),
+    "lengths": ({"x": [[1.0, 2.0], [3.0]]}, ValueError, "x makes no array: setting an array element with a sequence"),
+    "numbers to come": ({"x": iter([1.0])}, TypeError, "x must be an array of floats, got dtype object (from a list_i"),
     "outside": ({"bounds": (0, 0.5)}, ValueError, "lies outside the bounds (0, 0.5)"),
     "no room": ({"bounds": (0, 1), "h": 0.7}, ValueError, "leave no room for a step of 0.7: give a smaller h or wider"),
 }  # fmt: skip
@@ -145,6 +159,27 @@ GRADIENT_ONLY = {
 CHECK_ONLY = {
     "rtol": ({"rtol": -1.0}, ValueError, "rtol must be between 0 and inf, got -1.0"),
     "rtol nan": ({"rtol": np.nan}, ValueError, "rtol must be between 0 and inf, got nan"),
+    "rtol huge": ({"rtol": 10**400}, ValueError, "rtol must be between 0 and inf, got 1000"),
+    "rtol list": ({"rtol": [1]}, TypeError, "rtol must be between 0 and inf, got [1]"),
+    "atol": ({"atol": -1.0}, ValueError, "atol must be 'auto' or between 0 and inf, got -1.0"),
+    "atol list": ({"atol": [1]}, TypeError, "atol must be 'auto' or between 0 and inf, got [1]"),
+    "atol none": ({"atol": None}, TypeError, "atol must be 'auto' or between 0 and inf, got None"),
+    "seed": ({"seed": "a"}, TypeError, "seed must be an int of at least 0, got 'a'"),
+    "seed none": ({"seed": None}, TypeError, "seed must be an int of at least 0, got None"),
+    "seed half": ({"seed": 1.5}, TypeError, "seed must be an int of at least 0, got 1.5"),
+    "seed < 0": ({"seed": -1}, ValueError, "seed must be an int of at least 0, got -1"),
+    "label": ({"label": 3}, TypeError, "label must be a str, got 3"),
+    "selftest": ({"selftest": 3}, TypeError, "selftest must be True or False, got 3"),
+    "directions": ({"directions": 1.5, "check": "directions"}, TypeError, "directions must be an int of at least 1, "),
+    "directions huge": (
+        {"directions": 10**9, "check": "directions"},
+        ValueError,
+        "directions must be an int of at most 1000, got 1000000000",
+    ),
+    "jitter huge": ({"jitter": 10**400}, ValueError, "jitter must be 'auto', None or a positive width"),
+    "jitter list": ({"jitter": np.ones(2)}, ValueError, "jitter must be 'auto', None or a positive width"),
+    "analytic "
+    "objects": ({"analytic": np.full(X.shape, None)}, TypeError, "analytic must be an array of floats, got dt"),
     "coverage": ({"coverage": 99}, ValueError, "coverage must be between 0 and 1, got 99"),
     "jitter": ({"jitter": -0.1}, ValueError, "jitter must be 'auto', None or a positive width"),
     "analytic shape": ({"analytic": X[0]}, ValueError, "analytic has shape (6, 6, 1); it must have the shape of x, (2"),
@@ -219,7 +254,12 @@ def test_rows_that_influence_each_other_are_named(couple):
             ValueError,
             "f must return a scalar for one x of shape (3,); it returned shape (3,). For a function of rows",
         ),
-        (lambda x: "high", {}, ValueError, "could not convert string to float"),
+        (
+            lambda x: "high",
+            {},
+            TypeError,
+            "f returns 'high'; it must return floating-point values, got str",
+        ),
         (
             lambda rows: rows.sum(),
             {"batched": True},
@@ -348,3 +388,43 @@ def test_state_of_the_model_is_kept_when_f_raises():
     assert model.compute_dtype == "float32"
     model.set_weights(good().get_weights())
     assert fdfast.gradcheck(model, X, Y, loss="categorical_crossentropy")
+
+
+MASKED = np.ma.array(X, mask=X > 0.9)
+HIDDEN = int(MASKED.mask.sum())
+CALLS = {
+    "gradient": lambda x: fdfast.gradient(good(), x, y=Y),
+    "estimate": lambda x: fdfast.estimate(good(), x, y=Y),
+    "gradcheck": lambda x: fdfast.gradcheck(good(), x, Y),
+    "directions": lambda x: fdfast.gradcheck(good(), x, Y, check="directions"),
+    "weights": lambda x: fdfast.gradcheck(good(), x, Y, wrt="weights", budget=40),
+    "directional": lambda x: fdfast.directional(good(), x, X, y=Y),
+    "jacobian": lambda x: fdfast.jacobian(good(), x),
+    "fgsm": lambda x: fdfast.attack.fgsm(good(), x, Y, 0.1, bounds=None),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_masked_array_is_refused_and_never_written(call):
+    x = MASKED.copy()
+    words = f"x is a masked array, and {HIDDEN} of its 72 entries are masked: what has no value can neither move nor be"
+    with pytest.raises(TypeError, match=words):
+        CALLS[call](x)
+    assert x.data.tobytes() == MASKED.data.tobytes()
+    assert x.mask.tobytes() == MASKED.mask.tobytes()
+    CALLS[call](x.filled(0.5))  # what the message says
+    bare = np.ma.array(X.copy())  # nothing in it is masked
+    CALLS[call](bare)
+    assert bare.data.tobytes() == X.tobytes()
+    assert bare.mask is np.ma.nomask
+
+
+def test_masked_targets_gradients_and_held_arguments_are_refused():
+    with pytest.raises(TypeError, match="y is a masked array, and 2 of its 6 entries are masked"):
+        fdfast.gradcheck(good(), X, np.ma.array(Y, mask=Y > 0))
+    with pytest.raises(TypeError, match="analytic is a masked array"):
+        fdfast.gradcheck(good(), X, Y, analytic=MASKED)
+    with pytest.raises(TypeError, match="analytic is a masked array"):
+        fdfast.gradcheck(good(), X, Y, analytic=lambda x: MASKED)
+    with pytest.raises(TypeError, match=r"x\[1\] is a masked array"):
+        fdfast.jacobian(lambda a, b: a * b, (np.ones(2), np.ma.array([1.0, 2.0], mask=[0, 1])), wrt=0)

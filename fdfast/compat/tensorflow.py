@@ -21,7 +21,7 @@ from tensorflow.python.ops import gradient_checker_v2
 from fdfast.compat.analytic import Autodiff, flat, reals
 from fdfast.compat.graph import compute_in_graph
 from fdfast.compat.numeric import columns_of, displaced
-from fdfast.functions import RowValues, as_array
+from fdfast.functions import RowValues, as_array, check_fork
 
 Array = npt.NDArray[Any]
 Jacobians = tuple[Array, ...]
@@ -87,6 +87,7 @@ def compute_gradient(
     if not isinstance(x, list | tuple):
         raise ValueError(f"x must be a list or tuple with one entry for each argument of f, got {type(x)}")
     delta = 1.0 / 1024 if delta is None else delta
+    check_fork()
     if not tf.executing_eagerly():
         return compute_in_graph(f, x, delta, check_dtypes)
     # Two arguments may be the same tensor; the tape has to tell them apart.

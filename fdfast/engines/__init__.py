@@ -6,7 +6,7 @@ error bar and no class.
 
 from __future__ import annotations
 
-from fdfast.engines.batch import BatchEngine, Progress, check_max_rows
+from fdfast.engines.batch import BatchEngine, Progress
 from fdfast.engines.difference import DifferenceEngine
 from fdfast.engines.pairs import Differences, Pairs
 from fdfast.engines.tape import TapeEngine
@@ -23,5 +23,4 @@ __all__ = [
     "TapeEngine",
     "Untrusted",
     "WeightPaths",
-    "check_max_rows",
 ]

@@ -15,7 +15,7 @@ from fdfast import _core
 from fdfast.engines.chunking import BUDGET, chunking_for
 from fdfast.engines.device import RemoteRows, accelerator
 from fdfast.engines.pairs import Differences, Pairs
-from fdfast.moves import Tiling, auto_step, vanishing_step_error
+from fdfast.moves import Tiling, auto_step, check_max_rows, vanishing_step_error
 
 Progress = Callable[[int, int], None]
 Advance = Callable[[int], None]
@@ -188,21 +188,6 @@ class BatchEngine:
         first = np.flatnonzero(x[members] + moved == x[members])[0]
         auto = auto_step(x.dtype) * max(1.0, float(np.abs(x[members]).max()))
         raise vanishing_step_error(x, int(members[first]), self._tiling.shape, abs(float(moved[first])), auto)
-
-
-def check_max_rows(max_rows: object) -> int | None:
-    """Return `max_rows` as an int or None.
-
-    Raises
-    ------
-    ValueError
-        It is neither None nor an int of at least 2.
-    """
-    if max_rows is None:
-        return None
-    if not isinstance(max_rows, int | np.integer) or isinstance(max_rows, bool) or max_rows < 2:
-        raise ValueError(f"max_rows must be an int of at least 2 (a +h and a -h row), got {max_rows!r}")
-    return int(max_rows)
 
 
 class RowBuffer:

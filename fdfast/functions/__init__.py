@@ -18,7 +18,7 @@ from fdfast.functions.losses import is_stock, resolve_loss, settings_of
 from fdfast.functions.model import model_objective
 from fdfast.functions.model_loss import flat_model
 from fdfast.functions.naming import namer
-from fdfast.functions.objective import NotOneNumber, TracedObjective
+from fdfast.functions.objective import TracedObjective
 from fdfast.functions.over_rows import (
     BUDGET,
     Mapped,
@@ -35,7 +35,9 @@ from fdfast.functions.over_rows import (
     rows_at_once,
     same_values,
 )
+from fdfast.functions.process import check_fork, check_process, check_scope
 from fdfast.functions.recordings import recorded, trusted
+from fdfast.functions.returned import NotOneNumber, check_callable
 from fdfast.functions.row_function import RowFunction
 from fdfast.functions.rowwise import RowValues
 from fdfast.functions.shadow import NoShadow, shadow_of
@@ -79,6 +81,10 @@ __all__ = [
     "as_array",
     "callable_objective",
     "cheapest",
+    "check_callable",
+    "check_fork",
+    "check_process",
+    "check_scope",
     "connected",
     "dense",
     "first_line",

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from fdfast.moves import as_floats
+from fdfast.moves import as_array, as_floats
 
 Array = npt.NDArray[Any]
 
@@ -57,7 +57,7 @@ def model_arguments(model: Any, x: Any) -> tuple[list[Argument], Callable[[Seque
         raise ValueError(
             f"{model.name!r} takes {len(wanted)} inputs ({', '.join(_input_names(model))}), got {len(given)}"
         )
-    arrays = [np.asarray(one) for one in given]
+    arrays = [as_array(one, name) for one, name in zip(given, names, strict=True)]
     alone = bool(wanted) and all(a.ndim == len(w.shape) - 1 for a, w in zip(arrays, wanted, strict=True))
     own = _float_dtype(model)
     arguments = []

@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from fdfast.functions.lifted import lifted_rows
-from fdfast.functions.objective import Array, LoopObjective, NotOneNumber, TracedObjective
+from fdfast.functions.objective import Array, LoopObjective, TracedObjective
 from fdfast.functions.over_rows import OverRows, first_line, same_values
+from fdfast.functions.returned import NotOneNumber, check_one_piece, check_returned, check_takes
 from fdfast.functions.row_function import RowFunction, trace
 from fdfast.moves import Precision
 from fdfast.operations import Unmapped
@@ -198,9 +199,13 @@ def _tensor_of(f: Callable[..., Any], kwargs: dict[str, Any], first: Array) -> t
     try:
         value = f(tf.constant(first), **kwargs)
     except Exception as error:
+        if first.dtype == np.float64:
+            check_takes(lambda dtype: f(tf.constant(first, dtype), **kwargs), error)
         # If it takes no arrays either, that error is the one to show: TensorFlow functions take arrays.
         f(first.copy(), **kwargs)
         return None, f"f takes arrays, but no tensors ({type(error).__name__}: {first_line(error)})"
+    check_one_piece(value)
+    check_returned(value)
     return (value, "") if tf.is_tensor(value) else (None, "")
 
 

@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from fdfast.functions.arguments import Argument, flattened, packer
 from fdfast.functions.over_rows import dense, first_line
-from fdfast.moves import as_floats
+from fdfast.functions.returned import check_dense, check_returned, check_takes
+from fdfast.moves import as_array, as_floats
 from fdfast.tape import NoTape, numpy_calls
 
 Array = npt.NDArray[Any]
@@ -78,6 +79,23 @@ class Flat:
         found = self.call(*(tf.cast(tf.constant(p), a.dtype) for p, a in zip(points, self.arguments, strict=True)))
         return float(found)
 
+    def _own_error(self) -> None:
+        """Raise what is wrong with f itself, as f says it."""
+        try:
+            self.own(self.points())
+        except Exception as error:
+            wide = [a.dtype for a in self.arguments if a.moves and a.dtype == tf.float64]
+
+            def narrow(dtype: Any) -> Any:
+                given = [
+                    tf.cast(tf.constant(a.value), dtype if a.dtype == tf.float64 else a.dtype) for a in self.arguments
+                ]
+                return self.call(*given)
+
+            if wide:
+                check_takes(narrow, error)
+            raise
+
     def trace(self) -> Any:
         """Concrete function of the value, its gradient for every argument that moves, and for every variable.
 
@@ -107,7 +125,7 @@ class Flat:
         try:
             return traced(autograph=False)  # which takes a tenth of the time
         except Exception as error:
-            self.own(self.points())  # what is wrong with f itself is said by f
+            self._own_error()
             try:
                 return traced(autograph=True)
             except Exception:
@@ -124,7 +142,7 @@ def flat_callable(
     given, names = flattened(x, None)
     arguments = []
     for name, one in zip(names, given, strict=True):
-        array = np.asarray(one)
+        array = as_array(one, name)
         if array.dtype.kind in "iub" and len(given) > 1:
             arguments.append(Argument(name, array, tf.as_dtype(array.dtype), True, array))
             continue
@@ -160,7 +178,7 @@ def flat_layer(layer: keras.Layer, x: Any, seed: int, *, weights: bool = True) -
     own = tf.float64 if layer.compute_dtype == "float64" else tf.float32
     arguments = []
     for name, one in zip(names, given, strict=True):
-        array = np.asarray(one)
+        array = as_array(one, name)
         if array.dtype.kind in "iub":
             arguments.append(Argument(name, array, tf.as_dtype(array.dtype), True, array))
         else:
@@ -194,8 +212,10 @@ def flat_layer(layer: keras.Layer, x: Any, seed: int, *, weights: bool = True) -
 
 def projected(outputs: Any, seed: int, notes: list[str]) -> Any:
     """One number of all outputs: their sum, each element with a random weight of its own; of a scalar, itself."""
+    check_dense(outputs)
     floating = [t for t in map(tf.convert_to_tensor, tf.nest.flatten(outputs)) if t.dtype.is_floating]
     if not floating:
+        check_returned(outputs)
         raise TypeError("f returns no floating-point tensor, so it has no gradient: return the values themselves")
     if len(floating) == 1 and floating[0].shape.num_elements() == 1:
         return tf.reshape(floating[0], [])

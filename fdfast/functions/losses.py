@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from fdfast.functions.returned import check_returned
+from fdfast.moves import as_array
+
 RowLoss = Callable[[Any, Any], Any]
 #: Losses of Keras whose target has a shape that the output does not tell: sequences of labels, or labels of embeddings.
 _OF_THEIR_OWN = {"ctc", "circle"}
@@ -99,7 +102,14 @@ def resolve_loss(loss: Any, model: keras.Model) -> Loss:
         name = getattr(loss, "__name__", type(loss).__name__)
         if getattr(loss, "__module__", "").startswith("keras."):
             return _keras(key if isinstance(key, str) else name, key, loss, loss, mean=True)
-        return Loss(name, key, loss, "custom", original=loss)
+        own = loss
+
+        def of_rows(target: Any, prediction: Any) -> Any:
+            values = own(target, prediction)
+            check_returned(values, f"the loss {name!r}")
+            return values
+
+        return Loss(name, key, of_rows, "custom", original=loss)
     raise TypeError(f"loss must be a name, a Keras loss, a callable or None, got {type(loss).__name__}")
 
 
@@ -240,7 +250,7 @@ def check_targets(y: Any, loss: Loss, output: tuple[int | None, ...], examples: 
     """
     if y is None:
         raise TypeError(f"y is missing: the loss {loss.name!r} needs a target for each example")
-    given = np.asarray(y)
+    given = as_array(y, "y")
     if given.dtype.kind not in "biuf":
         raise TypeError(f"y must be numeric, got dtype {given.dtype}")
     if given.dtype.kind == "f" and not np.isfinite(given).all():

@@ -16,6 +16,7 @@ import tensorflow as tf
 from fdfast.functions.lifted import LiftedRows, lifted_rows
 from fdfast.functions.losses import Loss
 from fdfast.functions.over_rows import dense
+from fdfast.functions.returned import NotOneNumber, plain_value
 from fdfast.functions.row_function import RowFunction
 from fdfast.tape import NoTape
 
@@ -29,10 +30,6 @@ CUT = (
     "TensorFlow's "
     "operations, give it a gradient by tf.custom_gradient, or pass analytic="
 )
-
-
-class NotOneNumber(ValueError):
-    """f returns several numbers for one x."""
 
 
 class Objective(Protocol):
@@ -238,7 +235,7 @@ class LoopObjective:
         return np.concatenate(parts)
 
     def _rows(self, rows: Array) -> Float64:
-        values = np.asarray(self._f(rows.copy(), **self._kwargs), np.float64)
+        values = plain_value(self._f(rows.copy(), **self._kwargs))
         if values.shape == (len(rows), 1):
             values = values[:, 0]
         if values.shape != (len(rows),):
@@ -250,7 +247,7 @@ class LoopObjective:
 
     def _scalar(self, row: Array) -> float:
         # f gets a copy: it may keep or change what it is given.
-        value = np.asarray(self._f(tf.constant(row) if self._tensors else row.copy(), **self._kwargs))
+        value = plain_value(self._f(tf.constant(row) if self._tensors else row.copy(), **self._kwargs))
         if value.size != 1:
             raise NotOneNumber(
                 f"f must return a scalar for one x of shape {self.shape}; it returned shape {value.shape}. For a "

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from fdfast.functions.over_rows import dense
+from fdfast.functions.returned import check_returned
 from fdfast.tape import OPAQUE, Traced, narrowest, numpy_calls
 
 #: (rows, example numbers, context) -> one value per row
@@ -132,9 +133,9 @@ class RowFunction:
             raise ValueError(f"{_ONE_EACH}; the number of values differs from the number of rows") from None
 
     def _one(self, of_rows: RowValues, rows: Any, example: Any, context: Any) -> Any:
-        values = tf.convert_to_tensor(of_rows(rows, example, context))
-        if not values.dtype.is_floating:
-            raise TypeError(f"f returns {values.dtype.name}; it must return floating-point values")
+        found = of_rows(rows, example, context)
+        check_returned(found)
+        values = tf.convert_to_tensor(found)
         rank = values.shape.rank
         if rank == 0:
             raise ValueError(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.functions.over_rows import as_array, rows_at_once
+from fdfast.functions.returned import NarrowOnly, check_takes
 from fdfast.functions.rowwise import RowValues, spread
 from fdfast.moves import Selection
 
@@ -28,10 +29,12 @@ class SingleSource:
         self._tensors: list[Any] | None = None
         try:
             tensors = [tf.constant(value) for value in selection.values]
-            value = self._call(f, tensors)
+            value = self._with_tensors(tensors)
             if not tf.is_tensor(value) and not isinstance(value, tf.IndexedSlices):
                 raise TypeError(f"f returns {type(value).__name__}")
             self._tensors, self.base = tensors, as_array(value)
+        except NarrowOnly:
+            raise
         except Exception as error:
             # If it takes no arrays either, that error is the one to show.
             self.base = _plain(self._call(f, self._copies()))
@@ -51,6 +54,15 @@ class SingleSource:
             values = self._copies()
             values[place] = build(start, start + 1)[0]
             yield start, _plain(self._call(self._f, values))[None]
+
+    def _with_tensors(self, tensors: list[Any]) -> Any:
+        try:
+            return self._call(self._f, tensors)
+        except Exception as error:
+            floating = {t.dtype for t in tensors if t.dtype.is_floating}
+            if floating == {tf.float64}:
+                check_takes(lambda narrow: self._call(self._f, [_as(t, narrow) for t in tensors]), error)
+            raise
 
     def _copies(self) -> list[Array]:
         # f may keep or change what it is given.
@@ -91,6 +103,10 @@ class BatchedSource:
                 f"with batched=True f must return one output per row, shape ({rows}, ...); it returned {values.shape}"
             )
         return values
+
+
+def _as(tensor: Any, dtype: Any) -> Any:
+    return tf.cast(tensor, dtype) if tensor.dtype.is_floating else tensor
 
 
 def _plain(value: Any) -> Array:

@@ -5,14 +5,26 @@ Arrays and plain data only. Nothing here knows a function, TensorFlow or a verdi
 
 from __future__ import annotations
 
+from fdfast.moves.asked import (
+    Bounds,
+    as_bounds,
+    as_number,
+    check_flag,
+    check_max_rows,
+    check_number,
+    check_progress,
+    check_seed,
+    check_text,
+    check_whole,
+    shown,
+)
 from fdfast.moves.directions import Directions, Group
 from fdfast.moves.displaced import displace
-from fdfast.moves.inputs import Precision, as_floats, as_points, grain
+from fdfast.moves.inputs import Precision, as_array, as_floats, as_gradient, as_points, grain
 from fdfast.moves.sampling import ROWS, Budget, Draw
 from fdfast.moves.scheme import (
     CENTRAL,
     SCHEMES,
-    Bounds,
     StepLike,
     Steps,
     auto_step,
@@ -45,17 +57,29 @@ __all__ = [
     "Wrt",
     "all_beside",
     "as_argument",
+    "as_array",
+    "as_bounds",
     "as_floats",
+    "as_gradient",
+    "as_number",
     "as_points",
     "auto_step",
     "beside",
     "check_choice",
+    "check_flag",
+    "check_max_rows",
+    "check_number",
+    "check_progress",
+    "check_seed",
     "check_step",
+    "check_text",
+    "check_whole",
     "displace",
     "grain",
     "make_tiling",
     "plan_steps",
     "select",
+    "shown",
     "three_point",
     "vanishing_step_error",
 ]

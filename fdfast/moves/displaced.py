@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fdfast.moves.asked import Bounds
 from fdfast.moves.scheme import (
     SCHEMES,
-    Bounds,
     StepLike,
     Steps,
     auto_step,

@@ -12,6 +12,48 @@ import numpy.typing as npt
 Precision = Literal["auto", "float32", "float64"]
 
 
+def as_array(x: Any, name: str = "x") -> npt.NDArray[Any]:
+    """Return what the caller passed as an array, of whatever dtype; nothing is dropped on the way.
+
+    Raises
+    ------
+    TypeError
+        x is a masked array with masked entries, or a placeholder without values.
+    ValueError
+        x is a list whose rows have different lengths.
+    """
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        hidden = int(np.ma.getmaskarray(x).sum())
+        raise TypeError(
+            f"{name} is a masked array, and {hidden} of its {x.size} entries are masked: what has no "
+            f"value can neither move nor be held. Pass {name}.filled(value)"
+        )
+    if type(x).__name__ == "KerasTensor":
+        raise TypeError(
+            f"{name} is a KerasTensor, a placeholder that has no values: pass an array of shape {tuple(x.shape)}"
+        )
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{name} makes no array: {error}. Pass rows of the same length, of numbers only") from None
+
+
+def as_gradient(found: Any, name: str) -> npt.NDArray[Any]:
+    """Return what a function of the caller's gave as a gradient: an array of real numbers, which may be NaN.
+
+    Raises
+    ------
+    TypeError
+    """
+    array = as_array(found, name)
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "fiu":
+        got = f"dtype {array.dtype}" if isinstance(found, np.ndarray) else type(found).__name__
+        raise TypeError(f"{name} must return an array of real numbers, got {got}")
+    return array
+
+
 def as_floats(x: Any, name: str = "x", *, finite: bool = True) -> npt.NDArray[Any]:
     """Return x as a native-endian float array; float16 and bfloat16 become float32, which holds their values exactly.
 
@@ -24,7 +66,7 @@ def as_floats(x: Any, name: str = "x", *, finite: bool = True) -> npt.NDArray[An
     ValueError
         x is empty, or holds NaN or infinity although it has to be finite.
     """
-    array = np.asarray(x)
+    array = as_array(x, name)
     if array.dtype.kind in "iub":
         raise TypeError(
             f"{name} has dtype {array.dtype}: integers cannot move by a small step. Pass floats, for 8-bit images "
@@ -35,7 +77,8 @@ def as_floats(x: Any, name: str = "x", *, finite: bool = True) -> npt.NDArray[An
     if array.dtype.name == "bfloat16" or (array.dtype.kind == "f" and array.dtype.itemsize == 2):
         array = array.astype(np.float32)
     if array.dtype.kind != "f":
-        raise TypeError(f"{name} must be an array of floats, got dtype {array.dtype}")
+        from_what = "" if isinstance(x, np.ndarray) else f" (from a {type(x).__name__})"
+        raise TypeError(f"{name} must be an array of floats, got dtype {array.dtype}{from_what}")
     if array.dtype.itemsize > 8:
         raise TypeError(
             f"{name} has dtype {array.dtype}; float64 is the widest supported: pass {name}.astype('float64')"

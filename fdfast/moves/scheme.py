@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fdfast.moves.asked import Bounds, as_bounds, as_number, shown
 from fdfast.moves.tiling import Tiling
 
 StepLike = float | Literal["auto"]
-Bounds = tuple[float, float]
 Floats = npt.NDArray[Any]
 
 
@@ -89,8 +89,8 @@ def check_step(h: object) -> None:
         return
     if isinstance(h, bool) or not isinstance(h, int | float | np.integer | np.floating):
         raise TypeError(f"h must be 'auto' or a positive number, got {type(h).__name__}")
-    if not (math.isfinite(h) and h > 0):
-        raise ValueError(f"h must be positive and finite, got h={h}; leave h='auto' to have it chosen")
+    if not 0 < (as_number(h) or 0) < math.inf:
+        raise ValueError(f"h must be positive and finite, got h={shown(h)}; leave h='auto' to have it chosen")
 
 
 def plan_steps(
@@ -186,12 +186,7 @@ def _per_tile(ufunc: np.ufunc, values: Floats, tiling: Tiling) -> npt.NDArray[np
 
 
 def _check_bounds(bounds: Bounds, points: Floats, tiling: Tiling) -> Bounds:
-    try:
-        low, high = (float(b) for b in bounds)
-    except (TypeError, ValueError):
-        raise TypeError(f"bounds must be a pair of numbers (low, high), got {bounds!r}") from None
-    if not low < high:
-        raise ValueError(f"bounds must satisfy low < high, got {bounds}")
+    low, high = map(float, as_bounds(bounds) or (-np.inf, np.inf))
     outside = np.flatnonzero((points < low) | (points > high))
     if outside.size:
         index = ", ".join(str(int(i)) for i in np.unravel_index(outside[0] % tiling.size, tiling.shape))

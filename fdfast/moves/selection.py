@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fdfast.moves.inputs import as_array
+
 Wrt = Hashable | Sequence[Hashable] | None
 
 
@@ -82,6 +84,8 @@ def select(x: Any, wrt: Wrt) -> Selection:
     form: type = dict if isinstance(x, dict) else list if isinstance(x, list) else tuple
     if not keys:
         raise ValueError("x holds no argument: there is nothing to differentiate")
+    for key, one in zip(keys, values, strict=True):
+        as_array(one, f"x[{key!r}]")
     alone = wrt is not None and not isinstance(wrt, list | tuple)
     wanted: tuple[Any, ...] = keys if wrt is None else (wrt,) if alone else tuple(wrt)  # type: ignore[arg-type]
     moving = []
@@ -110,7 +114,7 @@ def as_argument(value: Any, name: str) -> npt.NDArray[Any]:
     ValueError
         NaN or infinity.
     """
-    array = np.asarray(value)
+    array = as_array(value, name)
     half = array.dtype.name in ("float16", "bfloat16")
     if not half and array.dtype.name not in ("float32", "float64", "complex64", "complex128"):
         raise TypeError(

@@ -173,7 +173,8 @@ def make_tiling(
 
 def _extents(shape: tuple[int, ...], tile: TileLike, channels: Channels, axis: int | None) -> tuple[int, ...]:
     spatial = len(shape) - (axis is not None)
-    entries: Sequence[Any] = tile if isinstance(tile, Sequence | np.ndarray) else (tile,) * spatial
+    given: Any = tile.tolist() if isinstance(tile, np.ndarray) else tile  # type: ignore[unreachable]
+    entries: Sequence[Any] = given if isinstance(given, Sequence) else (given,) * spatial
     if any(isinstance(n, bool) or not isinstance(n, int | np.integer) for n in entries):
         raise TypeError(f"tile must be an int or a sequence of ints, got {tile!r}")
     if len(entries) == spatial and axis is not None:

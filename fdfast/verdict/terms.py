@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fdfast.moves import Bounds, StepLike
+from fdfast.moves import Bounds, StepLike, as_number, check_flag, check_number, check_seed, shown
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Terms:
 
     Raises
     ------
-    ValueError
-        One is out of its range.
+    TypeError, ValueError
+        One is of another kind, or out of its range.
     """
 
     h: StepLike = "auto"
@@ -30,13 +30,17 @@ class Terms:
     selftest: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, high in (("rtol", self.rtol, np.inf), ("coverage", self.coverage, 1.0)):
-            if not 0.0 <= value <= high:
-                raise ValueError(f"{name} must be between 0 and {high:g}, got {value}")
+        check_number("rtol", self.rtol, 0.0, np.inf)
+        check_number("coverage", self.coverage, 0.0, 1.0)
+        if not (isinstance(self.atol, str) and self.atol == "auto"):
+            check_number("atol", self.atol, 0.0, np.inf, "'auto' or ")
+        check_seed(self.seed)
+        check_flag("selftest", self.selftest)
         jitter = self.jitter
-        width = isinstance(jitter, int | float) and not isinstance(jitter, bool) and 0 < jitter < np.inf
-        if not (jitter is None or jitter == "auto" or width):
-            raise ValueError(f"jitter must be 'auto', None or a positive width in the units of x, got {jitter!r}")
+        word = jitter is None or (isinstance(jitter, str) and jitter == "auto")
+        width = None if word else as_number(jitter)
+        if not word and (width is None or not 0 < width < np.inf):
+            raise ValueError(f"jitter must be 'auto', None or a positive width in the units of x, got {shown(jitter)}")
 
     @property
     def floor(self) -> float | None:

@@ -127,7 +127,9 @@ def test_chunks_change_nothing_but_rounding(precision, tolerance):
 
 @pytest.mark.parametrize("max_rows", [1, 0, -4, 2.0, True, "64"])
 def test_max_rows_must_hold_a_pair(max_rows):
-    with pytest.raises(ValueError, match=r"max_rows must be an int of at least 2 \(a \+h and a -h row\), got"):
+    with pytest.raises(
+        (TypeError, ValueError), match=r"max_rows must be an int of at least 2 \(a \+h and a -h row\), got"
+    ):
         BatchEngine(Recording((2,)), make_tiling((2,)), max_rows=max_rows)
 
 
