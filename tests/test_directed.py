@@ -121,8 +121,9 @@ def test_weights_of_one_s_own():
 
 
 REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
-    "no "
-    "directions": (lambda: check(wave, VECTOR, directions=0), ValueError, "directions must be an int of at least 1"),
+    "no directions": (
+        lambda: check(wave, VECTOR, directions=0), ValueError, "directions must be an int of at least 1, got 0"
+    ),
     "a name that is not there": (
         lambda: check(small(), IMAGE, [0, 0], loss="mse", wrt="kern"),
         ValueError, "wrt='kern' names 0 of the inputs and variables x, .*conv/kernel, .* or pass 'input', 'weights' or",

@@ -8,6 +8,10 @@ from typing import Any, NoReturn
 
 from fdfast import __version__
 
+#: Bytes that a file may claim to hold: a small archive can promise, and inflate to, any number.
+LIMIT = 2 << 30
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
+
 _EPILOG = """\
 exit codes of demo and check:
   0 pass   1 fail: a gradient is wrong   2 inconclusive   3 bad usage or unusable files   130 interrupted
@@ -145,6 +149,13 @@ def _add_problem(add: Any, index: str, index_help: str, *, precision: bool = Tru
         default="apart",
         help="whether each channel of a tile moves on its own (default: apart)",
     )
+    add(
+        "--max-bytes",
+        type=_bytes,
+        default=LIMIT,
+        metavar="N",
+        help="what MODEL and DATA may claim to hold, unpacked: bytes, or a number with K, M or G (default: 2G)",
+    )
     if precision:
         add("--precision", choices=("auto", "float32", "float64"), default="auto", help="default: auto")
 
@@ -165,5 +176,14 @@ def _bounds(text: str) -> tuple[float, float] | None:
     return low, high
 
 
+def _bytes(text: str) -> int:
+    number, unit = (text[:-1], text[-1]) if text.endswith(("K", "M", "G")) else (text, "")
+    found = int(number) << _UNITS[unit]
+    if found < 1:
+        raise ValueError(text)
+    return found
+
+
 # argparse names the type in its message: "invalid tile value: 'x'".
 _whole_numbers.__name__, _tile.__name__, _bounds.__name__ = "list of digits", "tile", "pair of bounds"
+_bytes.__name__ = "number of bytes"

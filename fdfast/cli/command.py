@@ -94,9 +94,9 @@ def _load(arguments: argparse.Namespace) -> tuple[Any, Any]:
     from fdfast.cli.terminal import import_tensorflow
 
     files.check_model_file(arguments.model)
-    arrays = files.read_arrays(arguments.data, (arguments.x_key, arguments.y_key))
+    arrays = files.read_arrays(arguments.data, (arguments.x_key, arguments.y_key), arguments.max_bytes)
     import_tensorflow()
-    model = files.load_model(arguments.model, compiled=arguments.loss is None)
+    model = files.load_model(arguments.model, compiled=arguments.loss is None, limit=arguments.max_bytes)
     inputs = getattr(model, "inputs", None)
     examples = files.pick_examples(
         arrays[arguments.x_key],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import warnings
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: Bytes that one array may claim: a small archive can promise, and inflate to, any number.
-LIMIT = 4 << 30
+from fdfast.cli.arguments import LIMIT
+
+_HEADER = 1 << 16  # bytes that the header of an array may take
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -57,7 +59,7 @@ def check_model_file(path: str | Path) -> None:
         raise BadFile(f"MODEL {str(path)!r} is no Keras archive (no zip file), or is damaged")
 
 
-def load_model(path: str | Path, *, compiled: bool) -> Any:
+def load_model(path: str | Path, *, compiled: bool, limit: int = LIMIT) -> Any:
     """Load a Keras model from a ``.keras`` file, in Keras' safe mode.
 
     Parameters
@@ -65,14 +67,17 @@ def load_model(path: str | Path, *, compiled: bool) -> Any:
     path : path-like
     compiled : bool
         Whether the loss it was compiled with is needed.
+    limit : int
+        Bytes that it may claim to hold, unpacked.
 
     Raises
     ------
     BadFile
-        There is no such file, it is no Keras archive, or it needs code that is not in Keras: custom layers,
-        custom losses, Lambda layers.
+        There is no such file, it is no Keras archive, it claims too much, or it needs code that is not in Keras: custom
+        layers, custom losses, Lambda layers.
     """
     check_model_file(path)
+    _check_claims(path, limit)
     import keras
 
     try:
@@ -83,6 +88,50 @@ def load_model(path: str | Path, *, compiled: bool) -> Any:
     except Exception as error:
         # Keras raises whatever the failing part raises: TypeError, ValueError, KeyError, OSError, zlib.error.
         raise BadFile(f"MODEL {str(path)!r} cannot be loaded: {_why(error, compiled)}") from error
+
+
+def _check_claims(path: str | Path, limit: int) -> None:
+    """Raise `BadFile` where a model's archive, or the arrays in it, say that they unpack to more than `limit` bytes.
+
+    An archive's members are read up to the size that they claim, and the arrays of HDF5 are packed once more.
+    """
+    what = f"MODEL {str(path)!r}"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _refuse_claim(sum(member.file_size for member in archive.infolist()), limit, what)
+            for name in archive.namelist():
+                if name.endswith((".h5", ".hdf5")):
+                    _refuse_claim(_claimed_by_arrays(archive.read(name)), limit, f"{what}: {name}")
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise BadFile(f"{what} is no Keras archive, or is damaged: {error}") from error
+
+
+def _claimed_by_arrays(content: bytes) -> int:
+    """Bytes of all arrays of an HDF5 file; of one that is none, nobody reads any."""
+    import h5py
+
+    claimed = 0
+
+    def add(name: str, one: Any) -> None:
+        nonlocal claimed
+        if isinstance(one, h5py.Dataset):
+            claimed += math.prod(one.shape or (0,)) * one.dtype.itemsize
+
+    with h5py.File(io.BytesIO(content), "r") as file:
+        file.visititems(add)
+    return claimed
+
+
+def _refuse_claim(claimed: int, limit: int, what: str) -> None:
+    if claimed > limit:
+        raise BadFile(
+            f"{what} claims {_size(claimed)} unpacked; {_size(limit)} are allowed. If you trust it, --max-bytes "
+            f"{claimed} lets it in"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**27 else f"{count:,} bytes"
 
 
 def _why(error: Exception, compiled: bool) -> str:
@@ -159,8 +208,8 @@ def _pick(index: str, count: int) -> tuple[int | slice, str]:
     return slice(start, stop), f"examples {start} to {stop - 1}"
 
 
-def read_arrays(path: str | Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
-    """Read arrays from an ``.npz`` file, never by pickle, and none that claims more than `LIMIT` bytes.
+def read_arrays(path: str | Path, names: tuple[str, ...], limit: int = LIMIT) -> dict[str, npt.NDArray[Any]]:
+    """Read arrays from an ``.npz`` file, never by pickle, and none where they claim more than `limit` bytes together.
 
     Raises
     ------
@@ -180,6 +229,9 @@ def read_arrays(path: str | Path, names: tuple[str, ...]) -> dict[str, npt.NDArr
                     f"{where} has no array {' and no array '.join(map(repr, missing))}; it has {has}. "
                     "Name them by --x-key and --y-key"
                 )
+            headers = {name: _header(archive, name, where) for name in names}
+            claimed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in headers.values())
+            _refuse_claim(claimed, limit, f"{where}: array{'s' if len(names) > 1 else ''} {_listed(names)}")
             return {name: _read(archive, name, where) for name in names}
     except OSError as error:
         raise BadFile(f"{where} cannot be read: {error.strerror or error}") from error
@@ -189,19 +241,32 @@ def read_arrays(path: str | Path, names: tuple[str, ...]) -> dict[str, npt.NDArr
         ) from error
 
 
-def _read(archive: zipfile.ZipFile, name: str, where: str) -> npt.NDArray[Any]:
+def _listed(names: tuple[str, ...]) -> str:
+    return " and ".join(map(repr, names))
+
+
+def _header(archive: zipfile.ZipFile, name: str, where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of an array."""
     what = f"{where}: array {name!r}"
     try:
         with archive.open(f"{name}.npy") as member:
-            version = np.lib.format.read_magic(member)
-            if version not in _HEADERS:
-                raise BadFile(f"{what} is in npy format {version}; versions (1, 0) and (2, 0) are read")
-            shape, _, dtype = _HEADERS[version](member)
-            if dtype.hasobject:
-                raise BadFile(f"{what} holds pickled Python objects, which are not loaded: save plain numbers")
-            size = math.prod(shape) * dtype.itemsize
-            if size > LIMIT:
-                raise BadFile(f"{what} claims {size / 2**30:.1f} GiB; {LIMIT >> 30} GiB are allowed")
+            start = io.BytesIO(member.read(_HEADER))  # which may itself claim any length
+        version = np.lib.format.read_magic(start)
+        if version not in _HEADERS:
+            raise BadFile(f"{what} is in npy format {version}; versions (1, 0) and (2, 0) are read")
+        shape, _, dtype = _HEADERS[version](start)
+    except ValueError as error:
+        if isinstance(error, BadFile):
+            raise
+        raise BadFile(f"{what} is damaged: {error}") from error
+    if dtype.hasobject:
+        raise BadFile(f"{what} holds pickled Python objects, which are not loaded: save plain numbers")
+    return shape, dtype
+
+
+def _read(archive: zipfile.ZipFile, name: str, where: str) -> npt.NDArray[Any]:
+    what = f"{where}: array {name!r}"
+    try:
         with archive.open(f"{name}.npy") as member:
             array: npt.NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
             return array

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
 from fdfast.cli import files
+from fdfast.cli.arguments import UsageError, parser
 from fdfast.cli.files import BadFile, load_model, pick_examples, read_arrays
 
 # Keras, on NumPy 2, where it saves weights.
@@ -50,7 +54,16 @@ BAD_DATA = [
     ("npy", lambda p: p.write_bytes(header((2,)) + bytes(16)) and p, "is no .npz file or is damaged"),
     ("missing key", lambda p: npz(p, y=[1], z=[2]), "has no array 'x'; it has y, z. Name them by --x-key"),
     ("pickle", lambda p: npz(p, x=np.array([{}], object)), "holds pickled Python objects"),
-    ("bomb", lambda p: with_header(p, header((1 << 20, 1 << 20))), r"claims 8192\.0 GiB; 4 GiB are allowed"),
+    (
+        "bomb",
+        lambda p: with_header(p, header((1 << 20, 1 << 20))),
+        r"claims 8192\.0 GiB unpacked; 2\.0 GiB are allowed",
+    ),
+    (
+        "long header",
+        lambda p: with_header(p, b"\x93NUMPY\x02\x00" + b"\xff" * 4 + bytes(1 << 20)),
+        "array 'x' is damaged",
+    ),
     ("cut off", lambda p: with_header(p, header((1000,)) + bytes(8)), "array 'x' is damaged"),
     ("no magic", lambda p: with_header(p, b"not an array"), "array 'x' is damaged"),
     ("version", lambda p: with_header(p, b"\x93NUMPY\x07\x00"), r"npy format \(7, 0\)"),
@@ -204,5 +217,81 @@ def test_a_bad_model_file_is_named(tmp_path: Path, name: str, content: Any, mess
         load_model(path, compiled=True)
 
 
-def test_the_limit_is_what_the_message_says() -> None:
-    assert files.LIMIT == 4 * 2**30
+def small_model(path: Path) -> Path:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile(loss="mse")
+    model.save(path)
+    return path
+
+
+def with_member(path: Path, name: str, write: Any) -> Path:
+    """A model's archive with one member more, or with another in its place."""
+    source = small_model(path.with_name("small.keras"))
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for one in old.namelist():
+            if one != name:
+                new.writestr(one, old.read(one))
+        write(new, name)
+    return path
+
+
+def zeros(archive: zipfile.ZipFile, name: str) -> None:
+    with archive.open(name, "w", force_zip64=True) as member:
+        for _ in range(40):
+            member.write(bytes(1 << 20))
+
+
+def packed_arrays(archive: zipfile.ZipFile, name: str) -> None:
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:  # in chunks that are never written: a few bytes
+        file.create_dataset("layers/dense/vars/0", (1 << 20, 1 << 10), "f8", chunks=(1 << 10, 1 << 10), compression=9)
+    archive.writestr(name, stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "claims"),
+    [("assets/zeros", zeros, r"41,9\d\d,\d\d\d bytes"), ("model.weights.h5", packed_arrays, r"8\.0 GiB")],
+)
+def test_an_archive_that_unpacks_to_more_is_refused_before_it_is(
+    tmp_path: Path, name: str, write: Any, claims: str
+) -> None:
+    path = with_member(tmp_path / "bomb.keras", name, write)
+    assert path.stat().st_size < 1 << 20
+    tracemalloc.start()
+    with pytest.raises(BadFile, match=rf"claims {claims} unpacked; .* are allowed. If you trust it, --max-bytes"):
+        load_model(path, compiled=True, limit=1 << 24)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 23  # h5py's and zipfile's own; the archive claims 40 MiB
+
+
+def test_the_limit_is_lifted_by_what_the_message_says(tmp_path: Path) -> None:
+    path = with_member(tmp_path / "bomb.keras", "assets/zeros", zeros)
+    with pytest.raises(BadFile, match="--max-bytes") as caught:
+        load_model(path, compiled=True, limit=1 << 24)
+    given = re.search(r"--max-bytes (\d+)", str(caught.value))
+    assert given is not None
+    arguments = parser().parse_args(["check", str(path), "d.npz", "--max-bytes", given[1]])
+    assert load_model(path, compiled=True, limit=arguments.max_bytes).count_params() == 8
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("1000", 1000), ("3K", 3072), ("16M", 16 << 20), ("5G", 5 << 30)])
+def test_sizes_may_have_units(text: str, wanted: int) -> None:
+    assert parser().parse_args(["check", "m.keras", "d.npz", "--max-bytes", text]).max_bytes == wanted
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1", "0", "1.5G", "many"])
+def test_sizes_that_are_none_are_named(text: str) -> None:
+    with pytest.raises(UsageError, match="--max-bytes: invalid number of bytes value"):
+        parser().parse_args(["check", "m.keras", "d.npz", f"--max-bytes={text}"])
+
+
+def test_arrays_are_limited_together(tmp_path: Path) -> None:
+    path = npz(tmp_path / "d.npz", x=np.zeros(1000), y=np.zeros(1000))
+    assert len(read_arrays(path, ("x", "y"), 16_000)) == 2
+    with pytest.raises(BadFile, match="arrays 'x' and 'y' claims 16,000 bytes unpacked; 15,999 bytes are allowed"):
+        read_arrays(path, ("x", "y"), 15_999)
+
+
+def test_the_limit_is_what_the_help_says() -> None:
+    assert files.LIMIT == 2 * 2**30
