@@ -208,7 +208,9 @@ std::int64_t kept(const Node<T>& node) {
     }
 }
 
-constexpr std::int64_t kFar = std::int64_t{1} << 28;  // sums of a few such numbers fit in 32 bits
+constexpr std::int64_t kLargest = std::int64_t{1} << 30;  // elements of a map
+constexpr std::int64_t kMost = std::int64_t{1} << 40;     // elements that a node keeps per image
+constexpr std::int64_t kFar = std::int64_t{1} << 28;      // sums of a few such numbers fit in 32 bits
 
 template <typename T>
 void check_window(const Node<T>& node, const Shape& in) {
@@ -230,7 +232,9 @@ void check_window(const Node<T>& node, const Shape& in) {
 template <typename T>
 void check(const Program<T>& program, const Node<T>& node, const double* weights) {
     demand(node.shape.h > 0 && node.shape.w > 0 && node.shape.c > 0, "shape must be positive, got " + text(node.shape));
-    demand(node.shape.size() < (std::int64_t{1} << 30), "shape " + text(node.shape) + " is too large");
+    // Two factors first: the product of three such numbers need not fit in 64 bits.
+    demand(std::int64_t{node.shape.h} * node.shape.w < kLargest && node.shape.size() < kLargest,
+           "shape " + text(node.shape) + " is too large");
     const auto count = static_cast<std::int32_t>(program.nodes.size());
     demand((node.op == Op::input) == (count == 0), "the first node, and only the first, is the input");
     demand(count == 0 || !is_loss(program.nodes.back().op), "nothing comes after a loss");
@@ -331,6 +335,7 @@ std::int32_t append(Program<T>& program, Node<T> node, const double* weights) {
     const auto number = static_cast<std::int32_t>(program.nodes.size());
     node.stored = padded(node.shape.c, kBlock<T>);
     node.last_use = number;
+    demand(kept(node) < kMost, "shape " + text(node.shape) + " is too large for what this operation keeps");
     if (node.op == Op::conv) {
         node.by_tap = node.shape.h == 1 && node.shape.w == 1;
         const Shape& in = program.nodes[static_cast<std::size_t>(node.sources[0])].shape;
@@ -366,6 +371,9 @@ Prepared<T> prepare(const Program<T>& program, std::int64_t images, const std::v
     for (std::size_t n = 0; n < count; ++n) {
         const Node<T>& node = program.nodes[n];
         out.stride[n] = kept(node);
+        demand(
+            images <= std::numeric_limits<std::int64_t>::max() / std::max<std::int64_t>(out.stride[n], kLargest) / 16,
+            std::to_string(images) + " images are too many");
         if (out.stride[n] > 0) out.values[n] = make_buffer<T>(images * out.stride[n]);
         if (node.op == Op::softmax || is_loss(node.op)) {
             const std::int32_t c = program.nodes[static_cast<std::size_t>(node.sources[0])].shape.c;

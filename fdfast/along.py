@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.directed import flat_of
-from fdfast.functions import layers_of, state_kept, trusted
+from fdfast.functions import interruptible, layers_of, state_kept, trusted
 from fdfast.moves import as_floats
 from fdfast.problem import Request
 from fdfast.tape import STEP, NoTape
@@ -31,6 +31,7 @@ class Directional(NamedTuple):
     error: float
 
 
+@interruptible()
 def directional(f: Any, x: Any, v: Any, *, y: Any = None, loss: Any = None, **kwargs: Any) -> Directional:
     """Derivative of f along v: the limit of (f(x + h v) - f(x)) / h, by differences that do not cancel.
 

@@ -14,7 +14,7 @@ from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, left_out,
 from fdfast.directed import check_directed, with_culprits
 from fdfast.engines import Progress
 from fdfast.estimates import Estimate, estimate_tiles, slopes
-from fdfast.functions import NotOneNumber, check_scope, connected
+from fdfast.functions import NotOneNumber, check_scope, connected, interruptible
 from fdfast.moves import (
     Bounds,
     Channels,
@@ -38,6 +38,7 @@ from fdfast.weights import check_weights
 Float64 = npt.NDArray[np.float64]
 
 
+@interruptible()
 def gradient(
     f: Any,
     x: npt.ArrayLike,
@@ -127,6 +128,7 @@ def gradient(
     return problem.examples(found)
 
 
+@interruptible()
 def estimate(
     f: Any,
     x: npt.ArrayLike,
@@ -178,6 +180,7 @@ def estimate(
         return Estimate.join(parts)
 
 
+@interruptible()
 def gradcheck(
     f: Any,
     x: npt.ArrayLike,

@@ -116,7 +116,7 @@ def jacobian(
     check_flag("batched", batched, unset=True)
     bounds = as_bounds(bounds)
     keras = sys.modules.get("keras")
-    from fdfast.functions import BatchedSource, SingleSource, check_callable, check_process, state_kept
+    from fdfast.functions import BatchedSource, SingleSource, check_callable, check_process, interruptible, state_kept
 
     check_callable(f)
     check_process()
@@ -125,7 +125,7 @@ def jacobian(
     def differentiate(source: Any, chosen: Selection) -> list[Array]:
         return _all(source, chosen, h, tile, channels, reduction, bounds, progress)
 
-    with state_kept(f):
+    with interruptible(), state_kept(f):
         if keras is not None and isinstance(f, keras.Model):
             if kwargs:
                 raise TypeError(f"unexpected arguments for a model: {', '.join(sorted(kwargs))}")

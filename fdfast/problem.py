@@ -29,6 +29,7 @@ from fdfast.functions import (
     namer,
     preflight,
     state_kept,
+    tell_interrupt,
     trusted,
 )
 from fdfast.moves import (
@@ -385,6 +386,7 @@ class Count:
 
     def __call__(self, rows: int) -> None:
         """Count rows that are done."""
+        tell_interrupt()
         self._done += rows
         if self._progress is not None:
             self._progress(min(self._done, self._expected), self._expected)

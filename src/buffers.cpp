@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <limits>
 #include <new>
 #include <vector>
@@ -17,16 +18,20 @@ py::array aligned_empty(const std::vector<py::ssize_t>& shape, const py::object&
     if (!dtype.equal(py::dtype::of<float>()) && !dtype.equal(py::dtype::of<double>())) {
         throw py::type_error("dtype must be float32 or float64, got " + text(dtype));
     }
+    // An axis of length 0 does not count: strides are products of the others.
     py::ssize_t bytes = dtype.itemsize();
+    bool empty = false;
     for (const py::ssize_t length : shape) {
         if (length < 0) {
             throw py::value_error("shape must not be negative, got " + text(py::tuple(py::cast(shape))));
         }
+        empty = empty || length == 0;
         if (length > 0 && bytes > std::numeric_limits<py::ssize_t>::max() / length) {
             throw py::value_error("shape " + text(py::tuple(py::cast(shape))) + " overflows");
         }
-        bytes *= length;
+        bytes *= std::max<py::ssize_t>(length, 1);
     }
+    if (empty) bytes = 0;
     void* const data = ::operator new(static_cast<std::size_t>(bytes), kAligned, std::nothrow);
     if (data == nullptr) {
         const std::string message =

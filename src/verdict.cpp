@@ -16,6 +16,14 @@ namespace {
 using Floats = py::array_t<double>;
 using Ints = py::array_t<std::int64_t>;
 
+// As many numbers as an array can hold, which the caller may well lack the memory for.
+void require_count(const char* name, py::ssize_t count) {
+    if (count < 0) throw py::value_error(std::string(name) + " must not be negative, got " + std::to_string(count));
+    if (count > (py::ssize_t{1} << 48)) {
+        throw py::value_error(std::string(name) + " is too large, got " + std::to_string(count));
+    }
+}
+
 Ints as_array(const std::vector<std::int64_t>& values) {
     return Ints(static_cast<py::ssize_t>(values.size()), values.data());
 }
@@ -54,7 +62,7 @@ void take(Looks& self, const std::optional<py::array>& which, const py::array& d
 }
 
 py::tuple settle(const Looks& self, const py::array& example, py::ssize_t examples, double eps) {
-    if (examples < 0) throw py::value_error("examples must not be negative, got " + std::to_string(examples));
+    require_count("examples", examples);
     const auto count = static_cast<py::ssize_t>(self.size());
     const auto* const owner = numbers_below(example, "example", count, static_cast<std::size_t>(examples));
     Floats value(count), error(count), right(count), left(count), rounding(examples), peak(examples);
@@ -103,7 +111,7 @@ other : float
     The second step, in units of the first.
 )")
         .def(py::init([](py::ssize_t count, double other) {
-                 if (count < 0) throw py::value_error("count must not be negative, got " + std::to_string(count));
+                 require_count("count", count);
                  return Looks(static_cast<std::size_t>(count), other);
              }),
              py::arg("count"), py::arg("other"))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.check import gradient as finite_difference
+from fdfast.functions import interruptible
 from fdfast.moves import Bounds, Channels, Precision, TileLike, as_floats, check_choice
 from fdfast.problem import Request, problem_of
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 GradientKind = Literal["finite-difference", "autodiff"]
 
 
+@interruptible()
 def fgsm(
     model: Any,
     x: npt.ArrayLike,

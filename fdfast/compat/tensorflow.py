@@ -21,7 +21,7 @@ from tensorflow.python.ops import gradient_checker_v2
 from fdfast.compat.analytic import Autodiff, flat, reals
 from fdfast.compat.graph import compute_in_graph
 from fdfast.compat.numeric import columns_of, displaced
-from fdfast.functions import RowValues, as_array, check_fork
+from fdfast.functions import RowValues, as_array, check_fork, interruptible
 
 Array = npt.NDArray[Any]
 Jacobians = tuple[Array, ...]
@@ -30,6 +30,7 @@ _ALLOWED = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.co
 _log = logging.getLogger("fdfast")
 
 
+@interruptible()
 def compute_gradient(
     f: Callable[..., Any], x: Sequence[Any], delta: float | None = None
 ) -> tuple[Jacobians, Jacobians]:

@@ -13,6 +13,7 @@ from fdfast.functions.behind import layers_of, state_kept
 from fdfast.functions.callables import callable_objective
 from fdfast.functions.fitness import connected, preflight
 from fdfast.functions.flat import Flat, flat_callable, flat_layer
+from fdfast.functions.interrupts import interruptible, tell_interrupt
 from fdfast.functions.layout import layout_of
 from fdfast.functions.losses import is_stock, resolve_loss, settings_of
 from fdfast.functions.model import model_objective
@@ -94,6 +95,7 @@ __all__ = [
     "forget",
     "gaps",
     "gradient_along",
+    "interruptible",
     "is_stock",
     "known",
     "layers_of",
@@ -116,6 +118,7 @@ __all__ = [
     "settings_of",
     "shadow_of",
     "state_kept",
+    "tell_interrupt",
     "terms_added",
     "trusted",
     "view",

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from fdfast.functions.interrupts import uninterrupted
 from fdfast.functions.variables import Snapshot
 
 _LOOKED_AT = 1000  # things that the search looks at before it gives up
@@ -45,7 +46,8 @@ def state_kept(f: Any) -> Iterator[Snapshot]:
     try:
         yield before
     finally:
-        before.restore()
+        with uninterrupted():
+            before.restore()
 
 
 def snapshot(layers: Sequence[keras.Layer]) -> Snapshot:

@@ -442,6 +442,8 @@ def test_aligned_memory_lives_as_long_as_a_view_and_no_longer() -> None:
         ((2,), "no such thing", TypeError, "no such thing"),
         ((2, -1), "float32", ValueError, "shape must not be negative, got (2, -1)"),
         ((2**40, 2**40), "float32", ValueError, "shape (1099511627776, 1099511627776) overflows"),
+        ((2**62,), "float64", ValueError, "shape (4611686018427387904,) overflows"),
+        ((0, 2**40, 2**40), "float64", ValueError, "shape (0, 1099511627776, 1099511627776) overflows"),
         ((2**58,), "float64", MemoryError, "shape (288230376151711744,) needs 2305843009213693952 bytes"),
         ((2.5,), "float32", TypeError, "incompatible function arguments"),
     ],

@@ -1026,6 +1026,8 @@ REFUSED_NODES: list[tuple[str, list[int], oracle.Shape, dict[str, Any], str]] = 
     ("depthwise", [0], (4, 4, 2), {"weights": np.ones((1, 2, 2))}, "weights must have shape (1, 1, 2), got (1, 2, 2)"),
     ("ramp", [0], (0, 4, 2), {}, "shape must be positive, got (0, 4, 2)"),
     ("repeat", [0], (2**15, 2**15, 2), {}, "shape (32768, 32768, 2) is too large"),
+    ("ramp", [0], (2**31 - 1, 2**31 - 1, 2**31 - 1), {}, "shape (2147483647, 2147483647, 2147483647) is too large"),
+    ("ramp", [0], (2**21, 2**22, 2**21), {}, "shape (2097152, 4194304, 2097152) is too large"),  # the product: 2**64
     ("input", [], (4, 4, 2), {}, "the first node, and only the first, is the input"),
     ("ramp", [1], (4, 4, 2), {}, "source 1 is not one of the 1 nodes so far"),
     ("ramp", [-1], (4, 4, 2), {}, "source -1 is not one of the 1 nodes so far"),
@@ -1200,3 +1202,9 @@ def test_a_program_that_has_been_prepared_does_not_grow() -> None:
     _core.push(prepared, np.array([0, 1]), np.array([0]), np.array([0]), np.array([0]), np.array([[0.5, -0.5]]))
     del prepared
     program.append("ramp", [1], (1, 1, 3))
+
+
+def test_what_a_node_keeps_has_a_limit():
+    program = _core.Program((2**13, 2**13, 8), "float64")
+    with pytest.raises(ValueError, match="is too large for what this operation keeps"):
+        program.append("maximum", [0], (2**13, 2**13, 8), window=(64, 2**20, *WIDE[2:]))

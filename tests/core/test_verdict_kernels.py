@@ -157,6 +157,7 @@ def test_classify_says_what_does_not_fit(position, wrong, error, message):
     ("call", "error", "message"),
     [
         (lambda: _core.Looks(-1, OTHER), ValueError, "count must not be negative"),
+        (lambda: _core.Looks(2**62, OTHER), ValueError, "count is too large, got 4611686018427387904"),
         (lambda: taken(which=np.array([0, 3])), IndexError, r"which\[1\] is 3; there are 3"),
         (lambda: taken(which=np.array([-1, 0])), IndexError, r"which\[0\] is -1"),
         (lambda: taken(which=np.array([0])), ValueError, r"delta has shape \(2, 2\); it must be \(1, 2\)"),

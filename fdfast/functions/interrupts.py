@@ -1,0 +1,118 @@
+"""Ctrl-C ends a call as KeyboardInterrupt, wherever it strikes, and never while something is put back.
+
+TensorFlow and Keras catch what is raised while they trace or convert: an interrupt comes out of them as a TypeError, a
+SystemError or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+
+class _Watch:
+    """What the main thread is interrupted by while a call runs: Python's own handler, told of late where need be."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self.late = False  # came while held, and was not told of
+        self.held = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        self.late = bool(self.held)
+        if not self.held:
+            signal.default_int_handler(number, frame)
+
+    def tell(self) -> None:
+        """Raise KeyboardInterrupt where one came and was lost."""
+        if self.came and not self.held:
+            self.late = False
+            raise KeyboardInterrupt
+
+
+_watch: _Watch | None = None
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let an interrupt of what runs inside come out as KeyboardInterrupt.
+
+    A handler of the caller's own for SIGINT stays in its place.
+    """
+    around = sys.exc_info()[1]  # what the caller is handling is no business of ours
+    with _watched() as watch:
+        try:
+            yield
+        except Exception as error:
+            if (watch is not None and watch.came) or _of_an_interrupt(error, around):
+                raise KeyboardInterrupt from error
+            raise
+        if watch is not None:
+            watch.tell()
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Finish what is inside before an interrupt is told of: the putting back of what was changed."""
+    watch = _watch if threading.current_thread() is threading.main_thread() else None
+    if watch is None:
+        yield
+        return
+    watch.held += 1
+    try:
+        yield
+    finally:
+        watch.held -= 1
+        watch.tell()
+
+
+def tell_interrupt() -> None:
+    """Raise KeyboardInterrupt if one came and was lost: called now and then by what takes long."""
+    if _watch is not None and threading.current_thread() is threading.main_thread():
+        _watch.tell()
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[_Watch | None]:
+    """Stand in for Python's own handler of SIGINT; None where that is not in force, or this is another thread."""
+    global _watch
+    mine = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if not mine:
+        yield None
+        return
+    watch = _Watch()
+    signal.signal(signal.SIGINT, watch)
+    _watch = watch
+    try:
+        yield watch
+    finally:
+        watch.held += 1  # while it is taken down again
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _watch = None
+        watch.held -= 1
+        if watch.late:
+            raise KeyboardInterrupt
+
+
+def _of_an_interrupt(error: BaseException, around: BaseException | None) -> bool:
+    """Whether an error was raised while an interrupt was handled, or because of one; not what it was `around`."""
+    waiting: list[Any] = [error]
+    seen = {id(around)}
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        if isinstance(one, KeyboardInterrupt):
+            return True
+        seen.add(id(one))
+        waiting += [one.__cause__, one.__context__]
+    return False

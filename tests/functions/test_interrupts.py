@@ -1,0 +1,148 @@
+"""Ctrl-C: what TensorFlow makes of it, what comes out, and what is put back."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import fdfast
+from fdfast.functions import interruptible
+from fdfast.functions.interrupts import uninterrupted
+
+X = np.linspace(0.1, 0.9, 3)
+
+
+def made_an_error_of():
+    """As TensorFlow's conversions do: whatever is raised in them becomes a TypeError."""
+
+    def f(x):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException:
+            raise TypeError("Failed to convert elements to Tensor")  # noqa: B904
+        return tf.reduce_sum(x)
+
+    return f
+
+
+def silenced():
+    """As Keras does: the error that comes of it forgets where it comes from."""
+
+    def f(x):
+        try:
+            made_an_error_of()(x)
+        except Exception as error:
+            raise ValueError(str(error)) from None
+        return tf.reduce_sum(x)
+
+    return f
+
+
+def swallowed():
+    def f(x):
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+        return tf.reduce_sum(x)
+
+    return f
+
+
+CALLS = {
+    "gradient": lambda f: fdfast.gradient(f, X),
+    "estimate": lambda f: fdfast.estimate(f, X),
+    "gradcheck": lambda f: fdfast.gradcheck(f, X),
+    "directions": lambda f: fdfast.gradcheck(f, X, check="directions"),
+    "directional": lambda f: fdfast.directional(f, X, X),
+    "jacobian": lambda f: fdfast.jacobian(f, X),
+}
+
+
+@pytest.fixture(autouse=True)
+def python_s_own_handler():
+    known = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, known)
+
+
+def test_without_that_it_would_come_out_as_something_else():
+    with pytest.raises(TypeError, match="Failed to convert"):
+        made_an_error_of()(tf.constant(X))
+
+
+@pytest.mark.parametrize("lost", [made_an_error_of, silenced, swallowed])
+@pytest.mark.parametrize("call", CALLS)
+def test_an_interrupt_comes_out_as_itself(call, lost):
+    with pytest.raises(KeyboardInterrupt):
+        CALLS[call](lost())
+
+
+def test_an_interrupt_by_another_signal_is_seen_by_its_trace():
+    def f(x):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise TypeError("a conversion failed")  # noqa: B904 (as TensorFlow does)
+
+    with pytest.raises(KeyboardInterrupt):
+        fdfast.gradient(f, X)
+
+
+def test_what_the_caller_is_handling_is_not_taken_for_it():
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        with pytest.raises(ValueError, match="h must be positive"):
+            fdfast.gradient(swallowed(), X, -1.0)
+
+
+def test_a_handler_of_the_caller_s_own_stays():
+    seen = []
+    signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        fdfast.gradient(swallowed(), X)
+        assert seen
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_what_is_put_back_is_put_back_first():
+    done = []
+
+    def put_back():
+        with interruptible(), uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            done.append("put back")
+
+    with pytest.raises(KeyboardInterrupt):
+        put_back()
+    assert done == ["put back"]
+
+
+def test_another_thread_has_no_part_in_it():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(fdfast.gradient(tf.reduce_sum, X)))
+    thread.start()
+    thread.join()
+    np.testing.assert_allclose(found[0], 1.0, rtol=1e-9)  # rounding over the step
+
+
+def test_variables_are_put_back_after_an_interrupt():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    before = [v.numpy() for v in model.variables]
+
+    def f(x):
+        value = tf.reduce_sum(model(x[None], training=True))  # which moves the averages
+        signal.raise_signal(signal.SIGINT)
+        return value
+
+    with pytest.raises(KeyboardInterrupt):
+        fdfast.gradient(f, X.astype("float32"))
+    for was, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(was, variable.numpy())

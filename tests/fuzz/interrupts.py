@@ -1,0 +1,165 @@
+"""Ctrl-C at random moments of every public call, cold and warm: KeyboardInterrupt soon, and nothing changed.
+
+    python tests/fuzz/interrupts.py [SECONDS] [SEED]
+
+Prints one line a finding, and the figures.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import fdfast
+from fdfast.compat.tensorflow import compute_gradient
+
+LATEST = 1.0  # seconds from the signal to the exception
+RNG = np.random.default_rng(0)
+X = RNG.uniform(size=(6, 12, 12, 1)).astype("float32")
+Y = np.eye(4)[[0, 1, 2, 3, 0, 1]]
+VECTOR = RNG.uniform(size=40)
+
+
+def model():
+    """A new one: nothing is known of it, and everything is traced anew."""
+    keras.utils.set_random_seed(3)
+    made = keras.Sequential(
+        [
+            keras.Input(X.shape[1:]),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4, activation="softmax"),
+        ]
+    )
+    made.compile(loss="categorical_crossentropy")
+    return made
+
+
+def function():
+    return lambda x: tf.reduce_sum(tf.sin(x) * tf.cumsum(x))
+
+
+#: name: (what makes f, the call on it)
+CALLS = {
+    "gradient": (model, lambda f: fdfast.gradient(f, X, y=Y)),
+    "gradient, batch": (model, lambda f: fdfast.gradient(f, X, y=Y, engine="batch")),
+    "gradient, tape": (model, lambda f: fdfast.gradient(f, X[:2], y=Y[:2], engine="tape")),
+    "estimate": (model, lambda f: fdfast.estimate(f, X, y=Y)),
+    "gradcheck": (model, lambda f: fdfast.gradcheck(f, X, Y)),
+    "gradcheck, directions": (model, lambda f: fdfast.gradcheck(f, X, Y, wrt="all")),
+    "gradcheck, weights": (model, lambda f: fdfast.gradcheck(f, X, Y, wrt="weights", check="every")),
+    "directional": (model, lambda f: fdfast.directional(f, X, X, y=Y)),
+    "jacobian": (model, lambda f: fdfast.jacobian(f, X)),
+    "fgsm": (model, lambda f: fdfast.attack.fgsm(f, X, Y, 0.1)),
+    "gradient of a function": (function, lambda f: fdfast.gradient(f, VECTOR)),
+    "gradcheck of a function": (function, lambda f: fdfast.gradcheck(f, VECTOR)),
+    "jacobian of a function": (function, lambda f: fdfast.jacobian(f, VECTOR)),
+    "compute_gradient": (function, lambda f: compute_gradient(f, [VECTOR])),
+}
+
+
+def state(f):
+    weights = [w.numpy().tobytes() for w in f.variables] if isinstance(f, keras.Model) else []
+    return weights, X.tobytes(), Y.tobytes(), VECTOR.tobytes(), keras.config.dtype_policy().name
+
+
+def same(a, b):
+    if isinstance(a, fdfast.Report):
+        return a.verdict == b.verdict and a.counts == b.counts
+    if isinstance(a, fdfast.Estimate):
+        a, b = a.value, b.value
+    pairs = zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True)
+    # Chunks are chosen by time: rounding, over the step of a central difference.
+    return all(np.allclose(one, other, rtol=1e-5, atol=1e-6) for one, other in pairs)
+
+
+def interrupted(call, f, delay):
+    """What came of a call that was interrupted after so many seconds, and how long after the interrupt."""
+    at = []
+
+    def strike():
+        at.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(delay, strike)
+    error = None
+    try:
+        try:
+            timer.start()
+            call(f)
+        finally:
+            ended = time.perf_counter()
+            timer.cancel()
+            timer.join()
+    except BaseException as caught:
+        error = caught
+    if not at:
+        return "over", error, 0.0
+    return ("KeyboardInterrupt" if isinstance(error, KeyboardInterrupt) else "other"), error, ended - at[0]
+
+
+def main(seconds=120.0, seed=0):
+    rng = np.random.default_rng(seed)
+    wanted, lengths = {}, {}
+    for name, (make, call) in CALLS.items():
+        f = make()
+        started = time.perf_counter()
+        wanted[name] = call(f)
+        cold, again = time.perf_counter() - started, time.perf_counter()
+        call(f)
+        lengths[name] = (cold, time.perf_counter() - again)
+    counts, longest, findings = Counter(), 0.0, 0
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        name = str(rng.choice(list(CALLS)))
+        make, call = CALLS[name]
+        f, warm = make(), bool(rng.integers(2))
+        if warm:
+            call(f)
+        before = state(f)
+        how, error, late = interrupted(call, f, rng.uniform(0, lengths[name][warm]))
+        try:
+            time.sleep(0)  # an interrupt that is on its way strikes here at the latest
+        except KeyboardInterrupt:
+            how = "after the call"
+        counts[how] += 1
+        if how == "over":
+            continue
+        longest = max(longest, late)
+        said = []
+        if how != "KeyboardInterrupt":
+            said.append(f"{how}: {type(error).__name__}: {str(error)[:200]}")
+        if late > LATEST:
+            said.append(f"{late:.2f} s late")
+        if state(f) != before:
+            said.append("state differs")
+        if not same(wanted[name], call(f)):
+            said.append("the next call gives something else")
+        if said:
+            findings += 1
+            print(f"{name}, {'warm' if warm else 'cold'}: {'; '.join(said)}", flush=True)
+            if error is not None and how != "KeyboardInterrupt":
+                traceback.print_exception(error, limit=-6, chain=False)
+    struck = sum(counts.values()) - counts["over"]
+    print(
+        f"{struck} interrupts of {len(CALLS)} calls in {seconds:.0f} s, seed {seed}: {counts['KeyboardInterrupt']} as "
+        f"KeyboardInterrupt, the longest after {longest:.2f} s; {findings} findings"
+    )
+    return findings
+
+
+if __name__ == "__main__":
+    sys.exit(bool(main(*(float(a) if i == 0 else int(a) for i, a in enumerate(sys.argv[1:])))))
