@@ -6,6 +6,7 @@ SystemError or not at all.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import signal
 import sys
@@ -14,20 +15,45 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from fdfast.functions.leaving import counted
+
+_AGAIN = 0.2  # seconds after which an interrupt that came to nothing is raised once more
+
 
 class _Watch:
-    """What the main thread is interrupted by while a call runs: Python's own handler, told of late where need be."""
+    """What the main thread is interrupted by while a call runs: Python's own handler, until the call has ended.
+
+    An interrupt that is lost (in a weak reference's callback, in a conversion that goes on without) comes again.
+    """
 
     def __init__(self) -> None:
         self.came = False
         self.late = False  # came while held, and was not told of
         self.held = 0
+        self._over = threading.Event()
+        self._lock = threading.Lock()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
+        if not self.came:
+            self.came = True
+            threading.Thread(target=self._insist, daemon=True).start()
         self.late = bool(self.held)
         if not self.held:
             signal.default_int_handler(number, frame)
+
+    def _insist(self) -> None:
+        while not self._over.wait(_AGAIN):
+            with self._lock:
+                if not self._over.is_set():
+                    _thread.interrupt_main()
+
+    def over(self) -> None:
+        """Let nothing come again from here on."""
+        self.held += 1
+        with self._lock:
+            self._over.set()
+        for _ in range(2):  # what is on its way strikes between two lines of Python: here, where it does no harm
+            pass
 
     def tell(self) -> None:
         """Raise KeyboardInterrupt where one came and was lost."""
@@ -46,7 +72,7 @@ def interruptible() -> Iterator[None]:
     A handler of the caller's own for SIGINT stays in its place.
     """
     around = sys.exc_info()[1]  # what the caller is handling is no business of ours
-    with _watched() as watch:
+    with counted(), _watched() as watch:
         try:
             yield
         except Exception as error:
@@ -95,10 +121,9 @@ def _watched() -> Iterator[_Watch | None]:
     try:
         yield watch
     finally:
-        watch.held += 1  # while it is taken down again
+        watch.over()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         _watch = None
-        watch.held -= 1
         if watch.late:
             raise KeyboardInterrupt
 

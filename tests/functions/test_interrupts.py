@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
+import time
 
 import keras
 import numpy as np
@@ -146,3 +150,73 @@ def test_variables_are_put_back_after_an_interrupt():
         fdfast.gradient(f, X.astype("float32"))
     for was, variable in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(was, variable.numpy())
+
+
+def test_an_interrupt_that_is_lost_comes_again():
+    """In a callback whose errors Python prints, and goes on."""
+
+    class Mute:
+        def __del__(self):
+            with contextlib.suppress(BaseException):
+                signal.raise_signal(signal.SIGINT)
+
+    seen = []
+
+    def f(x):
+        one = Mute()
+        del one
+        started = time.monotonic()
+        while time.monotonic() < started + 30:
+            seen.append(1)
+            time.sleep(0.01)
+        return tf.reduce_sum(x)
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        fdfast.gradient(f, X)
+    assert len(seen) > 1
+    assert time.monotonic() - started < 5  # 0.2 s on a machine that has nothing else to do
+    time.sleep(0.5)  # and when it is over nothing comes any more
+
+
+LEAVING = """
+    import threading, time
+    import numpy as np
+    from fdfast import _core
+    from fdfast.functions import interruptible
+
+    class Slow:
+        def __del__(self):
+            time.sleep(1)  # while Python takes itself down, and threads still run
+
+    slow = Slow()
+    numbers = np.ones(1_000_000)
+    inside = threading.Event()
+
+    def work():
+        while True:
+            inside.set()
+            _core.dot(numbers, numbers, threads=1)
+
+    def check():
+        with interruptible():
+            work()
+
+    threading.Thread(target=TARGET, daemon=True).start()
+    inside.wait()
+    print("leaving", flush=True)
+"""
+
+
+def test_a_process_ends_though_a_thread_is_in_a_call():
+    code = textwrap.dedent(LEAVING)
+    ran = [
+        subprocess.run(
+            [sys.executable, "-c", code.replace("TARGET", target)], capture_output=True, text=True, timeout=90
+        )
+        for target in ("check", "work")
+    ]
+    assert [one.stdout for one in ran] == ["leaving\n"] * 2, ran[0].stderr
+    assert ran[0].returncode == 0, ran[0].stderr
+    # Outside of a public call nobody waits: if that is no abort any more, there is no need for it.
+    assert ran[1].returncode != 0
