@@ -65,10 +65,11 @@ def directional(f: Any, x: Any, v: Any, *, y: Any = None, loss: Any = None, **kw
     >>> fdfast.directional(lambda x: tf.reduce_sum(x**3), np.array([1.0, 2.0]), np.array([1.0, 0.5])).value
     9.0
     """
-    with state_kept(f):
+    with state_kept(f) as now:
         try:
             flat = flat_of(Request(f, x, y, loss, kwargs=kwargs), "input")
             whole = trusted(flat, layers_of(f))
+            now.settled = True
             moved = dict(zip(flat.moving, _directions(flat, v), strict=True))
             found = whole.point(flat.points()).slopes(moved, (STEP, 0.75 * STEP, -STEP, -0.75 * STEP)).value[:, 0]
         except NoTape as error:

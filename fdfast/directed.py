@@ -56,10 +56,11 @@ def check_directed(
     """
     started = time.perf_counter()
     check_whole("directions", directions, 1, _MOST_DIRECTIONS)
-    with state_kept(request.f):
+    with state_kept(request.f) as now:
         flat = flat_of(request, wrt, terms.seed)
         layers = layers_of(request.f)
         traced = trusted(flat, layers)
+        now.settled = True
         places = places_of(flat, wrt)
         setup = time.perf_counter() - started
         found = judge_whole(

@@ -191,6 +191,7 @@ def checked(request: Request, *, always: bool = True) -> Iterator[Problem]:
         if not isinstance(problem.objective, TapedObjective):  # which has been held against f already
             layers = layers_of(problem.objective.model or request.f)
             preflight(problem.objective, problem.points, layers, always=always and not known)
+        now.settled = True
         if known and problem.differences.graph.stateless:
             now.leave()
         yield problem

@@ -66,9 +66,10 @@ def check_weights(
     model, seed = request.f, terms.seed
     _refuse(request, terms)
     purse = Budget.of(budget)
-    with state_kept(model):
+    with state_kept(model) as now:
         objective, points = _objective(request)
         preflight(objective, points, layers_of(objective.model), always=False)
+        now.settled = True
         of_weights = WeightObjective(objective, model)
         if not of_weights.variables:
             raise ValueError(f"{model.name!r} has no trainable variables: set trainable=True on what is to be checked")

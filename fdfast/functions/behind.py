@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 import types
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import keras
 from fdfast.functions.interrupts import uninterrupted
 from fdfast.functions.variables import Snapshot
 
+_LOOKS, _PAUSE = 10, 0.02  # seconds: whether variables change by themselves
 _LOOKED_AT = 1000  # things that the search looks at before it gives up
 
 
@@ -39,15 +41,62 @@ def layers_of(f: Any) -> list[keras.Layer]:
     return found
 
 
+class WeightsMoved(RuntimeError):
+    """The variables behind f were written to by somebody else while f was looked at."""
+
+
 @contextlib.contextmanager
 def state_kept(f: Any) -> Iterator[Snapshot]:
-    """Put weights, statistics, counters and seed generators behind f back as they were, whatever happens inside."""
-    before = snapshot(layers_of(f))
+    """Put weights, statistics, counters and seed generators behind f back as they were, whatever happens inside.
+
+    Raises
+    ------
+    WeightsMoved
+        Another thread wrote to them. What it wrote is left as it is.
+    """
+    layers = layers_of(f)
+    steps = _steps_trained(layers)
+    before = snapshot(layers)
+    error: BaseException | None = None
     try:
         yield before
+    except BaseException as caught:
+        error = caught
+        raise
     finally:
         with uninterrupted():
-            before.restore()
+            changed = before.changed()
+            # What raises an error of its own may have written before.
+            known = before.settled and error is None and any(one.trainable for one in changed)
+            moved = bool(changed) and (known or _by_others(layers, steps))
+            if not moved:
+                before.restore()
+        if moved and (error is None or isinstance(error, Exception)):
+            raise WeightsMoved(
+                f"{len(changed)} of the variables behind f changed while f was looked at ({changed[0].path} first): "
+                "something else trains the model meanwhile, and what was found is of no model at all. Check between "
+                "two steps (fdfast.GradientCheck does), or check a copy: copy = keras.models.clone_model(model); "
+                "copy.set_weights(model.get_weights())"
+            ) from error
+
+
+def _steps_trained(layers: Sequence[keras.Layer]) -> list[int]:
+    """How many steps the optimizers of some models have made."""
+    optimizers = [getattr(layer, "optimizer", None) for layer in layers]
+    counts = [getattr(one, "iterations", None) for one in optimizers]
+    return [int(count) for count in counts if count is not None]
+
+
+def _by_others(layers: Sequence[keras.Layer], steps: list[int]) -> bool:
+    """Whether it was not f itself that wrote to variables: an optimizer did, or they go on changing without f."""
+    if _steps_trained(layers) != steps:
+        return True
+    now = snapshot(layers)
+    for _ in range(_LOOKS):
+        if now.changed():
+            return True
+        time.sleep(_PAUSE)
+    return False
 
 
 def snapshot(layers: Sequence[keras.Layer]) -> Snapshot:

@@ -38,6 +38,8 @@ class Snapshot:
         self._kept = [read(v) for v in self._variables]
         self._at = [_address(kept) for kept in self._kept]
         self._written = True
+        #: Whether it is known by now that f does not write to what is trained.
+        self.settled = False
 
     def changed(self) -> list[Any]:
         """Variables that differ from what they were."""

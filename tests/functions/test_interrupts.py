@@ -19,6 +19,8 @@ import fdfast
 from fdfast.functions import interruptible
 from fdfast.functions.interrupts import uninterrupted
 
+# Python prints what is raised in the callback of a weak reference, and goes on: the interrupt comes again.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 X = np.linspace(0.1, 0.9, 3)
 
 
