@@ -3,6 +3,7 @@
 #   make demo    what fdfast does, on a real MNIST image      make test        the tests
 #   make bench   the measurements                             make lint        style, types, stub file
 #   make build   compile into .venv, and nothing else         make sanitize    the kernels under ASan and UBSan
+#   make fuzz    fuzzers, interrupts and mixed use in threads, for an hour; make fuzz SECONDS=300 for less
 #   make bench-peers   fdfast beside the tools that people use instead, and docs/benchmarks.md
 
 PYTHON ?= python3
@@ -22,13 +23,19 @@ INSTALL := -m pip install --quiet
 BUILD_TOOLS := cmake ninja pybind11 scikit-build-core
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-lower lint format bench bench-verdict bench-peers build sanitize clean
+.PHONY: demo test test-lower lint format bench bench-verdict bench-peers fuzz build sanitize clean
 
 demo: build
 	$(BIN)/fdfast demo
 
 test: build
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+SECONDS ?= 3600
+SEED ?= 0
+
+fuzz: build
+	$(BIN)/python tests/fuzz/run.py $(SECONDS) $(SEED)
 
 bench: build
 	$(BIN)/python -m bench

@@ -144,7 +144,7 @@ Crew& crew() {
 bool share_out(std::int64_t count, std::int64_t grain, int threads, Piece piece, const void* body) {
     Task task{count, grain, piece, body};
     const std::int64_t pieces = (count + grain - 1) / grain;
-    const auto helpers = static_cast<int>(std::min<std::int64_t>(threads, pieces)) - 1;
+    const auto helpers = static_cast<int>(std::min<std::int64_t>(threads, pieces) - 1);
     if (helpers > 0) {
         crew().run(task, helpers);
     } else {

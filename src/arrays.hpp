@@ -61,6 +61,16 @@ void require_array(const py::array& a, const char* name, py::ssize_t ndim, Acces
         throw py::value_error(who + " must be writable, got a read-only array");
 }
 
+// Each one asked for is started: a slip of the pen must not start a million.
+inline int require_threads(int threads) {
+    constexpr int kMost = 4096;
+    if (threads < 1 || threads > kMost) {
+        throw py::value_error("threads must be at least 1 and at most " + std::to_string(kMost) + ", got " +
+                              std::to_string(threads));
+    }
+    return threads;
+}
+
 struct Named {
     const char* name;
     const py::array& array;

@@ -18,6 +18,7 @@ void draw_into(const py::array& g, py::array& v, double low, double unit, std::u
                               std::to_string(g.size()));
     }
     require_disjoint({{"v", v}}, {{"g", g}});
+    require_threads(threads);
     if (!(low > 0)) throw py::value_error("low must be positive, got " + std::to_string(low));
     const auto* const from = static_cast<const double*>(g.data());
     auto* const to = static_cast<double*>(v.mutable_data());
@@ -33,6 +34,7 @@ double dot_of(const py::array& a, const py::array& b, int threads) {
         throw py::value_error("a has " + std::to_string(a.size()) + " elements, b has " + std::to_string(b.size()) +
                               "; they must have as many");
     }
+    require_threads(threads);
     const auto* const left = static_cast<const double*>(a.data());
     const auto* const right = static_cast<const double*>(b.data());
     const std::int64_t n = a.size();

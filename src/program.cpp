@@ -77,8 +77,7 @@ void require_shape(const py::array& a, const std::string& name, const std::vecto
 }
 
 int threads_of(const std::optional<int>& asked) {
-    if (asked && *asked < 1) throw py::value_error("threads must be at least 1, got " + std::to_string(*asked));
-    return asked ? *asked : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+    return asked ? require_threads(*asked) : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
 template <typename T>

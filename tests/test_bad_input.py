@@ -132,6 +132,8 @@ BAD = {
     "stray": ({"scale": 3, "colour": 1}, TypeError, "unexpected arguments for a model: colour, scale"),
     # the rest
     "engine": ({"engine": "warp"}, ValueError, "engine must be one of 'auto', "),
+    "precision "
+    "array": ({"precision": np.ones(2)}, ValueError, "precision must be one of 'auto', 'float32', 'float64', g"),
     "precision": ({"precision": "float16"}, ValueError, "precision must be one of 'auto', 'float32', 'float64', got '"),
     "max_rows": ({"max_rows": 1}, ValueError, "max_rows must be an int of at least 2 (a +h and a -h row), got 1"),
     "bounds order": ({"bounds": (1, 0)}, ValueError, "bounds must satisfy low < high, got (1, 0)"),

@@ -102,7 +102,9 @@ def _check_claims(path: str | Path, limit: int) -> None:
             for name in archive.namelist():
                 if name.endswith((".h5", ".hdf5")):
                     _refuse_claim(_claimed_by_arrays(archive.read(name)), limit, f"{what}: {name}")
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except BadFile:
+        raise
+    except Exception as error:  # zipfile and h5py raise whatever the failing part raises
         raise BadFile(f"{what} is no Keras archive, or is damaged: {error}") from error
 
 
@@ -255,9 +257,9 @@ def _header(archive: zipfile.ZipFile, name: str, where: str) -> tuple[tuple[int,
         if version not in _HEADERS:
             raise BadFile(f"{what} is in npy format {version}; versions (1, 0) and (2, 0) are read")
         shape, _, dtype = _HEADERS[version](start)
-    except ValueError as error:
-        if isinstance(error, BadFile):
-            raise
+    except (BadFile, zipfile.BadZipFile, zlib.error):
+        raise
+    except Exception as error:  # the header is parsed as Python: TokenError, SyntaxError, TypeError, RecursionError
         raise BadFile(f"{what} is damaged: {error}") from error
     if dtype.hasobject:
         raise BadFile(f"{what} holds pickled Python objects, which are not loaded: save plain numbers")

@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from fdfast.moves.asked import shown
+
 Channels = Literal["together", "apart"]
 Layout = Literal["last", "first"]
 Reduction = Literal["mean", "sum"]
@@ -129,8 +131,8 @@ class Tiling:
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
     """Raise ValueError unless `value` is one of the allowed words."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {shown(value)}")
 
 
 def make_tiling(

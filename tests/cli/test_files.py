@@ -66,6 +66,7 @@ BAD_DATA = [
     ),
     ("cut off", lambda p: with_header(p, header((1000,)) + bytes(8)), "array 'x' is damaged"),
     ("no magic", lambda p: with_header(p, b"not an array"), "array 'x' is damaged"),
+    ("no end", lambda p: with_header(p, header((1000,)).replace(b"}", b"(")), "array 'x' is damaged"),
     ("version", lambda p: with_header(p, b"\x93NUMPY\x07\x00"), r"npy format \(7, 0\)"),
 ]
 

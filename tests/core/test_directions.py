@@ -134,6 +134,21 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "a in float32": (lambda: _core.dot(array("float32"), np.ones(4), threads=1), TypeError, "a must be float64"),
     "b of two axes": (lambda: _core.dot(np.ones(4), array("two axes"), threads=1), ValueError, "b must have 1 axes"),
     "b strided": (lambda: _core.dot(np.ones(4), array("strided"), threads=1), ValueError, "b must be C-contiguous"),
+    "no thread": (
+        lambda: _core.draw(np.ones(4), np.ones(4), **V | {"threads": 0}),
+        ValueError,
+        "at least 1 and at most",
+    ),
+    "threads by overflow": (
+        lambda: _core.dot(np.ones(4), np.ones(4), threads=-(2**31)),
+        ValueError,
+        "threads must be at",
+    ),
+    "a million threads": (
+        lambda: _core.dot(np.ones(4), np.ones(4), threads=10**6),
+        ValueError,
+        "at most 4096, got 100000",
+    ),
     "b too short": (lambda: _core.dot(np.ones(4), array("short"), threads=1), ValueError, "a has 4 elements, b has 3"),
 }
 

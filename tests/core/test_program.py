@@ -1133,7 +1133,7 @@ Z, ONES = np.zeros((2, 1, 1, 3)), np.ones((2, 3))
         (True, [Z], None, {}, ValueError, "targets are missing: the program ends in a loss"),
         (True, [Z], ONES[:1], {}, ValueError, "targets must have shape (2, 3), got (1, 3)"),
         (False, [Z], ONES, {}, ValueError, "targets were given, but the program does not end in a loss"),
-        (False, [Z], None, {"threads": 0}, ValueError, "threads must be at least 1, got 0"),
+        (False, [Z], None, {"threads": 0}, ValueError, "threads must be at least 1 and at most 4096, got 0"),
     ],
 )
 def test_prepare_refuses(loss: bool, values: Any, targets: Any, settings: Any, error: Any, message: str) -> None:
@@ -1182,7 +1182,7 @@ def arguments() -> dict[str, Any]:
         ),
         ("rows", np.zeros((3, 2, 15)), ValueError, "rows must have shape (3, 2, 16), got (3, 2, 15)"),
         ("rows", np.zeros((3, 2, 16), np.float32), TypeError, "rows must be float64, got float32"),
-        ("threads", -1, ValueError, "threads must be at least 1, got -1"),
+        ("threads", -1, ValueError, "threads must be at least 1 and at most 4096, got -1"),
     ],
 )
 def test_push_refuses(name: str, value: Any, error: type[Exception], message: str) -> None:
