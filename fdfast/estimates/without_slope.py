@@ -40,6 +40,14 @@ class Breaks:
     size: Float64
     evaluations: int
 
+    def joined(self, other: Breaks) -> Breaks:
+        """What both found, each of other tiles."""
+        return Breaks(
+            np.maximum(self.reason, other.reason),
+            np.maximum(self.size, other.size),
+            self.evaluations + other.evaluations,
+        )
+
 
 def breaks(engine: Engine, points: Any, steps: Steps, tiling: Tiling, wanted: Bool, noise: Float64) -> Breaks:
     """Look at tiles from ever smaller steps, on every side that the steps allow.

@@ -151,6 +151,42 @@ class Stage:
         found: Float64 = other.slopes(self._by_number(moved), STEPS[:1]).value[0]
         return found - self.directions.dot(dict(moved), gradients)
 
+    def hold_jumps(self, masks: Sequence[Bool], seed: int) -> None:
+        """Find some of those elements along which f jumps at the point, and take them out of the masks.
+
+        All are moved together, to one side and by random signs; where f jumps, by halves.
+        """
+        rng = np.random.default_rng(seed)
+        ends = np.cumsum([0, *(mask.size for mask in masks)])
+        waiting = [np.concatenate([start + np.flatnonzero(mask) for start, mask in zip(ends[:-1], masks, strict=True)])]
+        found: list[tuple[int, int]] = []
+        while waiting and len(found) < _ASIDE:
+            group = waiting.pop()
+            if not len(group) or not self._torn(group, ends, rng):
+                continue
+            if len(group) > 1:
+                waiting += [group[len(group) // 2 :], group[: len(group) // 2]]
+                continue
+            place = int(np.searchsorted(ends, group[0], side="right")) - 1
+            found.append((place, int(group[0] - ends[place])))
+        for one, reason in self._alone(found):
+            if reason[0]:
+                self._broken[one.place, one.index] = one, reason
+                masks[one.place].reshape(-1)[one.index] = False
+
+    def _torn(self, group: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], rng: np.random.Generator) -> bool:
+        """Whether f jumps along some elements, numbered through all places."""
+        moved = {}
+        signs = np.stack([np.ones(len(group)), rng.choice([-1.0, 1.0], len(group))])
+        for place, p in enumerate(self.places):
+            mine = (group >= ends[place]) & (group < ends[place + 1])
+            if mine.any():
+                v = np.zeros((2, int(np.prod(p.shape))))
+                v[:, group[mine] - ends[place]] = signs[:, mine]
+                moved[place] = v.reshape(2, *p.shape)
+        both = self._slopes(moved, (STEP, STEP / 16, -STEP, -STEP / 16)).value
+        return any(_reason(column, STEP)[0] == JUMP for column in both.T)
+
     def decide(self, terms: Terms) -> None:
         """Give every free element its class."""
         directed = self.directed

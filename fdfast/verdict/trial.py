@@ -37,6 +37,7 @@ Rows = npt.NDArray[np.int64]
 _ROUNDS = 3  # generic points tried for a tile before it is left open
 _DRAWS = 3  # points close to x that tell a branch from a fault, for a gradient that has no value there
 _CLEARED = 8  # and for one that is right there: two branches in three draws may be the same one
+_TORN = 2.0**10  # a slope by exact differences, beside the gradient, that asks for a second look
 _FAULT = 0.01  # relative error that the self-test plants
 
 
@@ -123,7 +124,14 @@ class Trial:
     def _broken(self, found: Estimate, analytic: Float64) -> tuple[Estimate, Breaks]:
         """See whether f has a finite slope where none was found, and where the gradient is not finite."""
         wanted = (found.kind == UNRESOLVED) | ~np.isfinite(analytic)
-        seen = breaks(self._engine, self._points, self._steps, self._tiling, wanted, found.noise)
+        with np.errstate(all="ignore"):
+            largest = np.fmax(np.abs(found.right), np.abs(found.left))
+        # By exact differences over a tiny step a jump is a slope beyond all others: a kink with such a side is none.
+        torn = self._engine.exact & (largest > _TORN * np.fmax(1.0, np.abs(analytic)))
+        seen = breaks(self._engine, self._points, self._steps, self._tiling, wanted & ~torn, found.noise)
+        if torn.any():
+            none = np.zeros_like(found.noise)
+            seen = seen.joined(breaks(self._engine, self._points, self._steps, self._tiling, torn, none))
         if not seen.reason.any():
             return found, seen
         return replace(found, kind=np.where(seen.reason != NOTHING, SINGULAR, found.kind).astype(np.int8)), seen
