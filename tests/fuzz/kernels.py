@@ -42,7 +42,7 @@ def broken(rng, one):
                 out = one.copy()
                 odd = [o for o in ODD if isinstance(o, int | float)]
                 value = odd[rng.integers(len(odd))]
-                if out.dtype.kind == "f" or (isinstance(value, int) and abs(value) < 2**31):
+                if out.dtype.kind == "f" or (out.dtype.itemsize > 1 and isinstance(value, int) and abs(value) < 2**31):
                     out.reshape(-1)[rng.integers(out.size)] = value
                 return out
             if how == 5:
