@@ -1,7 +1,12 @@
-"""Adversarial images by either gradient."""
+"""Adversarial examples by any gradient, estimates of gradients from values alone, and which gradient to trust."""
 
 from __future__ import annotations
 
-from fdfast.attack.gradient_sign import GradientKind, check_epsilon, fgsm
+from fdfast.attack.estimators import GradientEstimate, estimate
+from fdfast.attack.gradient_sign import fgsm
+from fdfast.attack.inputs import check_epsilon
+from fdfast.attack.projected import pgd
+from fdfast.attack.result import Attacked
+from fdfast.attack.slopes import GradientKind
 
-__all__ = ["GradientKind", "check_epsilon", "fgsm"]
+__all__ = ["Attacked", "GradientEstimate", "GradientKind", "check_epsilon", "estimate", "fgsm", "pgd"]

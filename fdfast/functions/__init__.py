@@ -41,6 +41,7 @@ from fdfast.functions.recordings import recorded, trusted
 from fdfast.functions.returned import NotOneNumber, check_callable
 from fdfast.functions.row_function import RowFunction
 from fdfast.functions.rowwise import RowValues
+from fdfast.functions.scored import MARGIN, Scored, Scores
 from fdfast.functions.shadow import NoShadow, shadow_of
 from fdfast.functions.shares import Gap, gaps
 from fdfast.functions.single import BATCHED_ROW, PROBED, SINGLE_ROW, STACKED_ROW, Cost, Single, cheapest, pays
@@ -55,6 +56,7 @@ from fdfast.functions.weights import WeightObjective
 __all__ = [
     "BATCHED_ROW",
     "BUDGET",
+    "MARGIN",
     "PROBED",
     "SINGLE_ROW",
     "STACKED_ROW",
@@ -70,6 +72,8 @@ __all__ = [
     "Present",
     "RowFunction",
     "RowValues",
+    "Scored",
+    "Scores",
     "Single",
     "SingleSource",
     "Snapshot",

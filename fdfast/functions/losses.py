@@ -18,6 +18,7 @@ from fdfast.moves import as_array
 RowLoss = Callable[[Any, Any], Any]
 #: Losses of Keras whose target has a shape that the output does not tell: sequences of labels, or labels of embeddings.
 _OF_THEIR_OWN = {"ctc", "circle"}
+_TINY = float(np.finfo(np.float32).tiny)  # a probability that has a logarithm in every precision
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Loss:
         Target: class numbers; an array of the prediction's shape; or whatever a user's own loss takes.
     sharp : callable or None
         The same formula as `of_rows` for one-hot targets, without its cancellation.
+    margin : callable or None
+        For the same losses `margin_loss`, which does not saturate; of probabilities where no logits are found.
     original : object
         The Keras function or object, or the user's callable.
     sums : bool
@@ -46,6 +49,7 @@ class Loss:
     of_rows: RowLoss
     kind: str
     sharp: RowLoss | None = None
+    margin: RowLoss | None = None
     original: object = None
     sums: bool = False
 
@@ -129,6 +133,17 @@ def softmax_loss(target: Any, logits: Any) -> Any:
     return top + tf.math.log1p(rest + tf.math.expm1(-top))
 
 
+def margin_loss(target: Any, logits: Any) -> Any:
+    """``log sum_{k != y} exp(z_k) - z_y``, of which a cross-entropy is ``log(1 + exp(.))``.
+
+    The gradients of both point the same way, and this one is never too small for the numbers that hold it.
+    """
+    hot = target > 0
+    own = tf.reduce_sum(tf.where(hot, logits, tf.zeros_like(logits)), axis=-1)
+    others = tf.where(hot, tf.fill(tf.shape(logits), tf.constant(-np.inf, logits.dtype)), logits)
+    return tf.reduce_logsumexp(others, axis=-1) - own
+
+
 def one_hot(targets: npt.NDArray[Any], loss: Loss) -> bool:
     """Whether every target names one class."""
     if loss.kind == "classes":
@@ -136,8 +151,8 @@ def one_hot(targets: npt.NDArray[Any], loss: Loss) -> bool:
     return bool(((targets == 0) | (targets == 1)).all() and (targets.sum(axis=-1) == 1).all())
 
 
-def _sharp(loss: Any, function: RowLoss) -> RowLoss | None:
-    """`softmax_loss` in the place of Keras' cross-entropies, where that is the same formula; else None."""
+def _by_logits(loss: Any, function: RowLoss) -> tuple[RowLoss | None, RowLoss | None]:
+    """`softmax_loss` and `margin_loss` for Keras' cross-entropies, where these are that formula; else None."""
     sparse = (
         loss is keras.losses.sparse_categorical_crossentropy or type(loss) is keras.losses.SparseCategoricalCrossentropy
     )
@@ -145,18 +160,29 @@ def _sharp(loss: Any, function: RowLoss) -> RowLoss | None:
     config = settings_of(loss) if isinstance(loss, keras.losses.Loss) else {}
     plain = not config.get("label_smoothing") and config.get("axis", -1) == -1 and config.get("ignore_class") is None
     if not ((sparse or dense) and plain and is_stock(loss)):
-        return None
+        return None, None
 
-    def of_rows(target: Any, prediction: Any) -> Any:
+    def logits_of(prediction: Any) -> Any:
         # Keras prefers the logits behind a softmax even where from_logits is set.
-        logits = _logits_behind(prediction)
-        if logits is None and config.get("from_logits"):
-            logits = prediction
+        found = _logits_behind(prediction)
+        return prediction if found is None and config.get("from_logits") else found
+
+    def hot(target: Any, logits: Any) -> Any:
+        return tf.one_hot(target, logits.shape[-1], dtype=logits.dtype) if sparse else target
+
+    def sharp(target: Any, prediction: Any) -> Any:
+        logits = logits_of(prediction)
         if logits is None or logits.shape.rank != 2:
             return function(target, prediction)
-        return softmax_loss(tf.one_hot(target, logits.shape[-1], dtype=logits.dtype) if sparse else target, logits)
+        return softmax_loss(hot(target, logits), logits)
 
-    return of_rows
+    def margin(target: Any, prediction: Any) -> Any:
+        logits = logits_of(prediction)
+        if logits is None:
+            logits = tf.math.log(tf.maximum(prediction, _TINY))
+        return margin_loss(hot(target, logits), logits)
+
+    return sharp, margin
 
 
 def settings_of(loss: keras.losses.Loss) -> dict[str, Any]:
@@ -209,8 +235,8 @@ def _keras(name: str, key: object, original: Any, function: RowLoss, *, mean: bo
         kind = "custom"
     if not str(getattr(function, "__module__", "")).startswith("keras."):
         kind = "custom"
-    sharp = None if kind == "custom" else _sharp(original, of_rows)
-    return Loss(name, key, of_rows, kind, sharp, original, not mean)
+    sharp, margin = (None, None) if kind == "custom" else _by_logits(original, of_rows)
+    return Loss(name, key, of_rows, kind, sharp, margin, original, not mean)
 
 
 def _mask_weights(prediction: Any, values: Any) -> Any:

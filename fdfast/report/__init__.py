@@ -7,8 +7,20 @@ from __future__ import annotations
 
 from fdfast.report.findings import input_report, weight_report
 from fdfast.report.part import Part
+from fdfast.report.plain import json_text, plain_dict, write
 from fdfast.report.plot import adversarial_figure
 from fdfast.report.report import Report, WeightReport
 from fdfast.report.whole import whole_report
 
-__all__ = ["Part", "Report", "WeightReport", "adversarial_figure", "input_report", "weight_report", "whole_report"]
+__all__ = [
+    "Part",
+    "Report",
+    "WeightReport",
+    "adversarial_figure",
+    "input_report",
+    "json_text",
+    "plain_dict",
+    "weight_report",
+    "whole_report",
+    "write",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -35,3 +36,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
+
+
+def plain_dict(values: dict[str, Any]) -> dict[str, Any]:
+    """The same as JSON takes it (see `plain`)."""
+    found: dict[str, Any] = plain(values)
+    return found
+
+
+def json_text(values: dict[str, Any], path: str | PathLike[str] | None = None) -> str:
+    """Return values as strict JSON; also written to `path` if given."""
+    return write(path, json.dumps(plain(values), indent=1, allow_nan=False))

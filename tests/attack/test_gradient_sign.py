@@ -129,9 +129,7 @@ def test_the_dtype_is_the_caller_s(line: Any, dtype: str) -> None:
     np.testing.assert_allclose(moved.astype(float), [0.6, 0.15], atol=2.0**-11)
 
 
-def test_zero_epsilon_and_zero_gradient_move_nothing(line: Any) -> None:
-    x = np.array([0.5, 0.25])
-    np.testing.assert_array_equal(fgsm(line, x, [0.0], 0), x)
+def test_zero_gradient_moves_nothing(line: Any) -> None:
     flat = np.array([0.5, 0.5])
     np.testing.assert_array_equal(fgsm(line, flat, [0.0], EPSILON, gradient="autodiff"), flat)
 
@@ -144,20 +142,21 @@ def test_progress_and_max_rows_reach_the_engine(line: Any) -> None:
 
 
 BAD = [
-    ("negative", {"epsilon": -0.1}, ValueError, r"epsilon must be finite and at least 0, got -0\.1"),
+    ("negative", {"epsilon": -0.1}, ValueError, r"epsilon must be finite and greater than 0, got -0\.1"),
+    ("zero", {"epsilon": 0}, ValueError, r"epsilon must be finite and greater than 0, got 0"),
     ("infinite", {"epsilon": np.inf}, ValueError, "epsilon must be finite"),
     ("nan", {"epsilon": np.nan}, ValueError, "epsilon must be finite"),
     ("a word", {"epsilon": "much"}, TypeError, "epsilon must be a number, got str"),
     ("a bool", {"epsilon": True}, TypeError, "epsilon must be a number, got bool"),
     ("no y", {"y": None}, TypeError, "y is missing"),
     ("other y", {"y": [0.0, 0.0]}, ValueError, "y has shape"),
-    ("gradient", {"gradient": "guess"}, ValueError, "gradient must be one of 'finite-difference', 'autodiff'"),
+    ("gradient", {"gradient": "guess"}, ValueError, "gradient must be one of 'difference', 'finite-difference', 'autodiff'"),
     ("bounds down", {"bounds": (1, 0)}, ValueError, r"bounds must satisfy low < high, got \(1, 0\)"),
     ("bounds nan", {"bounds": (0, np.nan)}, ValueError, "bounds must satisfy low < high"),
     ("one bound", {"bounds": 1}, TypeError, "bounds must be a pair of numbers"),
     ("three", {"bounds": (0, 1, 2)}, TypeError, "bounds must be a pair of numbers"),
     ("x outside", {"bounds": (0, 0.4)}, ValueError, r"x\[0\]=0\.5 lies outside the bounds \(0, 0\.4\)"),
-    ("no model", {"model": lambda x: x}, TypeError, "model must be a Keras model, got function"),
+    ("no model", {"model": 3}, TypeError, "model must be a Keras model or a callable of rows, got int"),
     ("integers", {"x": np.array([1, 0])}, TypeError, "integers cannot move"),
     ("tile", {"tile": 3}, ValueError, "tile extent 3 does not fit"),
     ("loss", {"loss": "nonsense"}, ValueError, "nonsense"),

@@ -154,7 +154,7 @@ MISTAKES = [
     ("check d.npz d.npz", "MODEL 'd.npz' must be a .keras file"),
     ("check lambda.keras d.npz", "MODEL 'lambda.keras' cannot be loaded: it holds a Lambda layer"),
     ("attack m.keras d.npz --out a.npz", "the following arguments are required: --epsilon"),
-    ("attack m.keras d.npz --epsilon -1 --out a.npz", "epsilon must be finite and at least 0, got -1"),
+    ("attack m.keras d.npz --epsilon -1 --out a.npz", "epsilon must be finite and greater than 0, got -1"),
     ("attack m.keras d.npz --epsilon 1 --out no/a.npz", "--out no/a.npz must be a file in a folder that exists"),
     ("attack m.keras d.npz --epsilon 1 --out a.npz --bounds 1", "invalid pair of bounds value: '1'"),
     ("attack m.keras d.npz --epsilon 1 --out a.npz --bounds 0,0.1", "lies outside the bounds (0, 0.1)"),
