@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fdfast.attack.diagnosis import MaskingReport, masking
 from fdfast.attack.estimators import GradientEstimate, estimate
 from fdfast.attack.gradient_sign import fgsm
 from fdfast.attack.inputs import check_epsilon
@@ -9,4 +10,14 @@ from fdfast.attack.projected import pgd
 from fdfast.attack.result import Attacked
 from fdfast.attack.slopes import GradientKind
 
-__all__ = ["Attacked", "GradientEstimate", "GradientKind", "check_epsilon", "estimate", "fgsm", "pgd"]
+__all__ = [
+    "Attacked",
+    "GradientEstimate",
+    "GradientKind",
+    "MaskingReport",
+    "check_epsilon",
+    "estimate",
+    "fgsm",
+    "masking",
+    "pgd",
+]

@@ -15,7 +15,7 @@ Float64 = npt.NDArray[np.float64]
 #: Steps that are tried, in radii of the ball: halves of halves.
 _STEPS = tuple(2.0**-k for k in range(11))
 _EXAMPLES, _TILES = 4, 64
-_ENOUGH = 0.7  # of what the best step tells
+_ENOUGH = 0.9  # of what the best step tells
 
 
 def smallest_step(

@@ -6,20 +6,33 @@ A report holds findings; a renderer takes a report. Nothing is computed here but
 from __future__ import annotations
 
 from fdfast.report.findings import input_report, weight_report
+from fdfast.report.html import page
+from fdfast.report.markup import Markup, Number, badge, bullets, escape, image, number, table
 from fdfast.report.part import Part
 from fdfast.report.plain import json_text, plain_dict, write
-from fdfast.report.plot import adversarial_figure
+from fdfast.report.plot import adversarial_figure, blank_figure, styled
 from fdfast.report.report import Report, WeightReport
 from fdfast.report.whole import whole_report
 
 __all__ = [
+    "Markup",
+    "Number",
     "Part",
     "Report",
     "WeightReport",
     "adversarial_figure",
+    "badge",
+    "blank_figure",
+    "bullets",
+    "escape",
+    "image",
     "input_report",
     "json_text",
+    "number",
+    "page",
     "plain_dict",
+    "styled",
+    "table",
     "weight_report",
     "whole_report",
     "write",

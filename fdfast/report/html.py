@@ -6,13 +6,12 @@ Nothing is fetched: no script, no font, no style from outside; the figure is ins
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from fdfast.report.first_lines import by_order, said_first
-from fdfast.report.markup import Markup, Number, bullets, escape, number, pairs, table
+from fdfast.report.markup import Markup, Number, badge, bullets, escape, image, number, pairs, table
 from fdfast.report.panels import CLASS_COLOURS
 from fdfast.report.plain import times
 from fdfast.report.plot import VERDICT_COLOURS, percent_text, save, step_text, tile_text
@@ -73,23 +72,30 @@ def to_html(report: Report) -> str:
     str
         HTML5, light or dark as the reader's system is. Without matplotlib it says that there is no figure.
     """
-    sections = (
-        f"<section>\n<h2>{escape(heading)}</h2>\n{content}\n</section>"
-        for heading, write in SECTIONS
-        if (content := write(report))
-    )
     name = title(report) or "Gradient check"
+    return page(
+        f"fdfast: {report.verdict}, {name}",
+        Markup(f"{_badge(report)} <span>{escape(name)}</span>"),
+        _summary(report),
+        [(heading, Markup(write(report))) for heading, write in SECTIONS],
+        _first(report),
+    )
+
+
+def page(name: str, head: Markup, summary: str, sections: Iterable[tuple[str, str]], first: Iterable[str] = ()) -> str:
+    """Write a page of its own: title, first line, summary, what is said first, and sections that are not empty."""
+    told = (f"<section>\n<h2>{escape(heading)}</h2>\n{content}\n</section>" for heading, content in sections if content)
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>fdfast: {escape(report.verdict)}, {escape(name)}</title>",
+            f"<title>{escape(name)}</title>",
             f"<style>{_STYLE}{_TABLES}</style>\n</head>",
-            f'<body class="fdfast">\n<h1>{_badge(report)} <span>{escape(name)}</span></h1>',
-            f"<p>{escape(_summary(report))}</p>",
-            *_first(report),
-            *sections,
+            f'<body class="fdfast">\n<h1>{head}</h1>',
+            f"<p>{escape(summary)}</p>",
+            *first,
+            *told,
             "</body>\n</html>\n",
         ]
     )
@@ -120,8 +126,7 @@ def fragment(report: Report) -> str:
 
 
 def _badge(report: Report) -> Markup:
-    colour = VERDICT_COLOURS[report.verdict]
-    return Markup(f'<span class="badge" style="background:{colour}">{escape(report.verdict.upper())}</span>')
+    return badge(report.verdict, VERDICT_COLOURS[report.verdict])
 
 
 def _class(name: str) -> Markup:
@@ -183,14 +188,13 @@ def _figure(report: Report) -> str:
         save(report, picture)
     except ImportError:
         return "<p>No figure: matplotlib is not installed. Remedy: pip install matplotlib.</p>"
-    data = base64.b64encode(picture.getvalue()).decode("ascii")
     shown = "Maps of both gradients, the relative error and the class of each tile"
     if report.check == "directions":
         shown = "Maps of the gradient, of what would have been found, and of the class of each element"
     if report.wrt == "weights":
         shown = "Classes and relative errors of every variable"
     says = f"{shown}. {_summary(report)}"
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(says)}">'
+    return image(picture.getvalue(), says)
 
 
 def _metrics(report: Report) -> str:

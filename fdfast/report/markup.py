@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import math
 from collections.abc import Iterable, Sequence
@@ -49,3 +50,14 @@ def pairs(values: dict[str, Any]) -> Markup:
     """Write names and values as a table without a head."""
     rows = [(name, number(v) if isinstance(v, float) else v) for name, v in values.items()]
     return table((), rows)
+
+
+def badge(word: str, colour: str) -> Markup:
+    """Write a word in capitals on its colour."""
+    return Markup(f'<span class="badge" style="background:{colour}">{escape(word.upper())}</span>')
+
+
+def image(png: bytes, says: str) -> Markup:
+    """Put a picture into the page itself; `says` is for those who cannot see it."""
+    data = base64.b64encode(png).decode("ascii")
+    return Markup(f'<img src="data:image/png;base64,{data}" alt="{escape(says)}">')

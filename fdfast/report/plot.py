@@ -54,7 +54,7 @@ def figure(report: Report, *, title: str | None = None) -> Figure:
     gradient, and the class map the worst class over channels.
     """
     lines = _header(report, title)
-    with _style():
+    with styled():
         if report.wrt == "weights" or len(report.parts) > 1:
             fig, said = _variables(report)
         elif report.check == "directions":
@@ -77,7 +77,7 @@ def _inputs(part: Part) -> tuple[Figure, str]:
 def _directed(part: Part) -> tuple[Figure, str]:
     """Draw the gradient, what would have been found of it, and classes: differences are of few elements."""
     shown, said = _shown(_examples(part))
-    fig = _figure(12.0, _HEADER + 2.9 * len(shown))
+    fig = blank_figure(12.0, _HEADER + 2.9 * len(shown))
     axes = fig.subplots(len(shown), 4 if shown[0].is_image else 2, squeeze=False)
     for row, e in zip(axes, shown, strict=True):
         if e.is_image:
@@ -107,7 +107,7 @@ def _variables(report: Report) -> tuple[Figure, str]:
     """Draw shares of classes and errors of variables, at most thirty of them, those with most to say."""
     order = sorted(range(len(report.parts)), key=lambda i: (-report.parts[i].counts["wrong"], i))[:VARIABLES_SHOWN]
     shown = [report.parts[i] for i in sorted(order)]
-    fig = _figure(12.0, _HEADER + 1.4 + 0.3 * len(shown))
+    fig = blank_figure(12.0, _HEADER + 1.4 + 0.3 * len(shown))
     axes = fig.subplots(1, 2, sharey=True)
     panels.shares(axes[0], shown)
     panels.spreads(axes[1], shown)
@@ -125,7 +125,7 @@ def save(report: Report, path: str | os.PathLike[str] | IO[bytes], dpi: float = 
     dpi : float
         Dots per inch; one example is 1500 by 950 pixels at 150.
     """
-    with _style():
+    with styled():
         figure(report).savefig(path, dpi=dpi)
 
 
@@ -161,8 +161,8 @@ def adversarial_figure(
     both = (float(min(clean.min(), adversarial.min())), float(max(clean.max(), adversarial.max())))
     moved = adversarial - clean
     limit = float(np.max(np.abs(moved), initial=0.0)) or 1.0
-    with _style():
-        fig = _figure(10.0, 5.4, header=0.4 if title else 0.0)
+    with styled():
+        fig = blank_figure(10.0, 5.4, header=0.4 if title else 0.0)
         axes = fig.subplot_mosaic([["clean", "moved", "adversarial"], ["bars"] * 3], height_ratios=[2, 1])
         for name, image in images.items():
             best = int(np.argmax(probabilities[name]))
@@ -226,7 +226,7 @@ def _examples(part: Part) -> list[Example]:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def styled() -> Iterator[None]:
     """Use the defaults of matplotlib and ours, and bring the caller's settings back afterwards."""
     from matplotlib import style
 
@@ -234,7 +234,8 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _figure(width: float, height: float, header: float = _HEADER) -> Figure:
+def blank_figure(width: float, height: float, header: float = _HEADER) -> Figure:
+    """A figure with room of `header` inches above for what is said of it; for use under `styled`."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -275,7 +276,7 @@ def _write_header(fig: Figure, verdict: str, lines: list[str]) -> None:
 
 
 def _one_image(e: Example) -> Figure:
-    fig = _figure(10.0, 19 / 3)
+    fig = blank_figure(10.0, 19 / 3)
     axes = fig.subplots(2, 3)
     panels.show_image(axes[0, 0], e.x, "Input")
     panels.gradients(axes[0, 1:], e)
@@ -289,7 +290,7 @@ def _one_image(e: Example) -> Figure:
 
 
 def _one_vector(e: Example) -> Figure:
-    fig = _figure(10.0, 19 / 3)
+    fig = blank_figure(10.0, 19 / 3)
     axes = fig.subplots(2, 2)
     panels.vector(axes[0, 0], e)
     panels.overlay(axes[0, 1], e)
@@ -299,7 +300,7 @@ def _one_vector(e: Example) -> Figure:
 
 
 def _image_rows(examples: list[Example]) -> Figure:
-    fig = _figure(14.0, _HEADER + 2.6 * len(examples))
+    fig = blank_figure(14.0, _HEADER + 2.6 * len(examples))
     axes = fig.subplots(len(examples), 5, squeeze=False)
     for row, e in zip(axes, examples, strict=True):
         panels.show_image(row[0], e.x, "Input")
@@ -313,7 +314,7 @@ def _image_rows(examples: list[Example]) -> Figure:
 
 
 def _vector_rows(examples: list[Example]) -> Figure:
-    fig = _figure(12.0, _HEADER + 2.6 * len(examples))
+    fig = blank_figure(12.0, _HEADER + 2.6 * len(examples))
     axes = fig.subplots(len(examples), 2, squeeze=False)
     for row, e in zip(axes, examples, strict=True):
         panels.overlay(row[0], e)

@@ -150,7 +150,12 @@ BAD = [
     ("a bool", {"epsilon": True}, TypeError, "epsilon must be a number, got bool"),
     ("no y", {"y": None}, TypeError, "y is missing"),
     ("other y", {"y": [0.0, 0.0]}, ValueError, "y has shape"),
-    ("gradient", {"gradient": "guess"}, ValueError, "gradient must be one of 'difference', 'finite-difference', 'autodiff'"),
+    (
+        "gradient",
+        {"gradient": "guess"},
+        ValueError,
+        "gradient must be one of 'difference', 'finite-difference', 'autodiff'",
+    ),
     ("bounds down", {"bounds": (1, 0)}, ValueError, r"bounds must satisfy low < high, got \(1, 0\)"),
     ("bounds nan", {"bounds": (0, np.nan)}, ValueError, "bounds must satisfy low < high"),
     ("one bound", {"bounds": 1}, TypeError, "bounds must be a pair of numbers"),
