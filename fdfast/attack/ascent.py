@@ -61,14 +61,14 @@ def climb(
         open_ = subject.every if draws > 1 else np.flatnonzero(~best.astray)
         points = subject.points.copy()
         if how.random_start or turn:
-            points = _project(subject, _start(points, how, way.rng), subject.every, how)
+            points = project(subject, start(points, how, way.rng), subject.every, how)
         speed = np.zeros(points.shape)
-        for step in range(how.steps):
+        for taken in range(how.steps):
             if not len(open_):
                 break
-            points[open_], speed[open_] = _step(subject, slope, points[open_], speed[open_], open_, how)
+            points[open_], speed[open_] = step(subject, slope, points[open_], speed[open_], open_, how)
             loss = _look(subject, points[open_], open_, how, best)
-            history[step + 1 :, open_] = loss
+            history[taken + 1 :, open_] = loss
             # A random model is astray by chance: only many draws tell.
             open_ = open_ if draws > 1 else open_[~best.astray[open_]]
             done += 1
@@ -77,12 +77,15 @@ def climb(
     if progress is not None:
         progress(total, total)
     found = points if draws > 1 and how.steps else best.points
-    return _result(subject, found, how, history, draws, started, {"attack": name, **settings})
+    return judged(
+        subject, subject.as_given(found), {"attack": name, **settings}, draws=draws, history=history, started=started
+    )
 
 
-def _step(
+def step(
     subject: Subject, slope: Slope, points: Array, speed: Float64, some: npt.NDArray[np.int64], how: Climb
 ) -> tuple[Array, Float64]:
+    """One step uphill and back into the ball: the points, and the direction so far."""
     found = slope(points, some) * (-1.0 if how.targeted else 1.0)
     axes = tuple(range(1, points.ndim))
     if how.momentum:
@@ -95,10 +98,10 @@ def _step(
         length = np.sqrt((found**2).sum(axis=axes, keepdims=True))
         move = found / np.where(length > 0, length, 1.0)
     reach = points.dtype.type(how.step_size)
-    return _project(subject, points + reach * move.astype(points.dtype), some, how), speed
+    return project(subject, points + reach * move.astype(points.dtype), some, how), speed
 
 
-def _start(points: Array, how: Climb, rng: np.random.Generator) -> Array:
+def start(points: Array, how: Climb, rng: np.random.Generator) -> Array:
     """Uniform in the ball."""
     if how.norm == "inf":
         cube: Array = points + rng.uniform(-how.epsilon, how.epsilon, points.shape).astype(points.dtype)
@@ -110,7 +113,8 @@ def _start(points: Array, how: Climb, rng: np.random.Generator) -> Array:
     return ball
 
 
-def _project(subject: Subject, points: Array, some: npt.NDArray[np.int64], how: Climb) -> Array:
+def project(subject: Subject, points: Array, some: npt.NDArray[np.int64], how: Climb) -> Array:
+    """Bring points back into the ball about x, and into the range of pixels."""
     centre = subject.points[some]
     if how.norm == "inf":
         reach = points.dtype.type(how.epsilon)
@@ -140,22 +144,21 @@ def _astray(subject: Subject, found: Any, some: npt.NDArray[np.int64], how: Clim
     return np.asarray((said == classes[some]) if how.targeted else (said != classes[some]))
 
 
-def _result(
-    subject: Subject, points: Array, how: Climb, history: Float64, draws: int, started: float, settings: dict[str, Any]
+def judged(
+    subject: Subject, adversarial: Array, settings: dict[str, Any], *, draws: int, history: Float64, started: float
 ) -> Attacked:
-    adversarial = subject.as_given(points)
-    # What is handed over is what is judged, in the caller's dtype.
-    given = adversarial.reshape(points.shape)
+    """What came of an attack: what f says to the adversarial examples, in the dtype that they are handed over in."""
+    targeted, given = settings["targeted"], adversarial.reshape(subject.points.shape)
     clean, moved = (_Said.of(subject, one, draws) for one in (subject.points, given))
     before, after = clean.right, moved.right
     accuracy = [float("nan")] * 2
     if before is None or after is None:
         success = moved.loss > clean.loss
     else:
-        success = after >= 0.5 if how.targeted else after < 0.5
-        if not how.targeted:
+        success = after >= 0.5 if targeted else after < 0.5
+        if not targeted:
             accuracy = [float(before.mean()), float(after.mean())]
-    change = (given.astype(np.float64) - subject.x.reshape(points.shape).astype(np.float64)).reshape(len(points), -1)
+    change = (given.astype(np.float64) - subject.x.reshape(given.shape).astype(np.float64)).reshape(len(given), -1)
     return Attacked(
         x=subject.x,
         adversarial=adversarial,

@@ -18,7 +18,7 @@ from fdfast.attack.subject import subject_of
 from fdfast.moves import Bounds
 from fdfast.report import json_text, plain_dict, write
 
-_DIRECTIONS = 64
+_DIRECTIONS = 48
 
 
 @dataclass(frozen=True, eq=False)

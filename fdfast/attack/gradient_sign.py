@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from fdfast.attack.ascent import judged
 from fdfast.attack.inputs import check_bounds, check_epsilon
 from fdfast.attack.projected import way_of
 from fdfast.attack.slopes import KINDS, GradientKind, slope_of
@@ -15,7 +17,7 @@ from fdfast.attack.subject import subject_of
 from fdfast.check import gradient as finite_difference
 from fdfast.engines import Progress
 from fdfast.functions import MARGIN, interruptible
-from fdfast.moves import Bounds, Channels, Precision, TileLike, as_floats, check_choice
+from fdfast.moves import Bounds, Channels, Precision, TileLike, as_floats, check_choice, make_tiling
 from fdfast.problem import Request, problem_of
 
 
@@ -40,7 +42,8 @@ def fgsm(
     max_rows: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> npt.NDArray[Any]:
+    full: bool = False,
+) -> Any:
     """Fast gradient sign method: x + epsilon sign(d loss / d x), clipped to the bounds.
 
     Parameters
@@ -75,11 +78,13 @@ def fgsm(
     progress : callable, optional
         Called as ``progress(rows done, rows expected)`` by the finite differences.
 
+    full : bool
+        Return an `Attacked`, with what the model says before and after, instead of the examples alone.
+
     Returns
     -------
-    ndarray, shape and dtype of x
-        Pixels with a gradient of exactly zero stay where they are. `fdfast.attack.pgd` with ``steps=1,
-        step_size=epsilon, random_start=False`` takes the same step, and says more.
+    ndarray, shape and dtype of x, or Attacked
+        Pixels with a gradient of exactly zero stay where they are.
 
     Raises
     ------
@@ -110,6 +115,7 @@ def fgsm(
     >>> fgsm(model, np.array([0.6, 0.5]), [0.0], 0.1, loss="mean_squared_error").round(6)
     array([0.7, 0.4])
     """
+    started = time.perf_counter()
     check_choice("gradient", gradient, KINDS)
     reach = check_epsilon(epsilon)
     if not callable(model):
@@ -147,7 +153,20 @@ def fgsm(
     moved: npt.NDArray[Any] = points + points.dtype.type(reach) * sign
     if valid is not None:
         moved = np.clip(moved, *map(points.dtype.type, valid))
-    return moved.astype(getattr(x, "dtype", points.dtype))
+    moved = moved.astype(getattr(x, "dtype", points.dtype))
+    if not full:
+        return moved
+    settings = {
+        "attack": "FGSM", "gradient": gradient, "epsilon": reach, "targeted": targeted, "h": h, "samples": samples,
+    }  # fmt: skip
+    with subject_of(model, x, y, loss, bounds, max_rows) as subject:
+        by_rows = gradient in ("difference", "finite-difference")
+        rows = 2 * make_tiling(subject.shape, tile, channels).tiles if by_rows else queries or 1
+        subject.scored.queries += samples * rows * len(subject.points)
+        history = np.stack(
+            [subject.clean.loss, subject.scored.at(moved.reshape(subject.points.shape), subject.every).loss]
+        )
+        return judged(subject, moved, settings, draws=1 if spread else samples, history=history, started=started)
 
 
 def _autodiff(request: Request) -> npt.NDArray[np.float64]:

@@ -97,16 +97,26 @@ def _add_check(commands: Any) -> None:
 
 
 def _add_attack(commands: Any) -> None:
-    add = _command(commands, "attack", "write adversarial examples by the fast gradient sign method", model=True)
+    add = _command(
+        commands, "attack", "write adversarial examples, or find out which gradient to trust (--diagnose)", model=True
+    )
     _add_problem(add, "all", "which examples: I, I:J or all (default: all)")
     add("--epsilon", type=float, required=True, help="how far each pixel moves, in the units of x")
-    add("--out", type=Path, required=True, metavar="NPZ", help="for the arrays x (adversarial), x_clean and y")
+    add("--diagnose", action="store_true", help="say whether autodiff's gradient is masked, instead of attacking")
+    add("--out", type=Path, metavar="NPZ", help="for the arrays x (adversarial), x_clean and y")
+    add("--pictures", type=Path, metavar="DIR", help="draw the first examples there, or write the diagnosis there")
+    add("--json", metavar="FILE", help="write what was found as JSON; - prints it, and nothing else")
+    add("--method", choices=("fgsm", "pgd"), default="fgsm", help="one step, or many (default: fgsm)")
+    add("--steps", type=int, default=40, metavar="N", help="of --method pgd (default: 40)")
     add(
         "--gradient",
-        choices=("finite-difference", "autodiff"),
+        choices=("finite-difference", "difference", "autodiff", "straight-through", "spsa", "nes", "directions"),
         default="finite-difference",
         help="default: finite-difference",
     )
+    add("--step", type=_step, default="auto", metavar="H", help="of the differences, or search (default: auto)")
+    add("--samples", type=int, default=1, metavar="N", help="gradients averaged, for random models (default: 1)")
+    add("--seed", type=int, default=0, help="of the random choices (default: 0)")
     add(
         "--bounds",
         type=_bounds,
@@ -169,6 +179,10 @@ def _tile(text: str) -> int | tuple[int, ...]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+def _step(text: str) -> float | str:
+    return text if text in ("auto", "search") else float(text)
+
+
 def _bounds(text: str) -> tuple[float, float] | None:
     if text == "none":
         return None
@@ -187,3 +201,4 @@ def _bytes(text: str) -> int:
 # argparse names the type in its message: "invalid tile value: 'x'".
 _whole_numbers.__name__, _tile.__name__, _bounds.__name__ = "list of digits", "tile", "pair of bounds"
 _bytes.__name__ = "number of bytes"
+_step.__name__ = "step"

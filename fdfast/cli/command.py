@@ -157,36 +157,19 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _attack(arguments: argparse.Namespace) -> int:
-    if not arguments.out.parent.is_dir() or arguments.out.is_dir():
+    # TensorFlow is loaded by the attacks, but not before the arguments are known to fit.
+    if arguments.out is None and not arguments.diagnose:
+        raise UsageError("the following arguments are required: --out (or --diagnose)")
+    if arguments.diagnose and arguments.out is not None:
+        raise UsageError("--diagnose writes no adversarial examples: leave out --out; --pictures DIR takes the report")
+    if arguments.out is not None and (not arguments.out.parent.is_dir() or arguments.out.is_dir()):
         raise UsageError(f"--out {arguments.out} must be a file in a folder that exists")
+    if arguments.pictures is not None and arguments.pictures.exists() and not arguments.pictures.is_dir():
+        raise UsageError(f"--pictures {arguments.pictures} must be a folder, but is a file")
     model, examples = _load(arguments)
-    import numpy as np
+    from fdfast.cli import attacking
 
-    from fdfast.attack import fgsm
-    from fdfast.cli.terminal import progress_bar
-
-    with progress_bar("attacking", quiet=arguments.quiet) as progress:
-        moved = fgsm(
-            model,
-            examples.x,
-            examples.y,
-            arguments.epsilon,
-            loss=arguments.loss,
-            gradient=arguments.gradient,
-            tile=arguments.tile,
-            channels=arguments.channels,
-            bounds=arguments.bounds,
-            precision=arguments.precision,
-            progress=progress,
-        )
-    with open(arguments.out, "wb") as file:  # by name, NumPy would append a suffix
-        np.savez_compressed(file, x=moved, x_clean=examples.x, y=examples.y)
-    if not arguments.quiet:
-        says = [model.predict(x if examples.batched else x[None], verbose=0) for x in (examples.x, moved)]
-        if says[0].ndim == 2 and says[0].shape[1] > 1:
-            changed = int((says[0].argmax(axis=1) != says[1].argmax(axis=1)).sum())
-            print(f"the model changes its mind on {changed} of {len(says[0])} examples")
-        print(f"written: {arguments.out}")
+    (attacking.diagnose if arguments.diagnose else attacking.attack)(arguments, model, examples)
     return 0
 
 

@@ -6,6 +6,7 @@ every call, in its own precision; a float64 copy is what the other files of this
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -115,11 +116,23 @@ class Scored:
         elif loss is None and not self.is_model:
             loss = _cross_entropy(y, first)
         self._loss = resolve_loss(loss, self.f)
-        targets = check_targets(y, self._loss, tuple(first.shape[1:]), examples, batched)
-        if self._loss.kind != "custom" and first.shape.rank == 2 and one_hot(targets, self._loss):
+        self._output = tuple(first.shape[1:])
+        self._take_targets(y, examples, batched)
+
+    def _take_targets(self, y: Any, examples: int, batched: bool) -> None:
+        assert self._loss is not None
+        targets = check_targets(y, self._loss, self._output, examples, batched)
+        if self._loss.kind != "custom" and len(self._output) == 1 and one_hot(targets, self._loss):
             self.classes = targets if self._loss.kind == "classes" else targets.argmax(axis=-1)
         floats = targets.dtype.kind == "f" or self._loss.kind == "dense"
         self._targets = tf.constant(targets, self.dtype if floats else None)
+
+    def for_targets(self, y: Any) -> Scored:
+        """The same for other examples, one for each target; nothing is traced anew."""
+        other = copy.copy(self)
+        other.queries = 0
+        other._take_targets(y, len(y), True)
+        return other
 
     @property
     def margin_of_rows(self) -> Any:

@@ -1,0 +1,87 @@
+"""``fdfast attack``: adversarial examples of a file's examples, or the diagnosis of a model's gradient."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fdfast.attack import Attacked, fgsm, masking, pgd
+from fdfast.cli.files import Examples
+from fdfast.cli.terminal import progress_bar
+
+#: Examples that are drawn.
+PICTURES = 3
+
+
+def diagnose(arguments: argparse.Namespace, model: Any, examples: Examples) -> None:
+    """Print the diagnosis, and write it where asked to."""
+    report = masking(
+        model,
+        examples.x,
+        examples.y,
+        arguments.epsilon,
+        loss=arguments.loss,
+        bounds=arguments.bounds,
+        seed=arguments.seed,
+        label=", ".join(filter(None, (model.name, Path(arguments.data).name, examples.which))),
+    )
+    written = []
+    if arguments.pictures is not None:
+        arguments.pictures.mkdir(parents=True, exist_ok=True)
+        written = [arguments.pictures / f"masking.{kind}" for kind in ("json", "html", "png")]
+        for write, path in zip((report.to_json, report.to_html, report.plot), written, strict=True):
+            write(path)
+    _tell(arguments, report, written)
+
+
+def attack(arguments: argparse.Namespace, model: Any, examples: Examples) -> None:
+    """Write adversarial examples, and print what became of the model's accuracy."""
+    found = _attacked(arguments, model, examples)
+    with open(arguments.out, "wb") as file:  # by name, NumPy would append a suffix
+        np.savez_compressed(file, x=found.adversarial, x_clean=examples.x, y=examples.y)
+    written = [arguments.out]
+    if arguments.pictures is not None:
+        arguments.pictures.mkdir(parents=True, exist_ok=True)
+        for i in range(min(PICTURES, len(found.success))):
+            written.append(arguments.pictures / f"attack-{i}.png")
+            found.plot(written[-1], i)
+    _tell(arguments, found, written)
+
+
+def _attacked(arguments: argparse.Namespace, model: Any, examples: Examples) -> Attacked:
+    shared = {
+        "loss": arguments.loss,
+        "gradient": arguments.gradient,
+        "tile": arguments.tile,
+        "channels": arguments.channels,
+        "bounds": arguments.bounds,
+        "samples": arguments.samples,
+        "h": arguments.step,
+        "seed": arguments.seed,
+    }
+    with progress_bar("attacking", quiet=arguments.quiet) as progress:
+        if arguments.method == "pgd":
+            return pgd(
+                model, examples.x, examples.y, arguments.epsilon, steps=arguments.steps, progress=progress, **shared
+            )
+        found: Attacked = fgsm(
+            model, examples.x, examples.y, arguments.epsilon, precision=arguments.precision, progress=progress,
+            full=True, **shared,
+        )  # fmt: skip
+        return found
+
+
+def _tell(arguments: argparse.Namespace, result: Any, written: list[Path]) -> None:
+    if arguments.json == "-":
+        print(result.to_json())
+        return
+    if arguments.json is not None:
+        result.to_json(arguments.json)
+        written.append(Path(arguments.json))
+    if not arguments.quiet:
+        print(result)
+        for path in written:
+            print(f"written: {path}")
