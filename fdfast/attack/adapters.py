@@ -113,12 +113,13 @@ def for_foolbox(
 
     @tf.custom_gradient
     def scores(x: Any) -> Any:
-        def pulled_back(weights: Any) -> Any:
+        def pulled_back(weights: Any, variables: Any = None) -> Any:
             # The gradient of a weighted sum of the scores, whatever loss the weights come from.
             with subject_of(model, x.numpy(), weights.numpy(), _weighted, None) as subject:
                 step = auto_step(subject.scored.dtype) if h == "auto" else h
                 found = _slope(subject, gradient, step, samples, spread, queries, tile, channels, seed)
-            return tf.constant(found, x.dtype)
+            moved = tf.constant(found, x.dtype)
+            return moved if variables is None else (moved, [None] * len(variables))
 
         is_keras = hasattr(model, "predict")
         return tf.convert_to_tensor(model(x, training=False) if is_keras else model(x)), pulled_back

@@ -17,6 +17,7 @@ from fdfast.engines import Progress
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Norm = Literal["inf", "l2"]
+_DRAWS = 10  # predictions of a random model that an accuracy is the mean of, at least
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def climb(
     started = time.perf_counter()
     slope, best = slope_of(subject, way), _Best(subject.points)
     _look(subject, subject.points, subject.every, how, best)
-    draws = way.samples if not way.spread else 1
+    draws = draws_of(subject, way.samples)
     history = np.tile(subject.clean.loss, (how.steps + 1, 1))
     total, done = how.restarts * how.steps, 0
     for turn in range(how.restarts):
@@ -80,6 +81,11 @@ def climb(
     return judged(
         subject, subject.as_given(found), {"attack": name, **settings}, draws=draws, history=history, started=started
     )
+
+
+def draws_of(subject: Subject, samples: int) -> int:
+    """How many predictions an accuracy is the mean of."""
+    return max(_DRAWS, samples) if subject.is_random else 1
 
 
 def step(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.attack.ascent import judged
+from fdfast.attack.ascent import draws_of, judged
 from fdfast.attack.inputs import check_bounds, check_epsilon
 from fdfast.attack.projected import way_of
 from fdfast.attack.slopes import KINDS, GradientKind, slope_of
@@ -166,7 +166,7 @@ def fgsm(
         history = np.stack(
             [subject.clean.loss, subject.scored.at(moved.reshape(subject.points.shape), subject.every).loss]
         )
-        return judged(subject, moved, settings, draws=1 if spread else samples, history=history, started=started)
+        return judged(subject, moved, settings, draws=draws_of(subject, samples), history=history, started=started)
 
 
 def _autodiff(request: Request) -> npt.NDArray[np.float64]:

@@ -65,9 +65,9 @@ def pgd(
     norm : {"inf", "l2"}
         Of the ball and of the step: the sign of the gradient, or the gradient at length 1.
     gradient : str
-        ``"difference"``: exact differences of a model's loss, or with `h` or `samples` central differences of f as it
-        is; ``"autodiff"``: f's own, in its own precision; ``"straight-through"``: autodiff past the layers of a
-        Sequential model that hide it; ``"coordinate"``, ``"tile"``, ``"spsa"``, ``"nes"``, ``"directions"``: an
+        ``"difference"``: exact differences of a model's loss; with `h`, and of callables, random models and those with
+        Python code inside, central differences of f as it is; ``"autodiff"``: f's own, in its own precision;
+        ``"straight-through"``: autodiff past the layers of a Sequential model that hide it; ``"coordinate"``, ``"tile"``, ``"spsa"``, ``"nes"``, ``"directions"``: an
         estimate (see `fdfast.attack.estimate`).
     loss : str, keras.losses.Loss, callable or None
         None takes the loss that the model was compiled with; of a callable's scores the cross-entropy.
@@ -113,7 +113,7 @@ def pgd(
 
     Notes
     -----
-    An example that is led astray is left alone from then on, unless f is random (`samples` without `spread`).
+    An example that is led astray is left alone from then on, unless f is random.
 
     References
     ----------

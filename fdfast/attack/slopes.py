@@ -83,8 +83,11 @@ def _once(subject: Subject, way: Way, tiling: Tiling) -> Slope:
             return estimated(kind, scored, points, some, tiling, queries=way.queries, h=step, rng=way.rng).gradient
 
         return estimate
-    random = way.samples > 1 and not way.spread
-    if way.h != "auto" or random or not scored.is_model:
+    # Of a random f, or one that is Python code inside, there is no exact form.
+    as_it_is = (
+        subject.is_random or not scored.is_model or scored.gradient(subject.points[:1], subject.every[:1]) is None
+    )
+    if way.h != "auto" or as_it_is:
         step = auto_step(scored.dtype) if way.h == "auto" else way.h
         return lambda points, some: tiling_expanded(tiling, tile_differences(scored, points, some, tiling, step))
 

@@ -37,6 +37,8 @@ class Subject:
     scored : Scored
     clean : Scores
         What f says to the points, once.
+    is_random : bool
+        Whether f says something else when it is asked again.
     """
 
     f: Any
@@ -48,6 +50,7 @@ class Subject:
     bounds: Bounds | None
     scored: Scored
     clean: Scores
+    is_random: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,9 +105,12 @@ def subject_of(f: Any, x: Any, y: Any, loss: Any, bounds: Any, max_rows: int | N
         points = np.array(rows, scored.dtype)
         clean = scored.at(points, np.arange(len(points)))
         _check_finite(clean)
+        again = scored.at(points, np.arange(len(points))).measure
+        # Of rounding, rows in other places of a batch have a few units in the last place.
+        is_random = not np.allclose(again, clean.measure, rtol=1e-4, atol=1e-5 * float(np.abs(again).max()))
         given = np.asarray(x)
         x = array if given.dtype.kind not in "fV" or given.dtype.itemsize > 2 else given
-        yield Subject(f, np.asarray(x), y, loss, points, batched, valid, scored, clean)
+        yield Subject(f, np.asarray(x), y, loss, points, batched, valid, scored, clean, is_random)
 
 
 def _check_shape(model: Any, shape: tuple[int, ...]) -> None:

@@ -71,7 +71,7 @@ def augment(
         model = fdfast.datasets.mnist_cnn()
         model.compile("adam", "sparse_categorical_crossentropy")
         batches = tf.data.Dataset.from_tensor_slices((x, labels)).shuffle(1000).batch(32)
-        model.fit(fdfast.attack.augment(model, batches, epsilon=0.2), epochs=1)
+        model.fit(fdfast.attack.augment(model, batches, epsilon=0.2), epochs=1, shuffle=False)
     """
     import keras
     import tensorflow as tf

@@ -61,6 +61,7 @@ def _add_demo(commands: Any) -> None:
     add("--tile", type=int, default=1, metavar="N", help="move squares of N x N pixels together (default: 1)")
     add("--epsilon", type=float, default=0.2, help="strength of the attack (default: 0.2)")
     add("--no-loop", action="store_true", help="skip the slow loop that fdfast is timed against (10 to 20 s)")
+    add("--train", action="store_true", help="also train for one epoch on adversarial digits (a minute)")
     add(
         "--out",
         type=Path,

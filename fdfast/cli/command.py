@@ -83,6 +83,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         data=arguments.data,
         quiet=arguments.quiet,
+        train=arguments.train,
     )
     verdicts = {report.verdict for report in demo.run(settings)}
     return next(_EXIT[verdict] for verdict in ("fail", "inconclusive", "pass") if verdict in verdicts)

@@ -51,6 +51,7 @@ class Settings:
     out: Path = Path("fdfast-demo")
     data: str | None = None
     quiet: bool = False
+    train: bool = False
 
 
 def run(settings: Settings) -> list[Report]:
@@ -100,6 +101,10 @@ def run(settings: Settings) -> list[Report]:
     after = {kind: model.predict(found, verbose=0) for kind, found in adversarial.items()}
     say(_attack_table(labels, before, after, adversarial, settings.epsilon) + "\n")
 
+    if settings.train:
+        from fdfast.cli.robust import train
+
+        say(train(settings.epsilon) + "\n")
     by_differences = adversarial["finite-difference"], after["finite-difference"]
     paths = _pictures(settings, reports, x, labels, before, *by_differences)
     say("Pictures" + (f" of the first {PICTURES} digits" if len(x) > PICTURES else ""))

@@ -1,4 +1,4 @@
-"""The diagnosis: each defect by its name, advice that works when it is followed, and what is said, drawn and written."""
+"""The diagnosis: each defect by its name, advice that works when followed, and what is said, drawn and written."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Attacks on defended models: what is said of them, and what it takes to break them, beside other libraries."""
