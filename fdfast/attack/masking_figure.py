@@ -63,12 +63,14 @@ def save(report: MaskingReport, path: str | os.PathLike[str] | IO[bytes], dpi: f
 def _along(ax: Any, report: MaskingReport) -> None:
     for name, curve in report.measures.curves.items():
         places = np.linspace(0, report.epsilon, curve.shape[1])
-        low, middle, high = np.percentile(curve, (25, 50, 75), axis=0)
+        low, middle, high = np.percentile(curve - curve[:, :1], (25, 50, 75), axis=0)
         colour, style = _LINES[name]
         ax.plot(places, middle, style, color=colour, label=_LEGEND.get(name, name), lw=1.8)
         ax.fill_between(places, low, high, color=colour, alpha=0.12, lw=0)
     ax.set(
-        xlabel="distance in each element", ylabel="measure of the loss", title="Loss along the sign of each gradient"
+        xlabel="distance in each element",
+        ylabel="rise of the loss's measure",
+        title="The loss along the sign of each gradient",
     )
     ax.legend(loc="upper left")
     ax.grid(alpha=0.25)
@@ -91,6 +93,6 @@ def _steps(ax: Any, report: MaskingReport) -> None:
             found.spot, color="#009E73", lw=1, ls=":", label=f"differences tell something from {found.spot:.2g} on"
         )
     ax.set_xscale("log")
-    ax.set(ylim=(-0.25, 1.1), xlabel="step of the differences", title="What differences see at each step")
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 0.02))
+    ax.set(ylim=(-0.55, 1.1), xlabel="step of the differences", title="What differences see at each step")
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 0.0))
     ax.grid(alpha=0.25)

@@ -157,7 +157,10 @@ def reasons(found: Measures, verdict: str, epsilon: float) -> list[str]:
             f"margin with differences is {told:.2f}."
         )
     if verdict == "staircase":
-        heard = [float(np.median(some)) if (some := one[~np.isnan(one)]).size else None for one in found.flat.T]
+        heard = [
+            float(np.median(some)) if 2 * (some := one[~np.isnan(one)]).size >= one.size else None
+            for one in found.flat.T
+        ]
         small = max(k for k, share in enumerate(heard) if share is not None)
         said.append(
             f"At step {found.steps[small]:.1g} {100 * (heard[small] or 0):.0f} % of differences are exactly zero, at "

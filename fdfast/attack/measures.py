@@ -52,7 +52,8 @@ class Measures:
     steps : ndarray, shape (steps,)
         Falling, from epsilon.
     cosine : ndarray, shape (examples, steps)
-        Cosine of the gradient of the measure and differences at each step; NaN where differences are rounding.
+        Cosine of the gradient of the measure and differences at each step; NaN where differences are rounding, or where
+        there is no gradient.
     flat : ndarray, shape (examples, steps)
         Share of differences that are exactly zero where a few elements move; NaN where they are rounding.
     moves : ndarray, shape (examples,)
@@ -161,7 +162,8 @@ def _differences(
         # What a smooth loss would change by, held against its rounding.
         heard = h / steps[0] * change > rounding
         predicted = told @ v.reshape(many, -1).T
-        cosine[heard, k] = cosines(found, predicted)[heard]
+        if slope is not None:
+            cosine[heard, k] = cosines(found, predicted)[heard]
         few = _few(rng, min(count, _FLAT), subject.shape)
         share = np.sqrt((few != 0).reshape(len(few), -1).sum(axis=1).mean() / size)
         heard = share * h / steps[0] * change > rounding

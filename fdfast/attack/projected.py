@@ -67,8 +67,8 @@ def pgd(
     gradient : str
         ``"difference"``: exact differences of a model's loss; with `h`, and of callables, random models and those with
         Python code inside, central differences of f as it is; ``"autodiff"``: f's own, in its own precision;
-        ``"straight-through"``: autodiff past the layers of a Sequential model that hide it; ``"coordinate"``, ``"tile"``, ``"spsa"``, ``"nes"``, ``"directions"``: an
-        estimate (see `fdfast.attack.estimate`).
+        ``"straight-through"``: autodiff past the layers of a Sequential model that hide it; ``"coordinate"``,
+        ``"tile"``, ``"spsa"``, ``"nes"``, ``"directions"``: an estimate (see `fdfast.attack.estimate`).
     loss : str, keras.losses.Loss, callable or None
         None takes the loss that the model was compiled with; of a callable's scores the cross-entropy.
         ``"margin"`` takes ``log sum_{k != y} exp(z_k) - z_y``, which points the same way as a cross-entropy does and

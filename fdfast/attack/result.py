@@ -66,7 +66,7 @@ class Attacked:
         many = len(self.success)
         lines = [
             f"{self.settings['attack']} by {self.settings['gradient']}, epsilon {self.settings['epsilon']:g}: "
-            f"{int(self.success.sum())} of {many} example{'s' * (many != 1)} succeed"
+            f"succeeds on {int(self.success.sum())} of {many} example{'s' * (many != 1)}"
         ]
         if np.isfinite(self.robust_accuracy):
             lines.append(f"  accuracy clean {self.clean_accuracy:.3f}, robust {self.robust_accuracy:.3f}")

@@ -15,13 +15,13 @@ Float64 = npt.NDArray[np.float64]
 #: Steps that are tried, in radii of the ball: halves of halves.
 _STEPS = tuple(2.0**-k for k in range(11))
 _EXAMPLES, _TILES = 4, 64
-_ENOUGH = 0.9  # of what the best step tells
+_ENOUGH = 0.7  # cosine with the differences at epsilon
 
 
 def smallest_step(
     subject: Subject, epsilon: float, tile: TileLike, channels: Channels, rng: np.random.Generator, *, draws: int = 1
 ) -> float:
-    """The smallest step whose differences go with those at step epsilon nearly as well as any other's.
+    """The smallest step whose differences go with those at step epsilon.
 
     Raises
     ------
@@ -47,8 +47,8 @@ def smallest_step(
             "tiles (tile=4) move more; is x far from every decision?"
         )
     told = [alike(one, found[0]) for one in found]
-    enough = _ENOUGH * max(told[1:])
-    return next(k * epsilon for k, one in zip(_STEPS[::-1], told[::-1], strict=True) if one >= enough)
+    # At the latest at epsilon itself, where it is one.
+    return next(k * epsilon for k, one in zip(_STEPS[::-1], told[::-1], strict=True) if one >= _ENOUGH)
 
 
 def alike(a: Float64, b: Float64) -> float:

@@ -26,7 +26,7 @@ def diagnose(arguments: argparse.Namespace, model: Any, examples: Examples) -> N
         loss=arguments.loss,
         bounds=arguments.bounds,
         seed=arguments.seed,
-        label=", ".join(filter(None, (model.name, Path(arguments.data).name, examples.which))),
+        label=f"{model.name}, {Path(arguments.data).name}",
     )
     written = []
     if arguments.pictures is not None:

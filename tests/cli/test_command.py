@@ -154,6 +154,10 @@ MISTAKES = [
     ("check d.npz d.npz", "MODEL 'd.npz' must be a .keras file"),
     ("check lambda.keras d.npz", "MODEL 'lambda.keras' cannot be loaded: it holds a Lambda layer"),
     ("attack m.keras d.npz --out a.npz", "the following arguments are required: --epsilon"),
+    ("attack m.keras d.npz --epsilon 1", "the following arguments are required: --out (or --diagnose)"),
+    ("attack m.keras d.npz --epsilon 1 --diagnose --out a.npz", "--diagnose writes no adversarial examples"),
+    ("attack m.keras d.npz --epsilon 1 --out a.npz --pictures d.npz", "--pictures d.npz must be a folder"),
+    ("attack m.keras d.npz --epsilon 1 --out a.npz --step no", "invalid step value: 'no'"),
     ("attack m.keras d.npz --epsilon -1 --out a.npz", "epsilon must be finite and greater than 0, got -1"),
     ("attack m.keras d.npz --epsilon 1 --out no/a.npz", "--out no/a.npz must be a file in a folder that exists"),
     ("attack m.keras d.npz --epsilon 1 --out a.npz --bounds 1", "invalid pair of bounds value: '1'"),
@@ -243,6 +247,7 @@ def test_attack_writes_examples_that_check_reads(capfd: Any, tmp_path: Path, gra
     code, out, err = run(capfd, "attack", "m.keras", "d.npz", *options)
     assert (code, err) == (0, "")
     assert "of 4 examples" in out
+    assert "robust" in out
     with np.load(path) as stored, np.load("d.npz") as given:
         np.testing.assert_array_equal(stored["x_clean"], given["x"])
         np.testing.assert_array_equal(stored["y"], given["y"])
@@ -254,7 +259,32 @@ def test_attack_writes_examples_that_check_reads(capfd: Any, tmp_path: Path, gra
 def test_attack_on_one_example_and_on_unscaled_pixels(capfd: Any, tmp_path: Path) -> None:
     options = ("--out", str(tmp_path / "a.npz"), "--tile", "6", "--index", "0", "--x-key", "pixels", "--no-scale")
     code, out, _ = run(capfd, "attack", "m.keras", "d.npz", "--epsilon", "3", "--bounds", "none", *options)
-    assert (code, "of 1 examples" in out) == (0, True)
+    assert (code, "on 1 of 1 example" in out or "on 0 of 1 example" in out) == (0, True)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("method", ["fgsm", "pgd"])
+def test_attack_tells_accuracies_draws_and_writes_json(capfd: Any, tmp_path: Path, method: str) -> None:
+    options = ("--method", method, "--steps", "3", "--gradient", "autodiff", "--pictures", str(tmp_path / "p"))
+    line = ("attack", "m.keras", "d.npz", "--epsilon", "0.3", "--out", str(tmp_path / "a.npz"), *options)
+    code, out, _ = run(capfd, *line)
+    assert code == 0
+    assert "accuracy clean" in out
+    assert sorted(path.name for path in (tmp_path / "p").iterdir()) == [f"attack-{i}.png" for i in range(3)]
+    code, out, _ = run(capfd, *line, "--json", "-")
+    told = json.loads(out)
+    assert told["settings"]["attack"] == method.upper()
+    assert told["robust_accuracy"] <= told["clean_accuracy"]
+
+
+@pytest.mark.usefixtures("here")
+def test_diagnose_says_which_gradient_to_trust(capfd: Any, tmp_path: Path) -> None:
+    line = ("attack", "m.keras", "d.npz", "--epsilon", "0.1", "--diagnose", "--pictures", str(tmp_path / "p"))
+    code, out, _ = run(capfd, *line)
+    assert code == 0
+    assert out.startswith("FAITHFUL  sequential, d.npz, 4 examples, epsilon 0.1")
+    assert json.loads((tmp_path / "p" / "masking.json").read_text())["verdict"] == "faithful"
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {f"masking.{kind}" for kind in ("json", "html", "png")}
 
 
 @pytest.mark.usefixtures("here")
