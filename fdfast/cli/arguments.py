@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fdfast import __version__
+from fdfast.files import LIMIT
 
-#: Bytes that a file may claim to hold: a small archive can promise, and inflate to, any number.
-LIMIT = 2 << 30
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 _EPILOG = """\

@@ -58,7 +58,7 @@ def _run(given: list[str]) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    from fdfast.cli.files import BadFile
+    from fdfast.files import BadFile
 
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
@@ -91,7 +91,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _load(arguments: argparse.Namespace) -> tuple[Any, Any]:
     """Return the model and the examples that the arguments name."""
-    from fdfast.cli import files
+    from fdfast import files
     from fdfast.cli.terminal import import_tensorflow
 
     files.check_model_file(arguments.model)

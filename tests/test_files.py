@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import pytest
 
-from fdfast.cli import files
+from fdfast import files
 from fdfast.cli.arguments import UsageError, parser
-from fdfast.cli.files import BadFile, load_model, pick_examples, read_arrays
+from fdfast.files import BadFile, load_model, pick_examples, read_arrays
 
 # Keras, on NumPy 2, where it saves weights.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

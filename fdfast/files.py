@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import io
+import importlib
 import math
 import re
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.cli.arguments import LIMIT
-
+#: Bytes that a file may claim to hold: a small archive can promise, and inflate to, any number.
+LIMIT = 2 << 30
 _HEADER = 1 << 16  # bytes that the header of an array may take
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -57,6 +58,21 @@ def check_model_file(path: str | Path) -> None:
         raise BadFile(f"MODEL {str(path)!r} must be a .keras file: write one by model.save('model.keras')")
     if not zipfile.is_zipfile(path):
         raise BadFile(f"MODEL {str(path)!r} is no Keras archive (no zip file), or is damaged")
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import modules that define layers of the user's own.
+
+    Raises
+    ------
+    BadFile
+        There is no such module.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise BadFile(f"--import {name}: {error}; it must be installed, or lie on PYTHONPATH") from error
 
 
 def load_model(path: str | Path, *, compiled: bool, limit: int = LIMIT) -> Any:
@@ -175,7 +191,7 @@ def pick_examples(
     if x.dtype == np.uint8:
         how = "scaled by 1/255 to [0, 1]" if scale else "taken as floats 0 .. 255, not scaled"
         notes.append(f"x is uint8: {how}")
-        x = x.astype(np.float32) / np.float32(255 if scale else 1)
+        x = pixels(x, scale=scale)
     if ndim is not None and x.ndim == ndim - 1:
         if index not in ("0", "all"):
             raise ValueError(f"--index {index} does not fit: x is a single example, shape {x.shape}")
@@ -184,6 +200,11 @@ def pick_examples(
         raise ValueError(f"x {x.shape} and y {y.shape} must have the same number of examples, along axis 0")
     some, words = _pick(index, len(x))
     return Examples(x[some], y[some], notes, words, isinstance(some, slice))
+
+
+def pixels(x: npt.NDArray[Any], *, scale: bool) -> npt.NDArray[Any]:
+    """Turn 8-bit pixels into floats, in [0, 1] if they are scaled; anything else stays as it is."""
+    return x.astype(np.float32) / np.float32(255 if scale else 1) if x.dtype == np.uint8 else x
 
 
 def _pick(index: str, count: int) -> tuple[int | slice, str]:
@@ -247,22 +268,46 @@ def _listed(names: tuple[str, ...]) -> str:
     return " and ".join(map(repr, names))
 
 
-def _header(archive: zipfile.ZipFile, name: str, where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype of an array."""
-    what = f"{where}: array {name!r}"
+class _Start:
+    """The beginning of a file, of which no more than so many bytes are read: a header may claim any length."""
+
+    def __init__(self, member: IO[bytes]) -> None:
+        self._member, self._left = member, _HEADER
+
+    def read(self, count: int) -> bytes:
+        if count > self._left:
+            raise ValueError(f"its header claims more than {_HEADER} bytes")
+        self._left -= count
+        return self._member.read(count)
+
+
+def npy_header(member: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read shape, Fortran order and dtype of an array of plain numbers; what follows are its elements.
+
+    Raises
+    ------
+    BadFile
+        It holds Python objects, is in a later format, or is damaged.
+    """
+    start: Any = _Start(member)
     try:
-        with archive.open(f"{name}.npy") as member:
-            start = io.BytesIO(member.read(_HEADER))  # which may itself claim any length
         version = np.lib.format.read_magic(start)
         if version not in _HEADERS:
             raise BadFile(f"{what} is in npy format {version}; versions (1, 0) and (2, 0) are read")
-        shape, _, dtype = _HEADERS[version](start)
+        shape, fortran, dtype = _HEADERS[version](start)
     except (BadFile, zipfile.BadZipFile, zlib.error):
         raise
     except Exception as error:  # the header is parsed as Python: TokenError, SyntaxError, TypeError, RecursionError
         raise BadFile(f"{what} is damaged: {error}") from error
     if dtype.hasobject:
         raise BadFile(f"{what} holds pickled Python objects, which are not loaded: save plain numbers")
+    return shape, fortran, dtype
+
+
+def _header(archive: zipfile.ZipFile, name: str, where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of an array."""
+    with archive.open(f"{name}.npy") as member:
+        shape, _, dtype = npy_header(member, f"{where}: array {name!r}")
     return shape, dtype
 
 
