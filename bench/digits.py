@@ -23,9 +23,9 @@ from fdfast.cli.terminal import progress_bar
 _GROUP = 100
 
 
-def check(x: Any, labels: Any, count: int) -> tuple[Counter[str], Counter[str], list[str]]:
+def check(x: Any, labels: Any, count: int, model: Any = None) -> tuple[Counter[str], Counter[str], list[str]]:
     """Go through `count` digits, cyclically: verdicts, classes of the pixels, and which digits do not pass."""
-    model, verdicts, classes, odd, done = fdfast.datasets.mnist_cnn(), Counter[str](), Counter[str](), [], 0
+    model, verdicts, classes, odd, done = model or fdfast.datasets.mnist_cnn(), Counter[str](), Counter[str](), [], 0
     with progress_bar("digits") as bar:
         while done < count:
             seed, first = divmod(done, len(x))

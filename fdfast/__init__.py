@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from fdfast.hessians import hessian, hvp
     from fdfast.jacobians import jacobian
     from fdfast.report import Report, WeightReport
+    from fdfast.sweeps import Sweep, sweep
 
 __all__ = [
     "Estimate",
     "GradientCheck",
     "Report",
+    "Sweep",
     "WeightReport",
     "__version__",
     "assert_gradcheck",
@@ -44,6 +46,7 @@ __all__ = [
     "hessian",
     "hvp",
     "jacobian",
+    "sweep",
 ]
 
 # A name must not be that of a submodule as well: importing the submodule would replace it.
@@ -60,6 +63,8 @@ _HOME = {
     "GradientCheck": "fdfast.callback",
     "Report": "fdfast.report",
     "WeightReport": "fdfast.report",
+    "Sweep": "fdfast.sweeps",
+    "sweep": "fdfast.sweeps",
 }
 _SUBMODULES = frozenset({"attack", "datasets"})
 

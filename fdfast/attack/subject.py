@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.attack.inputs import check_bounds
-from fdfast.engines import check_max_rows
 from fdfast.functions import Scored, Scores, state_kept
-from fdfast.moves import Bounds, as_floats
+from fdfast.moves import Bounds, as_floats, check_max_rows
 from fdfast.problem import Request, examples_of
 
 Array = npt.NDArray[Any]

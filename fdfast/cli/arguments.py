@@ -12,7 +12,7 @@ from fdfast.files import LIMIT
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 _EPILOG = """\
-exit codes of demo and check:
+exit codes of demo, check and sweep:
   0 pass   1 fail: a gradient is wrong   2 inconclusive   3 bad usage or unusable files   130 interrupted
 """
 
@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", title="commands", metavar="COMMAND", required=True)
     _add_demo(commands)
     _add_check(commands)
+    _add_sweep(commands)
     _add_attack(commands)
     _add_bench(commands)
     for command in commands.choices.values():
@@ -80,20 +81,32 @@ def _add_demo(commands: Any) -> None:
 def _add_check(commands: Any) -> None:
     add = _command(commands, "check", "check the gradient of a saved model on examples of a file", model=True)
     _add_problem(add, "0", "which examples: I, I:J or all (default: 0)")
-    add("--step", type=float, metavar="H", help="step in the units of x (default: chosen)")
-    add("--engine", default="auto", help="what evaluates the differences (default: auto)")
+    _add_judging(add)
     add("--order", type=int, choices=(1, 2), default=1, help="2 checks the second derivative, too (default: 1)")
-    add("--rtol", type=float, default=1e-4, help="relative error tolerated (default: 1e-4)")
-    add(
-        "--coverage",
-        type=float,
-        default=0.99,
-        help="share of tiles that must agree for a pass (default: 0.99)",
-    )
-    add("--no-jitter", action="store_true", help="do not look near x where x itself sits on a kink")
-    add("--seed", type=int, default=0, help="of the random choices (default: 0)")
     add("--out", type=Path, metavar="DIR", help="write report.json, report.html and check.png there")
     add("--json", metavar="FILE", help="write the report as JSON; - prints it, and nothing else")
+
+
+def _add_sweep(commands: Any) -> None:
+    add = _command(commands, "sweep", "check every example of a data set, one row of a Parquet table for each")
+    add("model", nargs="?", metavar="MODEL", help="a .keras file; with --checkpoints only for files of weights")
+    add("data", metavar="DATA", help="an .npz file, a Parquet table, a folder or a quoted pattern of them")
+    add("--out", type=Path, required=True, metavar="DIR", help="for the rows; a sweep that is there already goes on")
+    add("--task", choices=("gradcheck", "gradient"), default="gradcheck", help="default: gradcheck")
+    add("--checkpoints", type=Path, metavar="DIR", help="sweep at every .keras or .weights.h5 file of DIR")
+    add("--limit", type=int, metavar="N", help="only the first N examples")
+    add("--batch", type=int, metavar="N", help="examples of one part (default: 100, less if they are large)")
+    add("--keep", choices=("summary", "maps"), default="summary", help="maps: also write the maps of every example")
+    add("--ray", metavar="ADDRESS", help="run on a Ray cluster: its address, or local for one on this machine")
+    add("--workers", type=int, metavar="N", help="with --ray: number of workers (default: one for each machine)")
+    add("--worker-cpus", type=float, metavar="N", help="with --ray: CPUs that a worker reserves (default: 1)")
+    add("--worker-gpus", type=float, metavar="N", help="with --ray: GPUs that a worker reserves (default: 0)")
+    add("--import", action="append", default=[], dest="imports", metavar="MODULE", help="defines layers of your own")
+    add("--restart", action="store_true", help="remove the results in DIR first")
+    add("--json", metavar="FILE", help="write the summary as JSON; - prints it, and nothing else")
+    add("--no-html", action="store_true", help="do not write DIR/_summary.html")
+    _add_arrays(add)
+    _add_judging(add)
 
 
 def _add_attack(commands: Any) -> None:
@@ -146,8 +159,26 @@ def _command(commands: Any, name: str, what: str, *, model: bool = False) -> Any
     return made.add_argument
 
 
+def _add_judging(add: Any) -> None:
+    add("--step", type=float, metavar="H", help="step in the units of x (default: chosen)")
+    add("--engine", default="auto", help="what evaluates the differences (default: auto)")
+    add("--rtol", type=float, default=1e-4, help="relative error tolerated (default: 1e-4)")
+    add(
+        "--coverage",
+        type=float,
+        default=0.99,
+        help="share of tiles that must agree for a pass (default: 0.99)",
+    )
+    add("--no-jitter", action="store_true", help="do not look near x where x itself sits on a kink")
+    add("--seed", type=int, default=0, help="of the random choices (default: 0)")
+
+
 def _add_problem(add: Any, index: str, index_help: str, *, precision: bool = True) -> None:
     add("--index", default=index, metavar="I", help=index_help)
+    _add_arrays(add, precision=precision)
+
+
+def _add_arrays(add: Any, *, precision: bool = True) -> None:
     add("--x-key", default="x", metavar="NAME", help="array of DATA that holds the inputs (default: x)")
     add("--y-key", default="y", metavar="NAME", help="array of DATA that holds the targets (default: y)")
     add("--no-scale", action="store_true", help="take 8-bit pixels as 0 .. 255 instead of dividing by 255")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fdfast.attack import Attacked, fgsm, masking, pgd
-from fdfast.cli.files import Examples
 from fdfast.cli.terminal import progress_bar
+from fdfast.files import Examples
 
 #: Examples that are drawn.
 PICTURES = 3

@@ -1,4 +1,4 @@
-"""The command ``fdfast``: demo, check, attack, bench."""
+"""The command ``fdfast``: demo, check, sweep, attack, bench."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(given)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        print("fdfast: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"fdfast: interrupted{f': {stop}' if str(stop) else ''}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # What reads our output is gone; Python would complain once more when it flushes at its end.
@@ -54,6 +54,7 @@ def _run(given: list[str]) -> int:
         arguments = parser().parse_args(given)
     except SystemExit as stop:  # --help, --version
         return int(stop.code or 0)
+    arguments.given = given
     return _COMMANDS[arguments.command](arguments)
 
 
@@ -63,7 +64,7 @@ def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    elif not isinstance(error, UsageError | BadFile | ValueError | TypeError):
+    elif not isinstance(error, UsageError | BadFile | ValueError | TypeError | ImportError):
         text = f"{type(error).__name__}: {text} (--debug shows where)"
     return textwrap.shorten(text, 600, placeholder=" ...")
 
@@ -157,6 +158,12 @@ def _check(arguments: argparse.Namespace) -> int:
     return _EXIT[report.verdict]
 
 
+def _sweep(arguments: argparse.Namespace) -> int:
+    from fdfast.cli.sweeping import sweep_command
+
+    return _EXIT[sweep_command(arguments)]
+
+
 def _attack(arguments: argparse.Namespace) -> int:
     # TensorFlow is loaded by the attacks, but not before the arguments are known to fit.
     if arguments.out is None and not arguments.diagnose:
@@ -218,4 +225,4 @@ def _bench(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"demo": _demo, "check": _check, "attack": _attack, "bench": _bench}
+_COMMANDS = {"demo": _demo, "check": _check, "sweep": _sweep, "attack": _attack, "bench": _bench}

@@ -15,8 +15,8 @@ _COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yell
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, *, quiet: bool = False) -> Iterator[Progress | None]:
-    """Yield a callback (done, expected) that draws a bar on stderr; None where stderr is no terminal.
+def progress_bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None], None] | None]:
+    """Yield a callback (done, expected or None) that draws a bar on stderr; None where stderr is no terminal.
 
     Parameters
     ----------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+from fdfast.tape import is_steady
+
 #: Memory that rows and activations together may take, in bytes.
 BUDGET = 512 << 20
 #: Candidates in rows. Below 16 the overhead of an op shows; above 256 no model measured got faster.
@@ -34,11 +36,14 @@ class Chunking:
     def next(self, row_bytes: int, rows_left: int, budget: int = BUDGET) -> tuple[int, bool]:
         """Return the chunk for the next block, and whether it is a trial to be reported by `record`."""
         options = self.candidates(row_bytes, budget)
+        usual = options[min(1, len(options) - 1)]
+        if is_steady():
+            return usual, False
         untried = [c for c in options if len(self._times.get(c, [])) < _TRIALS]
         if untried and self.warm and rows_left >= 2 * untried[0]:
             return untried[0], True
         tried = {c: min(self._times[c]) for c in options if self._times.get(c)}
-        return (min(tried, key=tried.__getitem__) if tried else options[min(1, len(options) - 1)]), False
+        return (min(tried, key=tried.__getitem__) if tried else usual), False
 
     def record(self, chunk: int, rows: int, seconds: float) -> None:
         """Note how long a trial took."""

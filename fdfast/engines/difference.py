@@ -17,6 +17,7 @@ from fdfast.engines.chunking import BUDGET, chunking_for
 from fdfast.engines.pairs import Differences, Pairs
 from fdfast.engines.trust import check_loss, check_sample
 from fdfast.moves import Tiling
+from fdfast.tape import is_steady
 
 Float64 = npt.NDArray[np.float64]
 
@@ -154,7 +155,8 @@ class DifferenceEngine:
         Foreseen or None
         """
         compiled = self._compiled
-        if not (compiled.complete and compiled.graph.plain and compiled.verified >= _SETTLED):
+        settled = compiled.verified >= _SETTLED or is_steady()
+        if not (compiled.complete and compiled.graph.plain and settled):
             return None
         if 2 * len(points) > min(self._objective.rows_at_once, BUDGET // 2 // compiled.point_bytes):
             return None

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from fdfast.functions.row_function import RowFunction
-from fdfast.tape import Recorder, Tape, Traced, lifted, narrowest, values_graph
+from fdfast.tape import Recorder, Tape, Traced, is_steady, lifted, narrowest, values_graph
 
 _FEW = 4  # rows of the first recording, which tells how much memory one takes
 _MANY = 64  # rows that run together at most: more of them ran no faster
@@ -124,9 +124,9 @@ class _Form:
         self._misses = 0
 
     def __call__(self, arguments: Sequence[Any]) -> Any:
-        if self._tape is not None and self._misses < _MISSES:
+        if self._tape is not None and self._misses < _MISSES and not is_steady():
             self._graph, self._tape = values_graph(self._tape, [one.numpy() for one in arguments]), None
-        if self._graph is not None:
+        if self._graph is not None and not is_steady():
             try:
                 found, holds = self._graph(*arguments)
                 if bool(holds):

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from fdfast.functions.over_rows import dense
 from fdfast.functions.returned import check_returned
-from fdfast.tape import OPAQUE, Traced, narrowest, numpy_calls
+from fdfast.tape import OPAQUE, Traced, is_steady, narrowest, numpy_calls
 
 #: (rows, example numbers, context) -> one value per row
 RowValues = Callable[[Any, Any, Any], Any]
@@ -74,7 +74,7 @@ class RowFunction:
         them. Where `may_compile` is set, a function that is asked again and again is traced in the end.
         """
         self._taped += 1
-        traced = bool(self.numpy_calls) or (self.may_compile and self._taped > _TAPED)
+        traced = bool(self.numpy_calls) or (self.may_compile and (self._taped > _TAPED or is_steady()))
         if len(rows) <= chunk:
             return self._call(self._at_once if traced else self.gradient_at_once, rows, example, context)
         return self._call(self._backward if traced else self._gradient, rows, example, tf.constant(chunk), context)

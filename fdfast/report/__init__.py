@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from fdfast.report.findings import input_report, weight_report
 from fdfast.report.html import page
-from fdfast.report.markup import Markup, Number, badge, bullets, escape, image, number, table
+from fdfast.report.markup import Markup, Number, badge, bullets, escape, image, number, pairs, table
 from fdfast.report.part import Part
 from fdfast.report.plain import json_text, plain_dict, write
-from fdfast.report.plot import adversarial_figure, blank_figure, styled
+from fdfast.report.plot import VERDICT_COLOURS, adversarial_figure, blank_figure, styled
 from fdfast.report.report import Report, WeightReport
 from fdfast.report.whole import whole_report
 
 __all__ = [
+    "VERDICT_COLOURS",
     "Markup",
     "Number",
     "Part",
@@ -30,6 +31,7 @@ __all__ = [
     "json_text",
     "number",
     "page",
+    "pairs",
     "plain_dict",
     "styled",
     "table",

@@ -12,6 +12,7 @@ from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.precision import narrowest
 from fdfast.tape.recorded import Point, Recorded, Slopes, values_graph
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
+from fdfast.tape.routes import is_steady, steady
 from fdfast.tape.tape import STEP, Entry, Guard, Handle, NoTape, Tape
 from fdfast.tape.traced import Traced
 
@@ -31,11 +32,13 @@ __all__ = [
     "Tape",
     "Traced",
     "guards_hold",
+    "is_steady",
     "lifted",
     "narrowest",
     "numpy_calls",
     "products",
     "push",
     "replay",
+    "steady",
     "values_graph",
 ]

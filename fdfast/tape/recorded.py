@@ -17,6 +17,7 @@ from fdfast.operations import Notes
 from fdfast.tape.again import guards_hold, push, replay
 from fdfast.tape.precision import narrowest
 from fdfast.tape.recorder import Recorder, lifted
+from fdfast.tape.routes import is_steady
 from fdfast.tape.tape import STEP, Tape
 from fdfast.tape.traced import Traced
 
@@ -101,6 +102,8 @@ class Recorded:
 
     def compiled(self, key: Any, make: Any) -> Traced | None:
         """A graph for what is asked for, once it has cost as much without one as it takes to make one; else None."""
+        if is_steady():
+            return None
         if key not in self._compiled:
             if self.latest is None or self._spent.get(key, 0.0) < _MAKING * len(self.latest.entries):
                 return None

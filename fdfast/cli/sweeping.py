@@ -1,0 +1,86 @@
+"""The command ``fdfast sweep``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import Any
+
+from fdfast.cli.arguments import UsageError
+from fdfast.cli.terminal import import_tensorflow, progress_bar
+from fdfast.files import check_model_file
+
+#: Arguments by the option of `fdfast.gradient` that they are for, and those that only `fdfast.gradcheck` has.
+_GRADIENT = ("loss", "tile", "channels", "engine", "precision")
+_CHECK = ("rtol", "coverage", "seed")
+
+
+def sweep_command(arguments: argparse.Namespace) -> str:
+    """Make the sweep, or go on with it; return its verdict."""
+    if arguments.model is None and arguments.checkpoints is None:
+        raise UsageError("sweep needs MODEL and DATA, or --checkpoints DIR and DATA (see fdfast sweep --help)")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise UsageError(f"--out {arguments.out} must be a folder, but is a file")
+    if arguments.model is not None:
+        check_model_file(arguments.model)
+    ray = _ray(arguments)
+    import_tensorflow()
+    from fdfast.sweeps import Interrupted, sweep
+
+    try:
+        with progress_bar("sweeping", quiet=arguments.quiet) as progress:
+            found = sweep(
+                arguments.model,
+                arguments.data,
+                arguments.out,
+                task=arguments.task,
+                batch=arguments.batch,
+                ray=ray,
+                resume=not arguments.restart,
+                keep=arguments.keep,
+                limit=arguments.limit,
+                progress=progress,
+                x_key=arguments.x_key,
+                y_key=arguments.y_key,
+                scale=not arguments.no_scale,
+                imports=arguments.imports,
+                checkpoints=arguments.checkpoints,
+                **_options(arguments),
+            )
+    except Interrupted as stop:
+        again = [word for word in arguments.given if word != "--restart"]
+        raise KeyboardInterrupt(f"{stop}: fdfast {shlex.join(again)}") from None
+    written = []
+    if not arguments.no_html:
+        written.append(arguments.out / "_summary.html")
+        found.to_html(written[0])
+    if arguments.json == "-":
+        print(found.to_json())
+        return found.verdict
+    if arguments.json is not None:
+        found.to_json(arguments.json)
+        written.append(arguments.json)
+    if not arguments.quiet:
+        print(found)
+        for path in written:
+            print(f"  written: {path}")
+    return found.verdict
+
+
+def _ray(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    asked = {"workers": arguments.workers, "cpus": arguments.worker_cpus, "gpus": arguments.worker_gpus}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if arguments.ray is not None:
+        return {"address": arguments.ray, **given}
+    if given:
+        raise UsageError("--workers, --worker-cpus and --worker-gpus go with --ray ADDRESS, or --ray local")
+    return None
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    options = {name: getattr(arguments, name) for name in _GRADIENT}
+    options["h"] = "auto" if arguments.step is None else arguments.step
+    if arguments.task == "gradcheck":
+        options |= {name: getattr(arguments, name) for name in _CHECK}
+        options["jitter"] = None if arguments.no_jitter else "auto"
+    return options
