@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fdfast.cli import command as cli
-from fdfast.cli import demo
+from fdfast.cli import demo, robust
 from fdfast.data import mnist_cnn, mnist_sample
 
 
@@ -107,3 +107,12 @@ def test_digits_are_taken_once_each() -> None:
     x, labels, _ = demo._digits(demo.Settings(digits=(7, 7, 2)))
     assert labels.tolist() == [7, 7, 2]
     assert (x[0] != x[1]).any()
+
+
+def test_train_adds_the_table_of_accuracies(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(robust, "train", lambda epsilon: f"trained at {epsilon:g}")
+    line = ("--count", "1", "--no-loop", "--tile", "14", "--out", str(tmp_path))
+    assert "trained at 0.2" in run(capfd, *line, "--train")[1]
+    assert "trained at 0.2" not in run(capfd, *line)[1]
