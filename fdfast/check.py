@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, left_out, not_checked, what_moves
+from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, left_out, no_directions, not_checked, what_moves
 from fdfast.directed import check_directed, with_culprits
 from fdfast.engines import Progress
 from fdfast.estimates import Estimate, estimate_tiles, slopes
@@ -30,7 +30,7 @@ from fdfast.moves import (
 )
 from fdfast.problem import Count, Request, analytic_of, checked, engine_for
 from fdfast.report import Report, input_report
-from fdfast.second_order import with_second
+from fdfast.second_order import check_order, with_second
 from fdfast.tape import NoTape
 from fdfast.verdict import Judge, Judgement, Terms, as_sentence
 from fdfast.weights import check_weights
@@ -211,7 +211,7 @@ def gradcheck(
     progress: Progress | None = None,
     **kwargs: Any,
 ) -> Report:
-    """Check a gradient against finite differences, tile by tile, and say what was found.
+    """Check a gradient against finite differences, and say what was found; for tests there is `assert_gradcheck`.
 
     Parameters
     ----------
@@ -223,8 +223,7 @@ def gradcheck(
     check, directions
         How: every element by itself, or all together along so many random directions.
     order : {1, 2}
-        2 also checks the second derivative that autodiff gives, of u . grad f for a random u, by directions: whether it
-        is the derivative of the first one. ``report.second`` is what came of it.
+        2 also checks autodiff's second derivative, of u . grad f for a random u, by directions: ``report.second``.
     analytic : array_like, callable or None
         Gradient under test: None for autodiff; an array of the shape of x; or a function of x that returns one,
         such as a hand-written backward pass.
@@ -255,10 +254,6 @@ def gradcheck(
     ------
     TypeError, ValueError
         An argument does not fit; the message says which, why, and what to do.
-
-    See Also
-    --------
-    assert_gradcheck : The raising form, for tests.
     """
     check_choice("check", check, ("auto", "every", "directions"))
     wrt = what_moves(f) if wrt == "auto" else wrt
@@ -269,10 +264,7 @@ def gradcheck(
     if wrt != "input":
         check_scope()
     terms = Terms(h, request.bounds, rtol, atol, coverage, jitter, seed, selftest)
-    if order not in (1, 2):
-        raise ValueError(f"order must be 1 or 2, got {order!r}")
-    if order == 2 and analytic is not None:
-        raise TypeError("order=2 is about the gradient of autodiff, and its own gradient: leave analytic= out")
+    check_order(order, analytic)
     report = _of_first_order(request, terms, wrt, check, directions, analytic, budget, label)
     return report if order == 1 else with_second(report, request, terms, wrt=wrt, directions=directions)
 
@@ -291,10 +283,7 @@ def _of_first_order(
             return report
         except NoTape as error:
             if check == "directions" or not can_be_tiled(request, wrt):
-                raise ValueError(
-                    f"a check by directions cannot be made: {error}. check='every' looks at every element of a single "
-                    "input by itself, or at every weight"
-                ) from None
+                raise ValueError(no_directions(error)) from None
             notes = [f"every element was looked at by itself, because directions cannot be taken: {error}"]
     check_choice("wrt", wrt, ("input", "weights"))
     if wrt == "weights":

@@ -113,3 +113,11 @@ def can_be_tiled(request: Request, wrt: str) -> bool:
     x = request.x
     several = isinstance(x, dict) or (isinstance(x, list | tuple) and any(hasattr(one, "shape") for one in x))
     return max(sides) == 1 and not several
+
+
+def no_directions(error: Exception) -> str:
+    """Why there is no check by directions, and what else there is."""
+    return (
+        f"a check by directions cannot be made: {error}. check='every' looks at every element of a single input by "
+        "itself, or at every weight"
+    )

@@ -30,7 +30,6 @@ from fdfast.functions import (
     preflight,
     state_kept,
     tell_interrupt,
-    trusted,
 )
 from fdfast.moves import (
     Bounds,
@@ -50,8 +49,8 @@ from fdfast.moves import (
     check_step,
     make_tiling,
 )
-from fdfast.tape import NoTape, Recorded
-from fdfast.windows import windows_at, work
+from fdfast.tape import NoTape
+from fdfast.taped import Taped, on_the_tape
 
 #: Tiles and examples looked at together; more are taken in groups, so that memory does not grow with their number.
 _GROUP, _EXAMPLES = 32768, 25
@@ -98,27 +97,6 @@ class Request:
         check_choice("precision", self.precision, ("auto", "float32", "float64"))
         check_choice("engine", self.engine, ("auto", "batch", "difference", "windows", "tape"))
         check_max_rows(self.max_rows)
-
-
-@dataclass(frozen=True, eq=False)
-class Taped:
-    """A function that is recorded.
-
-    Attributes
-    ----------
-    of : callable
-        The function of one example, by its number, and the values of its arguments.
-    windows : bool
-        Whether the compiled kernels do a part of it.
-    flat : Flat
-        Of the first example.
-    recorded : Recorded
-    """
-
-    of: Callable[[int], tuple[Recorded, list[npt.NDArray[Any]]]]
-    windows: bool
-    flat: Flat
-    recorded: Recorded
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,23 +245,8 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
     return Problem(array, shape, batched, points, objective, tiling, request.f.name, differences, taped)
 
 
-#: Part of the multiplications that windows must do to be taken unasked; of whole maps, how many pass unnoticed.
-_SHARE, _FEW = 0.5, 3e7
-
-
 def _on_the_tape(request: Request, notes: list[str], *, batched: bool = False) -> Taped | None:
-    """The function as it is recorded; None where that does not pay, which only "auto" asks, and the notes say why.
-
-    Raises
-    ------
-    ValueError
-        It cannot be, and was asked for.
-    """
-    engine = request.engine
-    if request.precision == "float32":
-        if engine == "auto":
-            return None
-        raise ValueError(f"engine={engine!r} is in float64 whatever f is in; leave precision out, or engine='batch'")
+    """The function as it is recorded, see `fdfast.taped`."""
 
     def flat_of(example: int) -> Flat:
         if not isinstance(request.f, keras.Model):
@@ -292,48 +255,7 @@ def _on_the_tape(request: Request, notes: list[str], *, batched: bool = False) -
         x, y = np.asarray(request.x)[some], None if request.y is None else np.asarray(request.y)[some]
         return flat_model(request.f, x, y, request.loss, mean=False, weights=False)
 
-    try:
-        flat = flat_of(0)
-        whole = trusted(flat, layers_of(request.f))
-        if flat.notes:  # f returns more than one number, which is told where it is called
-            return None
-
-        def of(example: int) -> tuple[Recorded, list[npt.NDArray[Any]]]:
-            return whole, flat_of(example).points() if example else flat.points()
-
-        if engine == "tape":
-            return Taped(of, False, flat, whole)
-        found = windows_at(whole, whole.point(flat.points()))
-    except NoTape as error:
-        if engine != "auto":
-            raise ValueError(f"engine={engine!r} cannot be used: {error}. engine='batch' evaluates f itself") from None
-        notes.append(f"the batch engine evaluated f itself, because differences cannot be pushed: {error}")
-        return None
-    except Exception:
-        if engine != "auto":
-            raise
-        return None  # f takes no tensors, or says elsewhere what is wrong with it
-    why = whole.windows if found is None else found[0].why
-    if found is not None and (engine != "auto" or found[0].lowered.share >= _SHARE):
-        return Taped(of, True, flat, whole)
-    if engine == "auto" and _is_little(whole, flat):
-        return Taped(of, found is not None, flat, whole)
-    if engine == "windows":
-        raise ValueError(
-            f"engine='windows' cannot be used: {why}. engine='tape' pushes differences through the operations of any "
-            "function that TensorFlow can trace"
-        )
-    if engine == "difference":
-        notes.append(f"differences went through whole maps, because windows cannot be used: {why}")
-        return Taped(of, False, flat, whole)
-    notes.append(f"the batch engine evaluated f itself, because windows are no gain: {why}")
-    return None
-
-
-def _is_little(whole: Recorded, flat: Flat) -> bool:
-    """Whether whole maps for every element take no longer than to make something better."""
-    tape, rows = whole.latest, 2 * flat.points()[0].size
-    return tape is not None and bool(tape.arguments) and rows * work(tape, tape.arguments[0]) <= _FEW
+    return on_the_tape(flat_of, layers_of(request.f), request.engine, request.precision, notes)
 
 
 def _in_float64(objective: Any, points: npt.NDArray[Any], made: Callable[[Precision], Any]) -> Any:

@@ -25,6 +25,14 @@ from fdfast.verdict import Terms, judge_whole, linear_agrees
 _WAY_OUT = "fdfast.hvp needs no second gradient: it has Hessian-vector products of f all the same"
 
 
+def check_order(order: object, analytic: object) -> None:
+    """Raise TypeError or ValueError for an order that there is no check of."""
+    if order not in (1, 2):
+        raise ValueError(f"order must be 1 or 2, got {order!r}")
+    if order == 2 and analytic is not None:
+        raise TypeError("order=2 is about the gradient of autodiff, and its own gradient: leave analytic= out")
+
+
 def with_second(report: Report, request: Request, terms: Terms, *, wrt: str, directions: int) -> Report:
     """Add what the second order comes to, or why it could not be checked, to a report of the first.
 

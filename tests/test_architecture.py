@@ -15,7 +15,7 @@ LONGEST = 350
 #: Libraries that take long to load, and the rooms whose files may import them at the top.
 HEAVY = {
     "tensorflow": {"operations", "tape", "windows", "functions", "differences", "engines", "compat"},
-    "keras": {"functions", "differences", "engines", "problem", "choice", "weights", "directed", "callback"},
+    "keras": {"functions", "differences", "engines", "problem", "taped", "choice", "weights", "directed", "callback"},
     "numba": {"verdict"},
     "matplotlib": set(),
     "rich": set(),

@@ -1,0 +1,107 @@
+"""A function on its tape: by windows where they do most of the work, on whole maps where these are few."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy.typing as npt
+
+from fdfast.functions import Flat, trusted
+from fdfast.moves import Precision
+from fdfast.tape import NoTape, Recorded
+from fdfast.windows import windows_at, work
+
+#: Part of the multiplications that windows must do to be taken unasked; of whole maps, how many pass unnoticed.
+_SHARE, _FEW = 0.5, 3e7
+
+
+@dataclass(frozen=True, eq=False)
+class Taped:
+    """A function that is recorded.
+
+    Attributes
+    ----------
+    of : callable
+        The function of one example, by its number, and the values of its arguments.
+    windows : bool
+        Whether the compiled kernels do a part of it.
+    flat : Flat
+        Of the first example.
+    recorded : Recorded
+    """
+
+    of: Callable[[int], tuple[Recorded, list[npt.NDArray[Any]]]]
+    windows: bool
+    flat: Flat
+    recorded: Recorded
+
+
+def on_the_tape(
+    flat_of: Callable[[int], Flat], layers: Sequence[keras.Layer], engine: str, precision: Precision, notes: list[str]
+) -> Taped | None:
+    """The function as it is recorded; None where that does not pay, which only "auto" asks, and the notes say why.
+
+    Parameters
+    ----------
+    flat_of : callable
+        Number of an example -> the function of that example alone.
+    layers : sequence of keras.Layer
+        What stands behind f.
+    engine, precision : str
+        As they were asked for.
+    notes : list of str
+
+    Raises
+    ------
+    ValueError
+        It cannot be, and was asked for.
+    """
+    if precision == "float32":
+        if engine == "auto":
+            return None
+        raise ValueError(f"engine={engine!r} is in float64 whatever f is in; leave precision out, or engine='batch'")
+    try:
+        flat = flat_of(0)
+        whole = trusted(flat, layers)
+        if flat.notes:  # f returns more than one number, which is told where it is called
+            return None
+
+        def of(example: int) -> tuple[Recorded, list[npt.NDArray[Any]]]:
+            return whole, flat_of(example).points() if example else flat.points()
+
+        if engine == "tape":
+            return Taped(of, False, flat, whole)
+        found = windows_at(whole, whole.point(flat.points()))
+    except NoTape as error:
+        if engine != "auto":
+            raise ValueError(f"engine={engine!r} cannot be used: {error}. engine='batch' evaluates f itself") from None
+        notes.append(f"the batch engine evaluated f itself, because differences cannot be pushed: {error}")
+        return None
+    except Exception:
+        if engine != "auto":
+            raise
+        return None  # f takes no tensors, or says elsewhere what is wrong with it
+    why = whole.windows if found is None else found[0].why
+    if found is not None and (engine != "auto" or found[0].lowered.share >= _SHARE):
+        return Taped(of, True, flat, whole)
+    if engine == "auto" and _is_little(whole, flat):
+        return Taped(of, found is not None, flat, whole)
+    if engine == "windows":
+        raise ValueError(
+            f"engine='windows' cannot be used: {why}. engine='tape' pushes differences through the operations of any "
+            "function that TensorFlow can trace"
+        )
+    if engine == "difference":
+        notes.append(f"differences went through whole maps, because windows cannot be used: {why}")
+        return Taped(of, False, flat, whole)
+    notes.append(f"the batch engine evaluated f itself, because windows are no gain: {why}")
+    return None
+
+
+def _is_little(whole: Recorded, flat: Flat) -> bool:
+    """Whether whole maps for every element take no longer than to make something better."""
+    tape, rows = whole.latest, 2 * flat.points()[0].size
+    return tape is not None and bool(tape.arguments) and rows * work(tape, tape.arguments[0]) <= _FEW
