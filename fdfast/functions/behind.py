@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from fdfast.functions.interrupts import uninterrupted
-from fdfast.functions.variables import Snapshot
+from fdfast.functions.variables import Snapshot, read
 
 _LOOKS, _PAUSE = 10, 0.02  # seconds: whether variables change by themselves
 _LOOKED_AT = 1000  # things that the search looks at before it gives up
@@ -84,7 +84,7 @@ def _steps_trained(layers: Sequence[keras.Layer]) -> list[int]:
     """How many steps the optimizers of some models have made."""
     optimizers = [getattr(layer, "optimizer", None) for layer in layers]
     counts = [getattr(one, "iterations", None) for one in optimizers]
-    return [int(count) for count in counts if count is not None]
+    return [int(read(count).numpy()) for count in counts if count is not None]
 
 
 def _by_others(layers: Sequence[keras.Layer], steps: list[int]) -> bool:

@@ -54,6 +54,8 @@ RETURNED = {
 }
 
 
+# NumPy warns where the tape takes a complex value for a number; the error comes after that.
+@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("name", RETURNED)
 def test_what_has_no_derivative_is_named(name, call):
@@ -68,12 +70,12 @@ def test_ragged_values_are_named():
 
 
 @pytest.mark.parametrize("call", ["gradient", "estimate", "batched", "tape"])
-@pytest.mark.parametrize("make", [lambda x: {"a": x}, lambda x: [x, x]])
+@pytest.mark.parametrize("make", [lambda x: {"a": x, "b": x}, lambda x: [x, x]])
 def test_several_values_are_named_and_are_checked_together(make, call):
     def f(x):
         return make(tf.reduce_sum(x**2))
 
-    with pytest.raises(ValueError, match=r"f must return a scalar; it returned a (dict of 1|list of 2)\. Return one"):
+    with pytest.raises(ValueError, match=r"f must return a scalar; it returned a (dict of 2|list of 2)\. Return one"):
         CALLS[call](f, X)
     assert fdfast.gradcheck(f, X, check="directions")
     assert fdfast.gradcheck(f, X)
