@@ -226,6 +226,44 @@ def test_what_tensorflow_cannot_differentiate_twice_is_named(kind):
     assert product.value.any()
 
 
+def normalised(x):
+    mean, variance = tf.nn.moments(x, [1], keepdims=True)
+    return (x - mean) / tf.sqrt(variance)
+
+
+def written_out(x):
+    mean = tf.reduce_mean(x, 1, keepdims=True)
+    return (x - mean) / tf.sqrt(tf.reduce_mean(tf.square(x - mean), 1, keepdims=True))
+
+
+def test_moments_of_tensorflow_are_wrong_in_second_order_and_the_remedy_is_right():
+    report = check(lambda x: tf.reduce_sum(tf.sin(normalised(x)) * tf.constant(A, x.dtype)), X)
+    assert report.verdicts == ["pass", "fail"]
+    assert report.culprit == "moments/StopGradient"
+    assert check(lambda x: tf.reduce_sum(tf.sin(written_out(x)) * tf.constant(A, x.dtype)), X).verdict == "pass"
+    # TensorFlow itself: of the variance of two numbers, whose Hessian is [[1, -1], [-1, 1]] / 2.
+    x = tf.constant([1.0, 3.0], tf.float64)
+    with tf.GradientTape(persistent=True) as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            variance = tf.nn.moments(x, [0])[1]
+        slope = inner.gradient(variance, x)
+    np.testing.assert_allclose(outer.jacobian(slope, x, experimental_use_pfor=False), np.eye(2))
+    np.testing.assert_allclose(
+        fdfast.hessian(lambda x: tf.nn.moments(x, [0])[1], x.numpy()).value, [[0.5, -0.5], [-0.5, 0.5]]
+    )
+
+
+def test_a_layer_that_detaches_is_told_so():
+    keras.utils.set_random_seed(0)
+    net = keras.Sequential([keras.Input((4, 6)), L.LayerNormalization(name="norm"), L.Flatten(), L.Dense(2)])
+    report = check(net, RNG.normal(size=(4, 6)), np.zeros(2), loss="mse")
+    assert report.verdicts == ["pass", "fail"]
+    assert report.culprit == "norm"
+    assert "norm: part of it is detached (tf.stop_gradient)" in said(report)
+
+
 def test_python_code_has_no_second_order_to_follow():
     def f(x):
         return tf.ensure_shape(tf.py_function(lambda t: tf.reduce_sum(t**2), [x], tf.float64), [])

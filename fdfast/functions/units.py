@@ -38,6 +38,8 @@ class Unit:
     inputs, outputs : list of tensor
     sources : list of tensor
         What the gradient for an input is taken for: itself, or the handle of a variable that is read inside.
+    detaches : bool
+        Whether tf.stop_gradient is called inside.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Unit:
     inputs: list[Any] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
+    detaches: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +119,7 @@ def _split(value: Any, scope: Any) -> list[tuple[Unit, list[Any]]]:
         inside.append(op)
     for unit, inside in found.values():
         names = {op.name for op in inside}
+        unit.detaches = any(op.type == "StopGradient" for op in inside)
         for op in inside:
             for t in op.outputs:
                 used = any(c.name in position and c.name not in names for c in t.consumers())

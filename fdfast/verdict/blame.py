@@ -27,6 +27,15 @@ _ON_PURPOSE = {
 }
 
 
+#: tf.nn.moments holds the mean in the variance: the first derivative by it is zero, the second is not.
+_DETACHED = (
+    "part of it is detached (tf.stop_gradient). A first derivative may be right all the same, where what is held adds "
+    "nothing to it; a second derivative then is not. tf.nn.moments does so with the mean, and with it layer and group "
+    "normalisation: write out tf.reduce_mean(tf.square(x - tf.reduce_mean(x, ...)), ...) where second derivatives "
+    "count."
+)
+
+
 @dataclass(frozen=True)
 class Culprits:
     """What came of looking at every part by itself.
@@ -50,11 +59,13 @@ class Culprits:
     @property
     def on_purpose(self) -> list[str]:
         """What is said of operations whose gradient is not that of what they compute, and is not meant to be."""
-        return [
+        said = [
             f"{unit.name}: {_ON_PURPOSE[unit.outputs[0].op.type]}"
             for unit in self.wrong
             if unit.kind == "operation" and unit.outputs and unit.outputs[0].op.type in _ON_PURPOSE
         ]
+        holding = list(dict.fromkeys(u.name for u in self.wrong if u.detaches and u.kind != "operation"))
+        return [*said, f"{', '.join(holding)}: {_DETACHED}"] if holding else said
 
 
 def culprits(gaps: Sequence[Gap]) -> Culprits:
