@@ -255,6 +255,19 @@ def test_moments_of_tensorflow_are_wrong_in_second_order_and_the_remedy_is_right
     )
 
 
+def test_what_tensorflow_drops_without_a_word_is_named():
+    def f(x):
+        return tf.reduce_sum(tf.image.resize(x, [3, 3]) ** 2)
+
+    x = RNG.normal(size=(1, 4, 4, 1)).astype("float32")
+    report = check(f, x)
+    assert report.verdicts == ["pass", "fail"]
+    assert "TensorFlow has declared ResizeBilinearGrad as not differentiable" in said(report)
+    # The remedy: f is a square, so its Hessian times x is its gradient.
+    slope = fdfast.gradient(f, x, engine="tape")
+    np.testing.assert_allclose(fdfast.hvp(f, x, x).value, slope, rtol=1e-12)
+
+
 def test_a_layer_that_detaches_is_told_so():
     keras.utils.set_random_seed(0)
     net = keras.Sequential([keras.Input((4, 6)), L.LayerNormalization(name="norm"), L.Flatten(), L.Dense(2)])

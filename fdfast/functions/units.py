@@ -40,6 +40,8 @@ class Unit:
         What the gradient for an input is taken for: itself, or the handle of a variable that is read inside.
     detaches : bool
         Whether tf.stop_gradient is called inside.
+    dropped : list of str
+        Kinds of gradients inside that TensorFlow has declared to have none of their own.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Unit:
     outputs: list[Any] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
     detaches: bool = False
+    dropped: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,7 @@ def _split(value: Any, scope: Any) -> list[tuple[Unit, list[Any]]]:
     for unit, inside in found.values():
         names = {op.name for op in inside}
         unit.detaches = any(op.type == "StopGradient" for op in inside)
+        unit.dropped = sorted({op.type for op in inside if _dropped(op)})
         for op in inside:
             for t in op.outputs:
                 used = any(c.name in position and c.name not in names for c in t.consumers())
@@ -256,6 +260,14 @@ def _hand_written(op: Any) -> tuple[str, list[Any], list[Any]]:
     name = around[0 if library or len(around) == 1 else -2].split(".")[-1]
     many = inside.get("flat_result_len", 1)
     return name or op.name, list(op.inputs)[:many], list(op.inputs)[many:]
+
+
+def _dropped(op: Any) -> bool:
+    """Whether an operation is a gradient that `tf.no_gradient` has been called for: what passes it is lost."""
+    try:
+        return bool(op.type.endswith("Grad") and graph_operations.gradient_registry.lookup(op.type) is None)
+    except LookupError:
+        return False
 
 
 def _closure(function: Any) -> dict[str, Any]:

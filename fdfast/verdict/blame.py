@@ -36,6 +36,12 @@ _DETACHED = (
 )
 
 
+_DROPPED = (
+    "TensorFlow has declared {kind} as not differentiable, so second derivatives through it are lost without a word. "
+    "fdfast.hvp has them."
+)
+
+
 @dataclass(frozen=True)
 class Culprits:
     """What came of looking at every part by itself.
@@ -65,7 +71,9 @@ class Culprits:
             if unit.kind == "operation" and unit.outputs and unit.outputs[0].op.type in _ON_PURPOSE
         ]
         holding = list(dict.fromkeys(u.name for u in self.wrong if u.detaches and u.kind != "operation"))
-        return [*said, f"{', '.join(holding)}: {_DETACHED}"] if holding else said
+        said += [f"{', '.join(holding)}: {_DETACHED}"] if holding else []
+        lost = {kind: unit.name for unit in reversed(self.wrong) for kind in unit.dropped}
+        return said + [f"{name}: {_DROPPED.format(kind=kind)}" for kind, name in lost.items()]
 
 
 def culprits(gaps: Sequence[Gap]) -> Culprits:
