@@ -128,7 +128,8 @@ def judge_whole(
         if jumps or first.look([~mask for mask in near], count, terms).ties:
             near = [~bad for bad in first.lost]
             first.look(first.lost, count, terms)
-        first.hold_jumps(near, terms.seed)
+        if not jumps:
+            first.hold_jumps(near, terms.seed)
     first.decide(terms)
     second = None
     if any(mask.any() for mask in near) and terms.jitter is not None and elsewhere:
