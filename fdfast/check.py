@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -14,7 +13,8 @@ from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, left_out,
 from fdfast.directed import check_directed, with_culprits
 from fdfast.engines import Progress
 from fdfast.estimates import Estimate, estimate_tiles, slopes
-from fdfast.functions import NotOneNumber, check_scope, connected, interruptible
+from fdfast.every_tile import check_every_tile
+from fdfast.functions import NotOneNumber, check_scope, interruptible
 from fdfast.moves import (
     Bounds,
     Channels,
@@ -28,11 +28,11 @@ from fdfast.moves import (
     check_text,
     plan_steps,
 )
-from fdfast.problem import Count, Request, analytic_of, checked, engine_for
-from fdfast.report import Report, input_report
+from fdfast.problem import Count, Request, checked, engine_for
+from fdfast.report import Report
 from fdfast.second_order import check_order, with_second
 from fdfast.tape import NoTape
-from fdfast.verdict import Judge, Judgement, Terms, as_sentence
+from fdfast.verdict import Terms, as_sentence
 from fdfast.weights import check_weights
 
 Float64 = npt.NDArray[np.float64]
@@ -290,7 +290,7 @@ def _of_first_order(
         report = check_weights(request, terms, analytic=analytic, budget=budget, label=label)
     else:
         try:
-            report = _of_every_tile(request, terms, analytic, budget, label)
+            report = check_every_tile(request, terms, analytic, budget, label)
         except NotOneNumber:
             if check == "every" or asks_for_tiles(request, terms):
                 raise
@@ -301,36 +301,6 @@ def _of_first_order(
     report.caveats.extend(left_out(request, wrt))
     report.caveats.extend(not_checked(request, wrt))
     return report if analytic is not None else with_culprits(report, request, terms, wrt)
-
-
-def _of_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any, label: str | None) -> Report:
-    started = time.perf_counter()
-    if budget is not None:
-        raise TypeError(f"budget={budget!r} goes with wrt='weights'; for inputs a larger tile= costs less")
-    with checked(request) as problem:
-        if analytic is None:
-            connected(problem.objective, problem.points)
-        count = Count(request.progress, 4 * problem.tiling.tiles * len(problem.points))
-        judge = Judge(problem.tiling, terms)
-        judgements = []
-        for group in problem.groups():
-            runner = engine_for(problem, group, request.max_rows, count)
-            given = analytic_of(analytic, problem, group)
-            judgements.append(judge(runner, problem.objective.select(group), problem.points[group], given))
-    whole = Judgement.join(judgements)
-    whole.timings["total"] = time.perf_counter() - started
-    return input_report(
-        whole,
-        problem.x,
-        problem.tiling,
-        batched=problem.batched,
-        engine=runner.name,
-        dtype=problem.dtype,
-        settings=terms.settings(),
-        label=label or problem.label,
-        notes=problem.objective.notes,
-        wider=problem.dtype != "float64" and request.precision == "float32",
-    )
 
 
 def assert_gradcheck(f: Any, x: npt.ArrayLike, y: Any = None, **options: Any) -> Report:
