@@ -92,7 +92,10 @@ def _add_sweep(commands: Any) -> None:
     add("model", nargs="?", metavar="MODEL", help="a .keras file; with --checkpoints only for files of weights")
     add("data", metavar="DATA", help="an .npz file, a Parquet table, a folder or a quoted pattern of them")
     add("--out", type=Path, required=True, metavar="DIR", help="for the rows; a sweep that is there already goes on")
-    add("--task", choices=("gradcheck", "gradient"), default="gradcheck", help="default: gradcheck")
+    add(
+        "--task", choices=("gradcheck", "gradient", "attack", "masking"), default="gradcheck", help="default: gradcheck"
+    )
+    add("--epsilon", type=float, help="with the tasks attack and masking: how far each element may move")
     add("--checkpoints", type=Path, metavar="DIR", help="sweep at every .keras or .weights.h5 file of DIR")
     add("--limit", type=int, metavar="N", help="only the first N examples")
     add("--batch", type=int, metavar="N", help="examples of one part (default: 100, less if they are large)")

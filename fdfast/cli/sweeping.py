@@ -78,6 +78,14 @@ def _ray(arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.task in ("attack", "masking"):
+        if arguments.epsilon is None:
+            raise UsageError(f"--task {arguments.task} needs --epsilon, how far each element may move")
+        shared = {"epsilon": arguments.epsilon, "loss": arguments.loss, "seed": arguments.seed}
+        own = {"tile": arguments.tile, "channels": arguments.channels} if arguments.task == "attack" else {}
+        return shared | own
+    if arguments.epsilon is not None:
+        raise UsageError("--epsilon goes with --task attack or masking")
     options = {name: getattr(arguments, name) for name in _GRADIENT}
     options["h"] = "auto" if arguments.step is None else arguments.step
     if arguments.task == "gradcheck":

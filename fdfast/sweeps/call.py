@@ -52,8 +52,8 @@ def sweep(
         dataset or an iterable of pairs (x, y), each one example or a batch, in the same order every time.
     out : path-like
         Folder of the results, which is made.
-    task : {"gradcheck", "gradient"}
-        The function of that name.
+    task : {"gradcheck", "gradient", "attack", "masking"}
+        `fdfast.gradcheck`, `fdfast.gradient`, `fdfast.attack.pgd` or `fdfast.attack.masking`.
     batch : int, optional
         Examples of a shard: what is computed together, and one Parquet file. By default 100, less for large examples.
     ray : str or dict, optional
@@ -77,7 +77,7 @@ def sweep(
         Folder of ``.keras`` or ``.weights.h5`` files: the data are swept over at each, into a folder of its name below
         `out`. Those that come later are done by a later call.
     **options
-        Of `fdfast.gradcheck` or `fdfast.gradient`: loss, tile, rtol, seed ...
+        Of that function: loss, tile, rtol, seed, epsilon ...
 
     Returns
     -------

@@ -112,7 +112,7 @@ class Sweep:
     def worst(self, k: int = 10) -> list[dict[str, Any]]:
         """Rows of the k examples that matter most: by verdict, then by error over what is allowed."""
         if "worst_over_allowed" not in self.table.column_names:
-            raise ValueError("gradients without a gradient to compare with have no worst: task='gradcheck' has")
+            raise ValueError("where nothing is compared there is no worst: task='gradcheck' has one")
         rank = {name: i for i, name in enumerate(VERDICTS)}
 
         def key(place: int) -> tuple[Any, ...]:

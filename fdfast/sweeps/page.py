@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ _MEANING = {
     "error": "the example cannot be used; the row says why",
     "inconclusive": "nothing is wrong, but too little could be compared",
     "pass": "enough elements agree, and none is wrong",
-    "done": "a finite-difference gradient, with nothing to compare it with",
+    "done": "what was asked for, with nothing to judge",
 }
 _PICTURES, _LISTED = 4, 20
 #: Of a piece for notebooks.
@@ -47,6 +48,7 @@ _HISTOGRAMS = {
     "worst_over_allowed": "worst element of each example: error over the error allowed",
     "smooth_median_rel_error": "median relative error of each example, where smooth",
     "norm_2": "Euclidean norm of each gradient",
+    "distance_l2": "length of the change of each example",
 }
 
 
@@ -57,6 +59,7 @@ def text(sweep: Sweep) -> str:
     elements = _elements(sweep)
     if elements:
         lines += ["", f"  elements: {elements}"]
+    lines += [f"  {line}" for line in _outcome(sweep)]
     if {"fail", "error"} & set(sweep.counts):
         lines += ["", "  the worst:", *(f"    {_place(row)}: {_told(row)}" for row in sweep.worst(8))]
     lines += ["", *(f"  - {note}" for note in sweep.notes)] if sweep.notes else []
@@ -107,6 +110,18 @@ def _elements(sweep: Sweep) -> str:
     return ", ".join(told) + (f"; {100 * sums['agree'] / total:.3f} % agree" if total else "")
 
 
+def _outcome(sweep: Sweep) -> list[str]:
+    """What attacks and looks for masking came to."""
+    columns = set(sweep.table.column_names)
+    if "success" in columns:
+        known = [one for one in sweep.table.column("success").to_pylist() if one is not None]
+        return [f"the attack succeeds on {sum(known):,} of {len(known):,} examples"]
+    if "masking" in columns:
+        found = Counter(one for one in sweep.table.column("masking").to_pylist() if one is not None)
+        return [f"autodiff's gradient: {', '.join(f'{name} {n:,}' for name, n in found.most_common())}"]
+    return []
+
+
 def _numbers(sweep: Sweep, name: str) -> Any:
     return np.asarray(sweep.table.column(name).to_numpy(), np.float64)
 
@@ -119,6 +134,7 @@ def _counts(sweep: Sweep) -> Markup:
     ]
     elements = _elements(sweep)
     said = f"<p>Elements of all examples: {escape(elements)}.</p>" if elements else ""
+    said += "".join(f"<p>{escape(line)}.</p>" for line in _outcome(sweep))
     return Markup(table(("verdict", "examples", "share", "meaning"), rows) + said)
 
 

@@ -15,6 +15,7 @@ from fdfast.verdict import AGREE, WRONG
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fdfast.attack import Attacked, MaskingReport
     from fdfast.report import Report
 
 _METRICS = (
@@ -51,6 +52,13 @@ SLOPES = {
     **dict.fromkeys(("zeros", "not_finite"), "int64"),
     "largest_index": "list<int64>",
 }
+#: The attacked model's scores are of classes, where it gives any.
+ATTACKED = {
+    "success": "bool",
+    **dict.fromkeys(("distance_inf", "distance_l2", "loss_before", "loss_after"), "float64"),
+    **dict.fromkeys(("predicted", "adversarial_predicted"), "int64"),
+}
+MASKED = {"masking": "string", "advice": "string"}
 
 
 def row_of_report(report: Report) -> dict[str, Any]:
@@ -111,6 +119,22 @@ def row_of_gradient(found: npt.NDArray[np.float64]) -> dict[str, Any]:
         "not_finite": int(found.size - np.count_nonzero(finite)),
         "largest_index": [int(i) for i in largest],
     }
+
+
+def row_of_attack(found: Attacked, i: int) -> dict[str, Any]:
+    """Row of an attack on one example of a shard."""
+    row = {"success": bool(found.success[i]), "engine": found.settings["gradient"]}
+    row |= {f"distance_{norm}": float(each[i]) for norm, each in found.distance.items()}
+    row |= {"loss_before": float(found.loss_history[0, i]), "loss_after": float(found.loss_history[-1, i])}
+    for name, scores in (("predicted", found.before), ("adversarial_predicted", found.after)):
+        if scores is not None and scores.ndim == 2 and scores.shape[1] > 1:
+            row[name] = int(np.argmax(scores[i]))
+    return row
+
+
+def row_of_masking(found: MaskingReport, i: int) -> dict[str, Any]:
+    """Row of what is known of autodiff's gradient at one example of a shard."""
+    return {"masking": str(found.verdicts[i]), "advice": found.advice}
 
 
 def error_row(error: ValueError) -> dict[str, Any]:

@@ -11,9 +11,22 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from fdfast.attack import masking, pgd
 from fdfast.check import gradcheck, gradient
 from fdfast.moves import check_choice
-from fdfast.sweeps.rows import CHECKED, COMMON, SLOPES, error_row, row_of_gradient, row_of_report, table_of
+from fdfast.sweeps.rows import (
+    ATTACKED,
+    CHECKED,
+    COMMON,
+    MASKED,
+    SLOPES,
+    error_row,
+    row_of_attack,
+    row_of_gradient,
+    row_of_masking,
+    row_of_report,
+    table_of,
+)
 from fdfast.sweeps.shards import Array, Shard
 from fdfast.tape import steady
 
@@ -22,7 +35,7 @@ if TYPE_CHECKING:
 
     from fdfast.report import Report
 
-Task = Literal["gradcheck", "gradient"]
+Task = Literal["gradcheck", "gradient", "attack", "masking"]
 Keep = Literal["summary", "maps"]
 #: Of a report's part, what is kept with keep="maps".
 MAPS = ("numeric", "analytic", "error_bar", "right", "left", "codes", "near")
@@ -31,6 +44,7 @@ _NOT_PASSED = {
     "progress": "progress= of fdfast.sweep counts examples",
     "label": "a row has its own",
     "analytic": "a gradient of your own belongs to one point; give the model a custom gradient, or loop over gradcheck",
+    "targeted": "targets come with the data, and are those that it leads away from",
     "y": "targets come with the data",
 }
 
@@ -54,6 +68,8 @@ class Result:
 def check_options(task: str, options: Mapping[str, Any]) -> None:
     """Raise unless a task takes the options."""
     check_choice("task", task, get_args(Task))
+    if task in ("attack", "masking") and "epsilon" not in options:
+        raise TypeError(f"task={task!r} needs epsilon=, how far each element may move, in the units of x")
     for name in options:
         if name in _NOT_PASSED:
             raise TypeError(f"{name} cannot be given to a sweep: {_NOT_PASSED[name]}")
@@ -161,11 +177,39 @@ class Work:
         rows = [error_row(one) if isinstance(one, ValueError) else row_of_gradient(one) for one in found]
         return rows, [{} if isinstance(one, ValueError) else {"gradient": one} for one in found]
 
+    def _attacked(self, shard: Shard) -> tuple[list[dict[str, Any]], list[Mapping[str, Array]]]:
+        each = self._together_or_alone(shard, pgd)
+        rows = [error_row(one) if isinstance(one, ValueError) else row_of_attack(*one) for one in each]
+        maps: list[Mapping[str, Array]] = [
+            {} if isinstance(one, ValueError) else {"adversarial": one[0].adversarial[one[1]]} for one in each
+        ]
+        return rows, maps
+
+    def _masked(self, shard: Shard) -> tuple[list[dict[str, Any]], list[Mapping[str, Array]]]:
+        each = self._together_or_alone(shard, masking)
+        rows = [error_row(one) if isinstance(one, ValueError) else row_of_masking(*one) for one in each]
+        return rows, [{} for _ in rows]
+
+    def _together_or_alone(self, shard: Shard, do: Callable[..., Any]) -> list[Any]:
+        """A result and the place in it for each example; one by one where one of them is refused, or what it says."""
+        with contextlib.suppress(ValueError):
+            found = do(self.model, shard.x, shard.y, **self._options)
+            return [(found, i) for i in range(len(shard))]
+
+        def of(some: slice) -> Any:
+            return [(do(self.model, shard.x[some], shard.y[some], **self._options), 0)]
+
+        each = [_tried(of, i) for i in range(len(shard))]
+        _refuse_if_all(shard, each)
+        return each
+
 
 #: What does a task, and what its rows have besides `COMMON`.
 _TASKS: dict[str, tuple[Callable[[Work, Shard], tuple[list[dict[str, Any]], list[Mapping[str, Array]]]], Any]] = {
     "gradcheck": (Work._checked, CHECKED),
     "gradient": (Work._gradients, SLOPES),
+    "attack": (Work._attacked, ATTACKED),
+    "masking": (Work._masked, MASKED),
 }
 
 

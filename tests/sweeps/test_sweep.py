@@ -302,6 +302,22 @@ def test_gradients_are_kept(model: Any, tmp_path: Path) -> None:
     assert (found.verdict, found.counts) == ("pass", {"done": 10})
 
 
+def test_attacks_are_swept(model: Any, tmp_path: Path) -> None:
+    found = sweep(model, (X, Y), tmp_path, task="attack", batch=5, epsilon=0.3, steps=4, keep="maps")
+    expected = [fdfast.attack.pgd(model, X[i : i + 5], Y[i : i + 5], 0.3, steps=4) for i in (0, 5)]
+    assert found.table.column("success").to_pylist() == [bool(s) for one in expected for s in one.success]
+    assert found.table.column("distance_l2").to_pylist() == [d for one in expected for d in one.distance["l2"]]
+    with np.load(tmp_path / "_maps" / "part-000000005.npz") as maps:
+        np.testing.assert_array_equal(maps["adversarial"], expected[1].adversarial)
+    assert "the attack succeeds on" in str(found)
+
+
+def test_masking_is_swept(model: Any, tmp_path: Path) -> None:
+    found = sweep(model, (X, Y), tmp_path, task="masking", batch=5, epsilon=0.3)
+    expected = [fdfast.attack.masking(model, X[i : i + 5], Y[i : i + 5], 0.3).verdicts for i in (0, 5)]
+    assert found.table.column("masking").to_pylist() == [str(v) for one in expected for v in one]
+
+
 def test_checkpoints_have_a_row_each(model: Any, tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
     run.mkdir()
@@ -330,6 +346,13 @@ BAD = [
     ("analytic", {"analytic": X}, TypeError, "a gradient of your own belongs to one point"),
     ("wrt", {"wrt": "weights"}, ValueError, "the gradient by the weights is that of all examples together"),
     ("task", {"task": "train"}, ValueError, "task"),
+    ("epsilon", {"task": "attack"}, TypeError, "task='attack' needs epsilon="),
+    (
+        "targeted",
+        {"task": "attack", "epsilon": 0.1, "targeted": True},
+        TypeError,
+        "targeted cannot be given to a sweep",
+    ),
     ("batch", {"batch": 0}, ValueError, "batch must be a whole number of at least 1, got 0"),
     ("limit", {"limit": True}, ValueError, "limit must be a whole number"),
     ("bounds", {"bounds": object()}, TypeError, "bounds must be a number, a string"),
