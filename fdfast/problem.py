@@ -28,7 +28,9 @@ from fdfast.functions import (
     model_objective,
     namer,
     preflight,
+    said_of,
     state_kept,
+    takes_tensors,
     tell_interrupt,
 )
 from fdfast.moves import (
@@ -191,10 +193,12 @@ def problem_of(request: Request, *, now: Snapshot | None = None) -> Problem:
     tiling = make_tiling(shape, request.tile, request.channels, layout_of(layers_of(f)))
     label = getattr(f, "__name__", type(f).__name__)
     notes: list[str] = []
-    taped = None if request.engine == "batch" else _on_the_tape(request, notes)
+    tried = request.engine != "batch" and (request.engine != "auto" or takes_tensors(f, request.options, array))
+    taped = _on_the_tape(request, notes) if tried else None
     if taped is not None and not request.batched:
         recorded_objective = TapedObjective(taped.flat, taped.recorded, shape)
-        recorded_objective.notes += notes
+        own = array.astype(taped.flat.arguments[0].dtype.as_numpy_dtype)
+        recorded_objective.notes += notes + said_of(f, request.options, own, taped.recorded.numpy_calls)
         points = as_points(array, shape, np.dtype(np.float64))
         return Problem(array, shape, False, points, recorded_objective, tiling, label, taped=taped)
     points = as_points(array, shape, dtype)

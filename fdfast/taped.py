@@ -8,10 +8,11 @@ from typing import Any
 
 import keras
 import numpy.typing as npt
+import tensorflow as tf
 
 from fdfast.functions import Flat, trusted
 from fdfast.moves import Precision
-from fdfast.tape import NoTape, Recorded
+from fdfast.tape import NoTape, Point, Recorded
 from fdfast.windows import windows_at, work
 
 #: Part of the multiplications that windows must do to be taken unasked; of whole maps, how many pass unnoticed.
@@ -74,7 +75,11 @@ def on_the_tape(
 
         if engine == "tape":
             return Taped(of, False, flat, whole)
-        found = windows_at(whole, whole.point(flat.points()))
+        point = whole.point(flat.points())
+        found = windows_at(whole, point)
+        if engine == "auto" and (why := _unfit(point, found)):
+            notes.append(f"the batch engine evaluated f itself, because {why}")
+            return None
     except NoTape as error:
         if engine != "auto":
             raise ValueError(f"engine={engine!r} cannot be used: {error}. engine='batch' evaluates f itself") from None
@@ -105,3 +110,25 @@ def _is_little(whole: Recorded, flat: Flat) -> bool:
     """Whether whole maps for every element take no longer than to make something better."""
     tape, rows = whole.latest, 2 * flat.points()[0].size
     return tape is not None and bool(tape.arguments) and rows * work(tape, tape.arguments[0]) <= _FEW
+
+
+#: With a value of their own at 0, where they may be infinitely steep: one step, however small, does not show it.
+_SPECIAL = {"Xlogy", "Xlog1py", "Xdivy"}
+
+
+def _unfit(point: Point, found: Any) -> str:
+    """What forbids to push differences unasked, "" if nothing does."""
+    if found is None:
+        tape = point.tape
+        read = [tape.values[i] for entry in tape.needed([tape.outputs[0]]) for i in (*entry.inputs, *entry.outputs)]
+        read += [tape.values[i] for i in tape.outputs]  # and its gradient: f may be infinitely steep
+    else:
+        tape, read = found[0].tape, [found[1][i] for i in found[0].numbers]
+    if special := {entry.kernel.kind for entry in tape.needed([tape.outputs[0]])} & _SPECIAL:
+        return f"{special.pop()} has a value of its own at 0, where f may be infinitely steep"
+    floats = [v for v in read if isinstance(v, tf.Tensor) and v.dtype.is_floating]
+    if not all(bool(tf.reduce_all(tf.math.is_finite(v))) for v in floats):
+        return "values on the way are not finite, beyond which a difference says nothing"
+    if not tape.reached(set(tape.arguments)).isdisjoint(guard.number for guard in tape.guards):
+        return "its control flow depends on x, and may go another way at a row"
+    return ""

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 LONGEST = 350
 #: Libraries that take long to load, and the rooms whose files may import them at the top.
 HEAVY = {
-    "tensorflow": {"operations", "tape", "windows", "functions", "differences", "engines", "compat"},
+    "tensorflow": {"operations", "tape", "windows", "functions", "differences", "engines", "taped", "compat"},
     "keras": {"functions", "differences", "engines", "problem", "taped", "choice", "weights", "directed", "callback"},
     "numba": {"verdict"},
     "matplotlib": set(),

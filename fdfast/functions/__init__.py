@@ -10,7 +10,7 @@ from fdfast.functions.added import penalised, terms_added, weights_of
 from fdfast.functions.along_gradient import gradient_along, not_twice, random_vector
 from fdfast.functions.arguments import Argument
 from fdfast.functions.behind import layers_of, state_kept
-from fdfast.functions.callables import callable_objective
+from fdfast.functions.callables import callable_objective, said_of, takes_tensors
 from fdfast.functions.fitness import connected, preflight
 from fdfast.functions.flat import Flat, flat_callable, flat_layer
 from fdfast.functions.interrupts import interruptible, tell_interrupt
@@ -118,10 +118,12 @@ __all__ = [
     "remember",
     "resolve_loss",
     "rows_at_once",
+    "said_of",
     "same_values",
     "settings_of",
     "shadow_of",
     "state_kept",
+    "takes_tensors",
     "tell_interrupt",
     "terms_added",
     "trusted",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
 import re
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ def callable_objective(
     if over.row_bytes:
         traced.row_bytes = over.row_bytes
     found.row_bytes = traced.row_bytes or row_bytes
-    found.notes += _numpy_calls(traced)
+    found.notes += _numpy_note(traced.numpy_calls)
     if over.looped:
         found.notes.append(
             f"{', '.join(over.looped)} cannot be batched by TensorFlow and ran row by row, inside the traced function"
@@ -152,11 +153,36 @@ def _narrow(
     return found
 
 
-def _numpy_calls(traced: RowFunction) -> list[str]:
-    if not traced.numpy_calls:
+_taking: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def takes_tensors(f: Callable[..., Any], kwargs: dict[str, Any], x: Array) -> bool:
+    """Whether f, called with a tensor, returns one; what has done so is not asked again."""
+    with contextlib.suppress(TypeError):
+        if f in _taking:
+            return True
+    try:
+        found = tf.is_tensor(f(tf.constant(x), **kwargs))
+    except Exception:
+        return False
+    if found:
+        with contextlib.suppress(TypeError):  # of those that take no weak reference, each time
+            _taking.add(f)
+    return bool(found)
+
+
+def said_of(f: Callable[..., Any], kwargs: dict[str, Any], x: Array, numpy_calls: Sequence[str]) -> list[str]:
+    """What is to be said of a function that was traced: that NumPy's became TensorFlow's own, that a trace is old."""
+    first = tf.constant(x)
+    kept = isinstance(f, tf.types.experimental.PolymorphicFunction)
+    return [*(_left_as_it_is(f, kwargs, x, f(first, **kwargs)) if kept else []), *_numpy_note(numpy_calls)]
+
+
+def _numpy_note(numpy_calls: Sequence[str]) -> list[str]:
+    if not numpy_calls:
         return []
     return [
-        f"NumPy's {', '.join(traced.numpy_calls)} became TensorFlow's own while f was traced; called eagerly on "
+        f"NumPy's {', '.join(numpy_calls)} became TensorFlow's own while f was traced; called eagerly on "
         "tensors "
         "it returns arrays, which cut a GradientTape: tf.experimental.numpy has the same functions"
     ]

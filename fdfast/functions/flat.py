@@ -41,6 +41,8 @@ class Flat:
     reads : tuple of object
         What the function is made of, besides what Python tells of it: a model, losses.
     notes : list of str
+    numpy_calls : list of str
+        Functions of NumPy that became TensorFlow's own while it was traced.
     model : keras.Model or keras.Layer or None
     named : callable or None
         The same as `call` in a graph, where that names operations better.
@@ -57,6 +59,7 @@ class Flat:
     key: tuple[Any, ...] = ()
     reads: tuple[Any, ...] = ()
     notes: list[str] = field(default_factory=list)
+    numpy_calls: list[str] = field(default_factory=list)
     model: Any = None
     named: Callable[..., Any] | None = None
     scale: float = 0.0
@@ -119,8 +122,10 @@ class Flat:
 
         def traced(*, autograph: bool) -> Any:
             function = tf.function(value_and_gradients, input_signature=self.specs(), autograph=autograph)
-            with numpy_calls():
-                return function.get_concrete_function()
+            with numpy_calls() as called:
+                concrete = function.get_concrete_function()
+            self.numpy_calls = list(dict.fromkeys(called))
+            return concrete
 
         try:
             return traced(autograph=False)  # which takes a tenth of the time

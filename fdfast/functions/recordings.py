@@ -91,4 +91,6 @@ def _agrees(kept: Recorded, flat: Flat) -> bool:
 
 
 def _made(flat: Flat) -> Recorded:
-    return Recorded(flat.trace(), flat.moving, flat.variables)
+    made = Recorded(flat.trace(), flat.moving, flat.variables)
+    made.numpy_calls = flat.numpy_calls
+    return made

@@ -75,6 +75,8 @@ class Recorded:
         self._spent: dict[Any, float] = {}
         self._compiled: dict[Any, Traced] = {}
         self.latest: Tape | None = None
+        #: Functions of NumPy that became TensorFlow's own in it.
+        self.numpy_calls: list[str] = []
         #: What `fdfast.windows` has made of it, or why it could not.
         self.windows: Any = None
         #: Kinds without a rule, by what moves in how many directions.

@@ -62,7 +62,7 @@ def test_layers_without_a_rule_are_named():
     assert len(layers_without_rule(with_operations())) >= 2
 
 
-def test_a_subclassed_model_is_refused_with_the_reason():
+def test_a_subclassed_model_is_no_graph_of_layers():
     class Own(keras.Model):
         def __init__(self):
             super().__init__()
@@ -75,14 +75,12 @@ def test_a_subclassed_model_is_refused_with_the_reason():
     own(np.zeros((1, 4), "float32"))
     with pytest.raises(NoGraph, match="not a graph of layers"):
         push(own, Moved(tf.zeros((1, 4)), tf.zeros((2, 4))))
-    with pytest.raises(ValueError, match=r"engine='windows' cannot be used: .*not a graph"):
-        fdfast.gradient(own, np.ones((1, 4), "float32"), y=np.ones((1, 2)), loss="mse", engine="windows")
-    with pytest.raises(ValueError, match="f is a callable"):
-        fdfast.gradient(lambda rows: tf.reduce_sum(rows, 1), np.ones(4), batched=True, engine="windows")
-    with pytest.raises(ValueError, match="has no difference rule"):
-        fdfast.gradient(
-            branched(), np.ones(SHAPE), y=np.ones(3), loss=lambda y, p: tf.reduce_sum(p, 1), engine="windows"
-        )
+    # By operations it has windows all the same.
+    x = np.ones((1, 4), "float32")
+    slopes = fdfast.gradient(own, x, y=np.ones((1, 2)), loss="mse", engine="windows")
+    np.testing.assert_allclose(
+        slopes, fdfast.gradient(own, x, y=np.ones((1, 2)), loss="mse", engine="batch"), rtol=1e-5
+    )
 
 
 def test_tiny_steps_leave_full_precision():

@@ -204,7 +204,7 @@ ADVICE: dict[str, tuple[Callable[[], Any], str, Callable[[], Any]]] = {
         lambda: fdfast.jacobian(lambda x: x**2, X[0]),
     ),
     "a step that vanishes": (
-        lambda: fdfast.gradient(squares, X, 1e-30),
+        lambda: fdfast.gradient(squares, X, 1e-30, engine="batch"),
         "leave h='auto'",
         lambda: passes(squares, X, h="auto"),
     ),
@@ -274,7 +274,7 @@ ADVICE: dict[str, tuple[Callable[[], Any], str, Callable[[], Any]]] = {
         lambda: passes(lambda w: tf.reduce_sum(tf.tanh(X @ w) ** 2), PLAIN.layers[0].get_weights()[0].astype(float)),
     ),
     "the other engine": (
-        lambda: every(squares, X, engine="windows"),
+        lambda: every(lambda x: tf.reduce_sum(tf.sin(x)), X, engine="windows"),
         "engine='tape' pushes differences through the operations of any function",
         lambda: passes(squares, X, engine="tape"),
     ),
