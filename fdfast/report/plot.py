@@ -262,8 +262,14 @@ def _header(report: Report, title: str | None) -> list[str]:
 
 def _write_header(fig: Figure, verdict: str, lines: list[str]) -> None:
     width, height = fig.get_size_inches()
+    room = max(_HEADER, 0.15 + 0.185 * len(lines))  # lines of 9.5 points, 1.4 apart
+    if room > _HEADER:
+        height += room - _HEADER
+        fig.set_size_inches(width, height)
+        engine: Any = fig.get_layout_engine()
+        engine.set(rect=(0, 0, 1, 1 - room / height))
     badge = 0.25 + 0.145 * len(verdict)  # inches, of bold capitals of 15 points
-    middle = 1 - 0.5 * _HEADER / height
+    middle = 1 - 0.5 * room / height
     box = {"boxstyle": "round,pad=0.4", "fc": VERDICT_COLOURS[verdict], "ec": "none"}
     at = (0.5 * badge + 0.12) / width
     fig.text(at, middle, verdict.upper(), size=15, weight="bold", color="white", ha="center", va="center", bbox=box)
