@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -439,3 +440,10 @@ def test_a_gradient_that_is_all_rounding_is_not_accused():
         assert (report.counts["wrong"], report.culprit) == (0, None)
         assert report.verdict == "inconclusive"
         assert "Rounding of the gradient, in float64, hides what is to be found" in said(report)
+
+
+def test_a_guarantee_that_says_nothing_is_no_bound():
+    report = fdfast.gradcheck(lambda x: tf.reduce_sum(tf.sin(x)), np.linspace(0.1, 1.0, 8), check="directions")
+    assert "missed with a chance below" in said(report)
+    blind = replace(report, directed=replace(report.directed, tau=1.0))
+    assert "in any one may have been missed" in said(blind)

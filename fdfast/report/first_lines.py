@@ -45,9 +45,12 @@ def _how(report: Report) -> str:
     said = f"{report.total:,} {report.noun}s together, by {many}"
     if not math.isfinite(report.directed.tau) or report.directed.ties or report.directed.alarm:
         return f"{said}."
+    lone = f"a lone one of {4 * report.directed.tau:.0e} never."
+    if chance >= 1:
+        return f"{said}: a relative error of {error:g} in any one may have been missed, {lone}"
     return (
         f"{said}: a relative error of {error:g} in any one would have been missed with a chance below "
-        f"{max(chance, 1e-99):.0e}, a lone one of {4 * report.directed.tau:.0e} never."
+        f"{max(chance, 1e-99):.0e}, {lone}"
     )
 
 
