@@ -103,12 +103,14 @@ FDFAST_INLINE double far_smooth(Smooth function, double z, double d, double alph
             return d / (sqrt(z + d) + sqrt(z));
         case Smooth::inverse_root: {
             const double a = sqrt(z + d), b = sqrt(z);
-            return -d / (a * b * (a + b));
+            return -d / (a + b) / a / b;
         }
-        case Smooth::reciprocal:
-            return -d / (z * (z + d));
-        case Smooth::logarithm:
-            return log1p(d / z);
+        case Smooth::reciprocal:  // no product of two that are small, and no quotient of a large by a small one
+            return fabs(d) > fabs(z) ? 1 / (z + d) - 1 / z : -d / z / (z + d);
+        case Smooth::logarithm: {
+            const double u = d / z;
+            return u < 1e300 ? log1p(u) : log(z + d) - log(z);
+        }
         case Smooth::erf:
             return erf_difference(z, d);
         case Smooth::count:

@@ -459,16 +459,32 @@ TEST(a_depthwise_window_of_more_than_256_cells) {
 
 TEST(extreme_arguments_of_smooth_functions) {
     for (std::int32_t f = 0; f < static_cast<std::int32_t>(Smooth::count); ++f) {
-        if (static_cast<Smooth>(f) == Smooth::exponential) continue;
+        const auto function = static_cast<Smooth>(f);
+        if (function == Smooth::exponential || (function >= Smooth::root && function <= Smooth::logarithm)) continue;
         Net<double> net({1, 1, 9});
         Node<double> node = make<double>(Op::smooth, {0}, {1, 1, 9});
-        node.function = static_cast<Smooth>(f);
+        node.function = function;
         net.add(std::move(node), {}, 1e300);
         const std::vector<double> z{0, 1e-300, -1e-300, 40, -40, 800, -800, 1e30, -1e30};
         const fdfast::Prepared<double> prepared = prepare(net.program, 1, {z.data()}, nullptr, 1);
         Task<double> task{net, prepared};
         task.add_tile({0, 1, 2, 3, 4, 5, 6, 7, 8});
         for (const double h : {1e-300, 1e-9, 1.0, 50.0, 1000.0, 1e30}) task.add_pair(0, 0, h, -h);
+        for (const double v : task.run_on(1).values) CHECK(std::isfinite(v));
+    }
+}
+
+TEST(extreme_arguments_of_functions_of_positive_numbers) {
+    for (const Smooth f : {Smooth::root, Smooth::inverse_root, Smooth::reciprocal, Smooth::logarithm}) {
+        Net<double> net({1, 1, 5});
+        Node<double> node = make<double>(Op::smooth, {0}, {1, 1, 5});
+        node.function = f;
+        net.add(std::move(node), {}, 1e300);
+        const std::vector<double> z{1e-300, 1e-9, 1, 800, 1e30};
+        const fdfast::Prepared<double> prepared = prepare(net.program, 1, {z.data()}, nullptr, 1);
+        Task<double> task{net, prepared};
+        task.add_tile({0, 1, 2, 3, 4});
+        for (const double h : {1e-305, 1e-9, 1.0, 50.0, 1000.0, 1e30}) task.add_pair(0, 0, h, h / 2);
         for (const double v : task.run_on(1).values) CHECK(std::isfinite(v));
     }
 }
