@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -24,10 +25,10 @@ def flat_of(case: Case) -> Flat:
     return flat_model(case.f, case.x, case.y, case.loss, mean=False, weights=False)
 
 
-def by_hand(flat: Flat) -> Any:
+def by_hand(case: Case, flat: Flat) -> Any:
     """Central differences in float32, all rows of a chunk in one compiled call: what people write.
 
-    Functions of one x are mapped over the rows; the step is the usual one of float32.
+    A model takes rows; functions of one x are mapped over them. The step is the usual one of float32.
     """
     x = flat.points()[0].astype(np.float32)
     h = np.float32(1e-2)
@@ -36,6 +37,10 @@ def by_hand(flat: Flat) -> Any:
 
     @tf.function(input_signature=[tf.TensorSpec([None, *x.shape], tf.float32)])
     def losses(rows: Any) -> Any:
+        if case.loss is not None:
+            found = case.f(tf.reshape(rows, [-1, *x.shape[1:]]), training=False)
+            target = tf.cast(tf.reshape(case.y, [1, -1]), found.dtype)
+            return keras.losses.get(case.loss)(tf.repeat(target, tf.shape(found)[0], axis=0), found)
         return tf.vectorized_map(lambda row: flat.call(tf.cast(row, dtype), *others), rows)
 
     def gradient() -> np.ndarray:
@@ -67,7 +72,7 @@ def measure(name: str) -> list[str]:
             value = flat.call(*given)
         return tape.gradient(value, given[0])
 
-    hand = by_hand(flat)
+    hand = by_hand(case, flat)
     check = partial(fdfast.gradcheck, case.f, case.x, **case.options)
     report = check()
     engine = fdfast.estimate(case.f, case.x, **case.options).engine
