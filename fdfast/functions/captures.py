@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import types
 import weakref
@@ -15,6 +16,7 @@ import numpy as np
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, range, np.generic, np.dtype, type(Ellipsis))
 _FIXED = (
+    inspect.Signature,  # tf.custom_gradient keeps one
     type,
     types.ModuleType,
     types.BuiltinFunctionType,

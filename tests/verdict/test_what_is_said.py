@@ -175,7 +175,7 @@ def test_a_tape_that_is_cut_is_an_error_before_anything_is_swept(f: Any) -> None
 
     with pytest.raises(TypeError, match=r"f has no autodiff gradient.*tf\.custom_gradient, or pass analytic="):
         fdfast.gradcheck(counted, X, check="every")
-    assert len(calls) < 12
+    assert len(calls) < 16
     x = X[:2]
     assert fdfast.gradient(f, x).shape == x.shape  # differences need none
     assert fdfast.gradcheck(f, x, analytic=fdfast.gradient(f, x), check="every").counts["wrong"] == 0
