@@ -10,7 +10,7 @@ from fdfast.tape.again import guards_hold, push, replay
 from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.precision import narrowest
-from fdfast.tape.recorded import Point, Recorded, Slopes, values_graph
+from fdfast.tape.recorded import Point, Recorded, Slopes, trace_of, unkinked, values_graph
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
 from fdfast.tape.routes import is_steady, steady
 from fdfast.tape.tape import STEP, Entry, Guard, Handle, NoTape, Tape
@@ -40,5 +40,7 @@ __all__ = [
     "push",
     "replay",
     "steady",
+    "trace_of",
+    "unkinked",
     "values_graph",
 ]

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from fdfast.operations import Notes
 from fdfast.tape.again import guards_hold, push
-from fdfast.tape.recorded import Point, replayed, specs_of, traced, unkinked
+from fdfast.tape.recorded import Point, replayed, specs_of, trace_of, unkinked
 from fdfast.tape.tape import Tape
 from fdfast.tape.traced import Traced
 
@@ -118,6 +118,6 @@ def _graph(
         subtracted.extend(notes.subtracted)
         return [*found, guards_hold(tape, values) & unkinked(notes)]
 
-    made = traced(differences, [*specs_of(point.arguments), *shapes])
+    made = trace_of(differences, [*specs_of(point.arguments), *shapes])
     whole.subtracted["products", places, tuple(wanted), directions, tuple(steps)] = subtracted
     return made

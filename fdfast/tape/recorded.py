@@ -275,7 +275,7 @@ class Point:
             return quotient, guards_hold(tape, values) & unkinked(notes)
 
         subtracted: list[str] = []
-        made = traced(slopes, [*specs_of(self.arguments), *shapes])
+        made = trace_of(slopes, [*specs_of(self.arguments), *shapes])
         self.recorded.subtracted[places, directions] = subtracted
         return made
 
@@ -299,7 +299,7 @@ def values_graph(tape: Tape, arguments: Sequence[Array], numbers: Sequence[int] 
         found = replayed(tape, tensors, wanted)
         return [*(found.get(n, tape.values[n]) for n in wanted), guards_hold(tape, found)]
 
-    return traced(values, specs_of(arguments))
+    return trace_of(values, specs_of(arguments))
 
 
 def replayed(tape: Tape, tensors: Sequence[Any], outputs: Sequence[int]) -> dict[int, Any]:
@@ -317,6 +317,6 @@ def specs_of(arguments: Sequence[Array]) -> list[tf.TensorSpec]:
     return [tf.TensorSpec(a.shape, a.dtype) for a in arguments]
 
 
-def traced(function: Any, specs: list[tf.TensorSpec]) -> Traced:
+def trace_of(function: Any, specs: list[tf.TensorSpec]) -> Traced:
     """One trace of a function of the tape."""
     return Traced(tf.function(function, input_signature=specs, autograph=False))

@@ -53,12 +53,8 @@ def ramp(m: Making, entry: Entry, moving: list[int]) -> None:
     """Straight on both sides of zero."""
     kind, given = entry.kernel.kind, entry.kernel.attributes
     slope = {"LeakyRelu": given.get("alpha"), "Abs": -1.0}.get(kind, 0.0)
-    _ramp(m, entry.outputs[0], moving[0], slope=float(slope or 0.0), cap=6.0 if kind == "Relu6" else math.inf)
-
-
-def _ramp(m: Making, out: int, source: int, **options: Any) -> None:
-    node = m.node_of[source]
-    m.keep(out, m.add("ramp", [node], m.nodes[node].shape, Value(out), **options))
+    node, out, cap = m.node_of[moving[0]], entry.outputs[0], 6.0 if kind == "Relu6" else math.inf
+    m.keep(out, m.add("ramp", [node], m.nodes[node].shape, Value(out), slope=float(slope or 0.0), cap=cap))
 
 
 @lowers("Maximum", "Minimum")
@@ -199,7 +195,7 @@ def squared_difference(m: Making, entry: Entry, moving: list[int]) -> None:
     out, source = entry.outputs[0], moving[0]
     if len(moving) > 1:
         nodes, shape = together(m, list(entry.inputs), out)
-        a, b = (number for number in entry.inputs)
+        a, b = entry.inputs
         value = Value(a, lambda z, other: z - other, b)
         node = m.add("add", nodes, shape, value, coefficients=[1.0, -1.0])
         m.keep(out, m.add("multiply", [node, node], shape, Value(out)))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.tape import Entry
-from fdfast.windows.program import Making, Map, NotLowered, Value, lowers
+from fdfast.windows.program import Making, Map, NotLowered, Value, lowers, only_first
 
 Float64 = npt.NDArray[np.float64]
 
@@ -36,16 +36,10 @@ def _window(
     return (*kernel, *strides, *dilation, *pads), (sizes[0], sizes[1])
 
 
-def _only_first(m: Making, entry: Entry, moving: list[int]) -> int:
-    if moving != [entry.inputs[0]]:
-        raise NotLowered("more than its first input moves")
-    return moving[0]
-
-
 @lowers("Conv2D")
 def convolution(m: Making, entry: Entry, moving: list[int]) -> None:
     """By a constant kernel, grouped or not."""
-    node = m.spatial(_only_first(m, entry, moving))
+    node = m.spatial(only_first(entry, moving))
     weights = m.constant(entry.inputs[1])
     window, size = _window(m, entry, node, weights.shape[:2], entry.kernel.attributes["dilations"][1:3])
     out, groups = (*size, weights.shape[3]), m.nodes[node].shape[2] // weights.shape[2]
@@ -130,7 +124,7 @@ def transposed(m: Making, entry: Entry, moving: list[int]) -> None:
 @lowers("DepthwiseConv2dNative")
 def depthwise(m: Making, entry: Entry, moving: list[int]) -> None:
     """One kernel per channel; several are as many groups."""
-    node = m.spatial(_only_first(m, entry, moving))
+    node = m.spatial(only_first(entry, moving))
     weights = m.constant(entry.inputs[1])
     high, wide, channels, many = weights.shape
     window, size = _window(m, entry, node, (high, wide), entry.kernel.attributes["dilations"][1:3])
@@ -147,7 +141,7 @@ def depthwise(m: Making, entry: Entry, moving: list[int]) -> None:
 @lowers("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
 def matrix(m: Making, entry: Entry, moving: list[int]) -> None:
     """By a constant matrix on the right: of a flattened map, a correlation with a window as large as the map."""
-    source, given = _only_first(m, entry, moving), entry.kernel.attributes
+    source, given = only_first(entry, moving), entry.kernel.attributes
     weights = m.constant(entry.inputs[1])
     if given.get("transpose_a") or given.get("adj_x"):
         raise NotLowered("it transposes what moves")
@@ -186,7 +180,7 @@ def pool(m: Making, entry: Entry, moving: list[int]) -> None:
 @lowers("Mean", "Sum", "Max")
 def reduce(m: Making, entry: Entry, moving: list[int]) -> None:
     """Over rows and columns by a window, over channels by a matrix of ones."""
-    source, kind, out = _only_first(m, entry, moving), entry.kernel.kind, entry.outputs[0]
+    source, kind, out = only_first(entry, moving), entry.kernel.kind, entry.outputs[0]
     shape = m.shape(source)
     axes = {axis % len(shape) for axis in m.integers(entry.inputs[1])}
     axes = {axis for axis in axes if shape[axis] != 1}
@@ -228,7 +222,7 @@ def batch_norm(m: Making, entry: Entry, moving: list[int]) -> None:
     given = entry.kernel.attributes
     if given["is_training"] or given.get("data_format", b"NHWC") != b"NHWC":
         raise NotLowered("its channels come first, or it takes the mean of what moves")
-    source = _only_first(m, entry, moving)
+    source = only_first(entry, moving)
     gamma, variance = m.constant(entry.inputs[1]), m.constant(entry.inputs[4])
     scaled(m, entry.outputs[0], source, gamma / np.sqrt(variance + given["epsilon"]))
 

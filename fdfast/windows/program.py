@@ -226,6 +226,19 @@ def lowers(*kinds: str) -> Callable[[Handler], Handler]:
     return register
 
 
+def only_first(entry: Entry, moving: Sequence[int]) -> int:
+    """Number of an operation's first input, the only one that moves.
+
+    Raises
+    ------
+    NotLowered
+        Another one moves.
+    """
+    if list(moving) != [entry.inputs[0]]:
+        raise NotLowered("more than its first input moves")
+    return entry.inputs[0]
+
+
 def build(nodes: Sequence[Node]) -> _core.Program:
     """Make the program."""
     program = _core.Program(nodes[0].shape, np.float64)

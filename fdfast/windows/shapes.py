@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from fdfast.tape import Entry
-from fdfast.windows.program import Making, NotLowered, Value, lowers
+from fdfast.windows.program import Making, NotLowered, Value, lowers, only_first
 
 
 @lowers(
@@ -43,9 +43,7 @@ def transpose(m: Making, entry: Entry, moving: list[int]) -> None:
 @lowers("Pad", "PadV2")
 def pad(m: Making, entry: Entry, moving: list[int]) -> None:
     """Rows and columns of a constant."""
-    if moving != [entry.inputs[0]]:
-        raise NotLowered("it pads with what moves")
-    node = m.spatial(moving[0])
+    node = m.spatial(only_first(entry, moving))
     pads = np.reshape(m.integers(entry.inputs[1]), (-1, 2))
     (top, bottom), (left, right), (front, back) = np.concatenate([np.zeros((3, 2), int), pads])[-3:]
     if pads[:-3].any() or front or back:
@@ -59,7 +57,7 @@ def pad(m: Making, entry: Entry, moving: list[int]) -> None:
 @lowers("StridedSlice", "Slice")
 def cut(m: Making, entry: Entry, moving: list[int]) -> None:
     """A block of the map: which elements it takes is asked of the operation itself."""
-    source = _first(entry, moving)
+    source = only_first(entry, moving)
     for number in entry.inputs[1:]:
         m.integers(number)
     shape, out = m.shape(source), entry.outputs[0]
@@ -127,7 +125,7 @@ def unpack(m: Making, entry: Entry, moving: list[int]) -> None:
 @lowers("ReverseV2")
 def reverse(m: Making, entry: Entry, moving: list[int]) -> None:
     """The order of all cells."""
-    source, axes = _first(entry, moving), m.integers(entry.inputs[1])
+    source, axes = only_first(entry, moving), m.integers(entry.inputs[1])
     shape, (h, w, c) = m.shape(source), m.nodes[m.node_of[source]].shape
     long = [axis for axis, n in enumerate(shape) if n != 1]
     if long[:1] != [axis % len(shape) for axis in axes] or shape[long[0]] != h * w:
@@ -140,12 +138,6 @@ def reverse(m: Making, entry: Entry, moving: list[int]) -> None:
         placed.append(m.add("shift", [cell], (h, w, c), None, window=(1, 1, 1, 1, 1, 1, y, x)))
     joined = m.add("add", placed, (h, w, c), Value(entry.outputs[0]), coefficients=[1.0] * len(placed))
     m.settle(entry.outputs[0], joined)
-
-
-def _first(entry: Entry, moving: list[int]) -> int:
-    if moving != [entry.inputs[0]]:
-        raise NotLowered("it says where by a value that moves")
-    return moving[0]
 
 
 @lowers("Pack")

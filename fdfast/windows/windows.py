@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from fdfast import _core
 from fdfast.operations import Notes
-from fdfast.tape import Point, Recorded, Tape, Traced, push, values_graph
+from fdfast.tape import Point, Recorded, Tape, Traced, push, trace_of, unkinked, values_graph
 from fdfast.windows.lowered import lower, values_needed
 from fdfast.windows.program import NotLowered, build
 
@@ -54,8 +54,8 @@ class Windows:
         differs = tape.reached(set(tape.inputs))
         self._constants = [i for i in self.lowered.constants if i in differs]
         self._rest = sorted(i for i in read & differs if isinstance(tape.values[i], tf.Tensor))
-        numbers = {*(i for v in self._values for i in v.numbers), *self._constants, *self._rest, tape.outputs[0]}
-        self.numbers = sorted(numbers)
+        kernels = (i for value in self._values for i in value.numbers)
+        self.numbers = sorted({*kernels, *self._constants, *self._rest, tape.outputs[0]})
         #: Bytes of the widest row that the rest makes.
         sizes = [math.prod(tape.values[i].shape) for i in (*self._rest, *self.lowered.border)]
         self.row_bytes = 8 * max(sizes)
@@ -139,13 +139,11 @@ class Windows:
             values = dict(zip(self._rest, tensors[:-1], strict=True))
             (moved,) = push(self.tape, self._split(tensors[-1]), count, [self.tape.outputs[0]], values, notes)
             found = tf.zeros([count], tf.float64) if moved is None else tf.reshape(moved, [count])
-            kinks = [one for _, one in notes.special]
-            kinks += [tf.reduce_any(one) for _, *both in notes.branches for one in both if one is not None]
-            return found, ~tf.reduce_any(tf.stack(kinks)) if kinks else tf.constant(True)
+            return found, unkinked(notes)
 
         width = sum(self.lowered.border.values())
         specs = [tf.TensorSpec(t.shape, t.dtype) for t in given] + [tf.TensorSpec([count, width], tf.float64)]
-        return Traced(tf.function(rest, input_signature=specs, autograph=False))
+        return trace_of(rest, specs)
 
 
 def windows_at(recorded: Recorded, point: Point, place: int = 0) -> tuple[Windows, Mapping[int, Any]] | None:
