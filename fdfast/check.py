@@ -22,10 +22,12 @@ from fdfast.moves import (
     Reduction,
     StepLike,
     TileLike,
+    check_analytic,
     check_choice,
     check_number,
     check_seed,
     check_text,
+    check_wrt,
     plan_steps,
 )
 from fdfast.problem import Count, Request, checked, engine_for
@@ -256,6 +258,8 @@ def gradcheck(
         An argument does not fit; the message says which, why, and what to do.
     """
     check_choice("check", check, ("auto", "every", "directions"))
+    check_wrt(wrt)
+    check_analytic(analytic)
     wrt = what_moves(f) if wrt == "auto" else wrt
     request = Request(
         f, x, y, loss, tile, channels, h, engine, precision, bounds, max_rows, batched, progress, kwargs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,6 +22,7 @@ from fdfast.moves import (
     as_argument,
     as_bounds,
     check_choice,
+    check_fits,
     check_flag,
     check_max_rows,
     check_progress,
@@ -116,7 +118,14 @@ def jacobian(
     check_flag("batched", batched, unset=True)
     bounds = as_bounds(bounds)
     keras = sys.modules.get("keras")
-    from fdfast.functions import BatchedSource, SingleSource, check_callable, check_process, interruptible, state_kept
+    from fdfast.functions import (
+        BatchedSource,
+        SingleSource,
+        check_callable,
+        check_process,
+        interruptible,
+        state_kept,
+    )
 
     check_callable(f)
     check_process()
@@ -131,6 +140,7 @@ def jacobian(
                 raise TypeError(f"unexpected arguments for a model: {', '.join(sorted(kwargs))}")
             return _of_model(f, selection, precision, max_rows, differentiate)
         selection = _in_precision(selection, precision)
+        selection.call(kwargs)(partial(check_fits, f, "f"), selection.values)
         source = (
             BatchedSource(f, selection, kwargs, max_rows) if batched else SingleSource(f, selection, kwargs, max_rows)
         )
@@ -197,6 +207,12 @@ def _of_model(
         evaluated, dtype = _evaluated(model, x.shape[1:] if batch else x.shape, precision)
         selection = Selection((0,), [x.astype(dtype)], (0,), None, True)
     else:
+        if (
+            selection.form is dict
+            and len(getattr(model, "inputs", None) or ()) == 1
+            and not isinstance(getattr(model, "input", None), dict)
+        ):
+            raise TypeError(f"x is a dict, but the model {model.name!r} has one input without a name: pass an array")
         selection = _in_precision(selection, precision)
 
     def rows(*values: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -44,7 +44,9 @@ from fdfast.moves import (
     as_floats,
     as_gradient,
     as_points,
+    as_tile,
     check_choice,
+    check_fits,
     check_flag,
     check_max_rows,
     check_progress,
@@ -93,9 +95,11 @@ class Request:
     def __post_init__(self) -> None:
         check_process()
         object.__setattr__(self, "bounds", as_bounds(self.bounds))
+        object.__setattr__(self, "tile", as_tile(self.tile))
         check_progress(self.progress)
         check_flag("batched", self.batched, unset=True)
         check_step(self.h)
+        check_choice("channels", self.channels, get_args(Channels))
         check_choice("precision", self.precision, ("auto", "float32", "float64"))
         check_choice("engine", self.engine, ("auto", "batch", "difference", "windows", "tape"))
         check_max_rows(self.max_rows)
@@ -188,6 +192,7 @@ def problem_of(request: Request, *, now: Snapshot | None = None) -> Problem:
     check_callable(f)
     if request.loss is not None:
         raise TypeError("loss goes with a Keras model; a callable f returns the loss itself")
+    check_fits(f, "f", array, **request.options)
     dtype = np.dtype(np.float32) if request.precision == "float32" else array.dtype
     shape = array.shape
     tiling = make_tiling(shape, request.tile, request.channels, layout_of(layers_of(f)))

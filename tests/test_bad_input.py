@@ -147,6 +147,12 @@ BAD = {
     "h huge": ({"h": 10**400}, ValueError, "h must be positive and finite, got h=1000"),
     "max_rows huge": ({"max_rows": 10**12}, ValueError, "max_rows must be an int of at most 2147483647, got 10000000"),
     "progress": ({"progress": 3}, TypeError, "progress must be called as progress(rows done, rows expected), got 3"),
+    "progress of "
+    "one": ({"progress": lambda done: None}, TypeError, "progress is called with 2 arguments, but its parameters are (d"),
+    "loss of "
+    "one": ({"loss": lambda y: y}, TypeError, "the loss '<lambda>' is called with 2 arguments, but its parameters"),
+    "tile of "
+    "floats": ({"tile": np.ma.array([1.0, 2.0], mask=[0, 1])}, TypeError, "tile must be an int or a sequence of"),
     "batched": ({"batched": "no"}, TypeError, "batched must be True or False, or left out, got 'no'"),
     "print as loss": ({"loss": print}, TypeError, "the loss 'print' returns "),
     "placeholder": ({"x": keras.Input(SHAPE)}, TypeError, "x is a KerasTensor, a placeholder that has no values: pass"),
@@ -170,6 +176,10 @@ CHECK_ONLY = {
     "seed none": ({"seed": None}, TypeError, "seed must be an int of at least 0, got None"),
     "seed half": ({"seed": 1.5}, TypeError, "seed must be an int of at least 0, got 1.5"),
     "seed < 0": ({"seed": -1}, ValueError, "seed must be an int of at least 0, got -1"),
+    "wrt": ({"wrt": np.ones(2)}, TypeError, "wrt must be a name or a list of names, got "),
+    "analytic class": ({"analytic": int}, TypeError, "analytic is the class int; pass a gradient, or a function of x"),
+    "analytic of "
+    "two": ({"analytic": lambda x, y: x}, TypeError, "analytic is called with 1 argument, but its parameter"),
     "label": ({"label": 3}, TypeError, "label must be a str, got 3"),
     "selftest": ({"selftest": 3}, TypeError, "selftest must be True or False, got 3"),
     "directions": ({"directions": 1.5, "check": "directions"}, TypeError, "directions must be an int of at least 1, "),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.attack.inputs import check_bounds
-from fdfast.functions import Scored, Scores, state_kept
+from fdfast.functions import Scored, Scores, check_callable, state_kept
 from fdfast.moves import Bounds, as_floats, check_max_rows
 from fdfast.problem import Request, examples_of
 
@@ -85,8 +85,7 @@ def subject_of(f: Any, x: Any, y: Any, loss: Any, bounds: Any, max_rows: int | N
     """
     import keras
 
-    if not callable(f):
-        raise TypeError(f"model must be a Keras model or a callable of rows, got {type(f).__name__}")
+    check_callable(f, "model", "a callable of rows")
     array = as_floats(x)
     valid = check_bounds(bounds, array)
     chunk = check_max_rows(max_rows) or _CHUNK

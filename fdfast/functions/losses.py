@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.functions.returned import check_returned
-from fdfast.moves import as_array
+from fdfast.moves import as_array, check_fits
 
 RowLoss = Callable[[Any, Any], Any]
 #: Losses of Keras whose target has a shape that the output does not tell: sequences of labels, or labels of embeddings.
@@ -106,6 +106,7 @@ def resolve_loss(loss: Any, model: keras.Model) -> Loss:
         name = getattr(loss, "__name__", type(loss).__name__)
         if getattr(loss, "__module__", "").startswith("keras."):
             return _keras(key if isinstance(key, str) else name, key, loss, loss, mean=True)
+        check_fits(loss, f"the loss {name!r}", None, None)
         own = loss
 
         def of_rows(target: Any, prediction: Any) -> Any:

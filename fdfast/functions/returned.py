@@ -17,12 +17,14 @@ class NotOneNumber(ValueError):
     """f returns several numbers for one x."""
 
 
-def check_callable(f: Any) -> None:
+def check_callable(f: Any, what: str = "f", of: str = "a callable") -> None:
     """Raise TypeError unless f is something that returns what can be differentiated, when it is called."""
     if isinstance(f, type):
-        raise TypeError(f"f is the class {f.__name__}, which makes objects: pass an object of it, or a function of x")
+        raise TypeError(
+            f"{what} is the class {f.__name__}, which makes objects: pass an object of it, or a function of x"
+        )
     if not callable(f):
-        raise TypeError(f"f must be a Keras model or a callable, got {type(f).__name__}")
+        raise TypeError(f"{what} must be a Keras model or {of}, got {type(f).__name__}")
 
 
 def check_dense(value: Any, what: str = "f") -> None:

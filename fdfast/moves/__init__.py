@@ -9,6 +9,8 @@ from fdfast.moves.asked import (
     Bounds,
     as_bounds,
     as_number,
+    check_analytic,
+    check_fits,
     check_flag,
     check_max_rows,
     check_number,
@@ -16,6 +18,7 @@ from fdfast.moves.asked import (
     check_seed,
     check_text,
     check_whole,
+    check_wrt,
     shown,
 )
 from fdfast.moves.directions import Directions, Group
@@ -34,7 +37,7 @@ from fdfast.moves.scheme import (
     vanishing_step_error,
 )
 from fdfast.moves.selection import Selection, Wrt, as_argument, select
-from fdfast.moves.tiling import Channels, Layout, Reduction, TileLike, Tiling, check_choice, make_tiling
+from fdfast.moves.tiling import Channels, Layout, Reduction, TileLike, Tiling, as_tile, check_choice, make_tiling
 
 __all__ = [
     "CENTRAL",
@@ -63,9 +66,12 @@ __all__ = [
     "as_gradient",
     "as_number",
     "as_points",
+    "as_tile",
     "auto_step",
     "beside",
+    "check_analytic",
     "check_choice",
+    "check_fits",
     "check_flag",
     "check_max_rows",
     "check_number",
@@ -74,6 +80,7 @@ __all__ = [
     "check_step",
     "check_text",
     "check_whole",
+    "check_wrt",
     "displace",
     "grain",
     "make_tiling",

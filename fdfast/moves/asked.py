@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -88,6 +90,38 @@ def check_progress(progress: object) -> None:
     """Raise TypeError unless there is nobody to be told, or somebody that can be called."""
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be called as progress(rows done, rows expected), got {shown(progress)}")
+    if progress is not None:
+        check_fits(progress, "progress", 0, 0)
+
+
+def check_fits(f: Callable[..., Any], what: str, /, *values: Any, **kwargs: Any) -> None:
+    """Raise TypeError if Python knows, without a call, that a function does not take what it is going to be given."""
+    try:
+        signature = inspect.signature(f)
+    except (TypeError, ValueError):  # one of C, say: it speaks for itself when it is called
+        return
+    try:
+        signature.bind(*values, **kwargs)
+    except TypeError:
+        count = f"{len(values)} argument{'s' if len(values) != 1 else ''}"
+        named = f" and {', '.join(sorted(kwargs))}" if kwargs else ""
+        raise TypeError(f"{what} is called with {count}{named}, but its parameters are {signature}") from None
+
+
+def check_analytic(analytic: object) -> None:
+    """Raise TypeError if the gradient under test is a class, or a function of something else than x."""
+    if isinstance(analytic, type):
+        raise TypeError(
+            f"analytic is the class {analytic.__name__}; pass a gradient, or a function of x that returns one"
+        )
+    if callable(analytic):
+        check_fits(analytic, "analytic", None)
+
+
+def check_wrt(wrt: object) -> None:
+    """Raise TypeError unless what moves is a name, or a list or tuple of names."""
+    if not (isinstance(wrt, str) or (isinstance(wrt, list | tuple) and all(isinstance(name, str) for name in wrt))):
+        raise TypeError(f"wrt must be a name or a list of names, got {shown(wrt)}")
 
 
 def check_text(name: str, value: object) -> None:

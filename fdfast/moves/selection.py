@@ -84,15 +84,14 @@ def select(x: Any, wrt: Wrt) -> Selection:
     form: type = dict if isinstance(x, dict) else list if isinstance(x, list) else tuple
     if not keys:
         raise ValueError("x holds no argument: there is nothing to differentiate")
-    for key, one in zip(keys, values, strict=True):
-        as_array(one, f"x[{key!r}]")
+    values = [as_array(one, f"x[{key!r}]") for key, one in zip(keys, values, strict=True)]
     alone = wrt is not None and not isinstance(wrt, list | tuple)
     wanted: tuple[Any, ...] = keys if wrt is None else (wrt,) if alone else tuple(wrt)  # type: ignore[arg-type]
     moving = []
     for key in wanted:
         if form is not dict and isinstance(key, int | np.integer) and -len(keys) <= key < 0:
             key = len(keys) + int(key)
-        if isinstance(key, bool) or key not in keys:
+        if isinstance(key, bool) or not isinstance(key, str | int | np.integer) or key not in keys:
             raise ValueError(f"wrt={key!r} is not an argument; x has {', '.join(map(repr, keys))}")
         moving.append(key)
     if not moving or len(set(moving)) < len(moving):

@@ -173,12 +173,20 @@ def make_tiling(
     return _cut(dims, _extents(dims, tile, channels, axis), axis)
 
 
-def _extents(shape: tuple[int, ...], tile: TileLike, channels: Channels, axis: int | None) -> tuple[int, ...]:
-    spatial = len(shape) - (axis is not None)
-    given: Any = tile.tolist() if isinstance(tile, np.ndarray) else tile  # type: ignore[unreachable]
-    entries: Sequence[Any] = given if isinstance(given, Sequence) else (given,) * spatial
+def as_tile(tile: Any) -> int | tuple[int, ...]:
+    """Return the extents of a tile as an int or a tuple of them; TypeError if they are something else."""
+    given = tile.tolist() if isinstance(tile, np.ndarray) else tile
+    several = isinstance(given, Sequence) and not isinstance(given, str | bytes)
+    entries = given if several else (given,)
     if any(isinstance(n, bool) or not isinstance(n, int | np.integer) for n in entries):
         raise TypeError(f"tile must be an int or a sequence of ints, got {tile!r}")
+    return tuple(map(int, entries)) if several else int(given)
+
+
+def _extents(shape: tuple[int, ...], tile: TileLike, channels: Channels, axis: int | None) -> tuple[int, ...]:
+    spatial = len(shape) - (axis is not None)
+    tile = as_tile(tile)
+    entries = tile if isinstance(tile, tuple) else (tile,) * spatial
     if len(entries) == spatial and axis is not None:
         entries = (*entries[:axis], shape[axis] if channels == "together" else 1, *entries[axis:])
     if len(entries) != len(shape):

@@ -96,7 +96,7 @@ class Directed:
 
     def chance(self, error: float) -> float:
         """Most likely chance that a relative error of one element has been missed."""
-        return float(min(1.0, 4 * self.tau / error) ** self.count)
+        return float(min(1.0, 4 * self.tau / error) ** self.count) if error > 0 else 1.0
 
 
 def look(

@@ -1,6 +1,6 @@
 """The public calls with arguments that fit and that do not: a result, or an error of ours that says what does not fit.
 
-python tests/fuzz/calls.py [SECONDS] [SEED]
+python tests/fuzz/calls.py [SECONDS] [SEED] [INPUTS]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+import traceback
 import warnings
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
@@ -174,24 +175,22 @@ def held(*values):
 def fault(error):
     """What is wrong with an error: "" for nothing."""
     said = str(error)
-    own = error.__traceback__
-    while own is not None and own.tb_next is not None:
-        own = own.tb_next
-    of_the_caller = own is not None and own.tb_frame.f_code.co_filename == __file__
-    if of_the_caller:
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = next((i for i, name in enumerate(files) if f"{os.sep}fdfast{os.sep}" in name), len(files))
+    if __file__ in files[ours:]:  # f's own error, which is shown as it is
         return ""
     if isinstance(error, MemoryError) or (isinstance(error, ValueError | TypeError | RuntimeError) and said):
         return "raw words" if RAW.search(said) and "f takes arrays" not in said else ""
     return "raw error"
 
 
-def main(seconds=20.0, seed=0):
+def main(seconds=20.0, seed=0, inputs=math.inf):
     faulthandler.enable()
     warnings.simplefilter("ignore")
     counts, findings, number = Counter(), 0, 0
     end = time.perf_counter() + seconds
     weights = [w.tobytes() for w in MODEL.get_weights()]
-    while time.perf_counter() < end:
+    while number < inputs and time.perf_counter() < end:
         rng = np.random.default_rng((seed, number))
         name, call, f, x, y, options = problem(rng)
         before, started, said = held(x, y, *options.values()), time.perf_counter(), ""
@@ -216,7 +215,7 @@ def main(seconds=20.0, seed=0):
             print(f"input {number} of seed {seed}: {name}({' '.join(shown.split())}): {said}", flush=True)
         number += 1
     said = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-    print(f"calls: {number} inputs in {seconds:.0f} s, seed {seed}: {said}; {findings} findings")
+    print(f"calls: {number} inputs of seed {seed}: {said}; {findings} findings")
     return findings
 
 

@@ -1,12 +1,13 @@
 """Files from strangers, damaged at random: read, or refused by `BadFile`, within a memory that they do not decide.
 
-python tests/fuzz/files.py [SECONDS] [SEED]
+python tests/fuzz/files.py [SECONDS] [SEED] [INPUTS]
 """
 
 from __future__ import annotations
 
 import faulthandler
 import io
+import math
 import os
 import sys
 import tempfile
@@ -77,7 +78,7 @@ def resident():
     return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmRSS"))
 
 
-def main(seconds=20.0, seed=0):
+def main(seconds=20.0, seed=0, inputs=math.inf):
     faulthandler.enable()
     warnings.simplefilter("ignore")
     counts, findings, number = Counter(), 0, 0
@@ -87,7 +88,7 @@ def main(seconds=20.0, seed=0):
         load_model(folder / "good.keras", compiled=True)
         first = resident()
         end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
+        while number < inputs and time.perf_counter() < end:
             rng = np.random.default_rng((seed, number))
             kind = "m.keras" if rng.integers(3) == 0 else "d.npz"
             path = folder / kind
@@ -113,7 +114,7 @@ def main(seconds=20.0, seed=0):
                 print(f"input {number} of seed {seed}: {kind}: {said}", flush=True)
             number += 1
     said = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-    print(f"files: {number} inputs in {seconds:.0f} s, seed {seed}: {said}; {findings} findings")
+    print(f"files: {number} inputs of seed {seed}: {said}; {findings} findings")
     return findings
 
 

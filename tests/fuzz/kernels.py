@@ -1,6 +1,6 @@
 """The compiled module with arguments that fit, nearly fit and do not fit: an answer, or an error that says what.
 
-    python tests/fuzz/kernels.py [SECONDS] [SEED]
+    python tests/fuzz/kernels.py [SECONDS] [SEED] [INPUTS]
 
 A program that fits gives the same bits whatever the number of threads.
 """
@@ -206,11 +206,11 @@ def run_program(rng, counts):
 KINDS = [filled, drawn, summed, empty, classified, looked]
 
 
-def main(seconds=20.0, seed=0):
+def main(seconds=20.0, seed=0, inputs=math.inf):
     faulthandler.enable()
     counts, findings, number = Counter(), 0, 0
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    while number < inputs and time.perf_counter() < end:
         rng = np.random.default_rng((seed, number))
         try:
             if rng.integers(2):
@@ -230,7 +230,7 @@ def main(seconds=20.0, seed=0):
             print(f"input {number} of seed {seed}: {said}", flush=True)
         number += 1
     said = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-    print(f"kernels: {number} inputs in {seconds:.0f} s, seed {seed}: {said}; {findings} findings")
+    print(f"kernels: {number} inputs of seed {seed}: {said}; {findings} findings")
     return findings
 
 

@@ -265,6 +265,7 @@ def test_the_chance_of_a_miss_is_that_of_the_theorem(count):
     found = Directed(count, tau=1e-9, excess=0.0)
     assert found.chance(1e-4) == pytest.approx((4e-5) ** count)
     assert found.chance(1e-9) == 1.0
+    assert found.chance(0.0) == 1.0  # rtol=0: an error of nothing is always missed
     assert Directed(count, tau=float("inf"), excess=0.0).chance(1e-4) == 1.0
 
 
