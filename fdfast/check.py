@@ -30,7 +30,7 @@ from fdfast.moves import (
     check_wrt,
     plan_steps,
 )
-from fdfast.problem import Count, Request, checked, engine_for
+from fdfast.problem import Count, Problem, Request, engine_for, trusting
 from fdfast.report import Report
 from fdfast.second_order import check_order, with_second
 from fdfast.tape import NoTape
@@ -119,15 +119,18 @@ def gradient(
     request = Request(
         f, x, y, loss, tile, channels, h, engine, precision, bounds, max_rows, batched, progress, kwargs
     )  # fmt: skip
-    with checked(request, always=False) as problem:
+
+    def found(problem: Problem) -> Float64:
         count = Count(progress, 2 * problem.tiling.tiles * len(problem.points))
-        found = np.empty((len(problem.points), *problem.shape))
+        each = np.empty((len(problem.points), *problem.shape))
         for group in problem.groups():
             points = problem.points[group]
             runner = engine_for(problem, group, max_rows, count)
             steps = plan_steps(points, problem.tiling, h, bounds, runner.step)
-            found[group] = problem.tiling.expand(slopes(runner, points, steps, problem.tiling), reduction)
-    return problem.examples(found)
+            each[group] = problem.tiling.expand(slopes(runner, points, steps, problem.tiling), reduction)
+        return problem.examples(each)
+
+    return trusting(request, found, always=False)
 
 
 @interruptible()
@@ -171,7 +174,8 @@ def estimate(
     )  # fmt: skip
     check_number("rtol", rtol, 0.0, np.inf)
     check_seed(seed)
-    with checked(request) as problem:
+
+    def found(problem: Problem) -> Estimate:
         count = Count(progress, 4 * problem.tiling.tiles * len(problem.points))
         parts = []
         for group in problem.groups():
@@ -180,6 +184,8 @@ def estimate(
             steps = plan_steps(points, problem.tiling, h, bounds, runner.step)
             parts.append(estimate_tiles(runner, points, steps, problem.tiling, rtol=rtol, seed=seed))
         return Estimate.join(parts)
+
+    return trusting(request, found)
 
 
 @interruptible()

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from fdfast.functions import connected
-from fdfast.problem import Count, Request, analytic_of, checked, engine_for
+from fdfast.problem import Count, Problem, Request, analytic_of, engine_for, trusting
 from fdfast.report import Report, input_report
 from fdfast.verdict import Judge, Judgement, Terms
 
@@ -16,7 +16,8 @@ def check_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any,
     started = time.perf_counter()
     if budget is not None:
         raise TypeError(f"budget={budget!r} goes with wrt='weights'; for inputs a larger tile= costs less")
-    with checked(request) as problem:
+
+    def found(problem: Problem) -> Report:
         if analytic is None:
             connected(problem.objective, problem.points)
         count = Count(request.progress, 4 * problem.tiling.tiles * len(problem.points))
@@ -26,17 +27,19 @@ def check_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any,
             runner = engine_for(problem, group, request.max_rows, count)
             given = analytic_of(analytic, problem, group)
             judgements.append(judge(runner, problem.objective.select(group), problem.points[group], given))
-    whole = Judgement.join(judgements)
-    whole.timings["total"] = time.perf_counter() - started
-    return input_report(
-        whole,
-        problem.x,
-        problem.tiling,
-        batched=problem.batched,
-        engine=runner.name,
-        dtype=problem.dtype,
-        settings=terms.settings(),
-        label=label or problem.label,
-        notes=problem.objective.notes,
-        wider=problem.dtype != "float64" and request.precision == "float32",
-    )
+        whole = Judgement.join(judgements)
+        whole.timings["total"] = time.perf_counter() - started
+        return input_report(
+            whole,
+            problem.x,
+            problem.tiling,
+            batched=problem.batched,
+            engine=runner.name,
+            dtype=problem.dtype,
+            settings=terms.settings(),
+            label=label or problem.label,
+            notes=problem.objective.notes,
+            wider=problem.dtype != "float64" and request.precision == "float32",
+        )
+
+    return trusting(request, found)

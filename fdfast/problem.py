@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
 from fdfast.differences import NoDifferences, compiled_for
-from fdfast.engines import BatchEngine, DifferenceEngine, Progress, TapeEngine
+from fdfast.engines import BatchEngine, DifferenceEngine, Progress, TapeEngine, Untrusted
 from fdfast.estimates import Engine
 from fdfast.functions import (
     Flat,
@@ -56,6 +56,7 @@ from fdfast.moves import (
 from fdfast.tape import NoTape
 from fdfast.taped import Taped, on_the_tape
 
+T = TypeVar("T")
 #: Tiles and examples looked at together; more are taken in groups, so that memory does not grow with their number.
 _GROUP, _EXAMPLES = 32768, 25
 
@@ -158,6 +159,9 @@ def _layers(engine: str, objective: Any, precision: Precision) -> Any:
             raise NoDifferences(f"{compiled.without_rule[0]} has no difference rule")
         if engine == "auto" and compiled.share < 0.75:
             raise NoDifferences(f"{compiled.lowered.why}, and most of the work comes after")
+        if engine == "auto" and compiled.distrusted:
+            objective.notes.append(f"no layer's rule was taken: {compiled.distrusted}")
+            raise NoDifferences(compiled.distrusted)
     except NoDifferences as error:
         return str(error)
     if compiled.without_rule:
@@ -179,6 +183,25 @@ def checked(request: Request, *, always: bool = True) -> Iterator[Problem]:
         if known and problem.differences.graph.stateless:
             now.leave()
         yield problem
+
+
+def trusting(request: Request, run: Callable[[Problem], T], *, always: bool = True) -> T:
+    """What `run` makes of the problem; where it finds a layer's rule wrong, unasked, of the problem without the rules.
+
+    Raises
+    ------
+    fdfast.engines.Untrusted
+        The caller asks for an engine.
+    """
+    try:
+        with checked(request, always=always) as problem:
+            return run(problem)
+    except Untrusted as error:
+        if request.engine != "auto":
+            raise
+        problem.differences.distrusted = error.found
+    with checked(request, always=always) as problem:
+        return run(problem)
 
 
 def problem_of(request: Request, *, now: Snapshot | None = None) -> Problem:

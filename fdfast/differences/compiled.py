@@ -74,7 +74,7 @@ class Compiled:
         self.shape = objective.shape
         self._sums = loss.sums
         self._name, self._config = described(loss.original)
-        self.verified = 0
+        self.verified, self.distrusted = 0, ""
         self._version = objective.version
         self._build()
         self._pass: BasePass | None = None
@@ -164,7 +164,7 @@ class Compiled:
             return
         self._version = version
         self._build()
-        self.verified = 0
+        self.verified, self.distrusted = 0, ""
 
     @functools.cached_property
     def smallest(self) -> float:

@@ -211,11 +211,11 @@ class DifferenceEngine:
             return base, np.empty((0, 2)), np.empty(0, np.int32), np.empty(0, np.int32)
         found = self._push(held, first, some, pairs)
         compiled = self._compiled
-        compiled.verified += 1
-        if compiled.verified % _EVERY == 1 and np.isfinite(base).all():
+        if compiled.verified % _EVERY == 0 and np.isfinite(base).all():
             if compiled.graph.plain:
                 check_loss(base, some.tensor_values(points.reshape(-1, *some.shape), _numbers(len(points)), 64))
             check_sample(some, self._tiling, points, pairs, compiled, lambda p: self._push(held, first, some, p)[0])
+        compiled.verified += 1
         return (base, *found)
 
     def _hold(self, points: Float64, example: npt.NDArray[np.int32], some: Any) -> tuple[_Held, int]:

@@ -20,7 +20,11 @@ _STEP = 2.0**-8
 
 
 class Untrusted(RuntimeError):
-    """What was pushed through the layers is not what the model computes; the message names the layer."""
+    """What was pushed through the layers is not what the model computes; `found` says where they part."""
+
+    def __init__(self, found: str) -> None:
+        self.found = found
+        super().__init__(f"{found}. engine='batch' evaluates f itself")
 
 
 def check_loss(base: Float64, own: Float64) -> None:
@@ -36,7 +40,7 @@ def check_loss(base: Float64, own: Float64) -> None:
         i = int(off[0])
         raise Untrusted(
             f"layer by layer the loss is {base[i]:.12g}, as a whole the model's is {own[i]:.12g}: some layer's call "
-            "does more than its class says. engine='batch' evaluates f itself"
+            "does more than its class says"
         )
 
 
@@ -72,5 +76,5 @@ def check_sample(
         raise Untrusted(
             f"pushed through the layers, tile {tiling.where(int(sample.tile[worst]))} moves the loss by "
             f"{pushed[worst, 0]:.12g}, evaluated by {found.delta[worst, 0]:.12g} (step {step:.3g}): "
-            f"{compiled.blame(points[int(sample.point[worst])])}. engine='batch' evaluates f itself"
+            f"{compiled.blame(points[int(sample.point[worst])])}"
         )

@@ -46,7 +46,7 @@ def paths_for(objective: WeightObjective, engine: str, points: npt.NDArray[Any])
             _check(paths, objective, points)
             _trusted.add(compiled)
     except (NoDifferences, Untrusted) as error:
-        why, paths = str(error), None
+        why, paths = error.found if isinstance(error, Untrusted) else str(error), None
     places = {} if paths is None else paths.places
     without = [name for i, name in enumerate(objective.names) if i not in places]
     if without and engine == "difference":

@@ -41,7 +41,16 @@ def test_a_wrong_rule_is_found_and_its_layer_named():
     model = model_with(L.Conv2D(2, 3), Cube(name="mine"))
     with pytest.raises(Untrusted, match=r"they part at layer 'mine' \(Cube\)\. engine='batch' evaluates f itself"):
         fdfast.gradient(model, x, y=y, loss="categorical_crossentropy", engine="difference")
-    fdfast.gradient(model, x, y=y, loss="categorical_crossentropy", engine="batch")
+    evaluated = fdfast.gradient(model, x, y=y, loss="categorical_crossentropy", engine="batch")
+    for _ in range(2):  # unasked the rule is not taken, then or later
+        found = fdfast.gradient(model, x, y=y, loss="categorical_crossentropy")
+        np.testing.assert_allclose(found, evaluated, rtol=0, atol=1e-9)  # rounding of a subtraction over the step
+        report = fdfast.gradcheck(model, x, y, loss="categorical_crossentropy", check="every")
+        assert report.verdict == "pass"
+        assert "No layer's rule was taken: pushed through the layers" in str(report.reasons)
+    for _ in range(2):  # and asked for it is found again
+        with pytest.raises(Untrusted, match="they part at layer"):
+            fdfast.gradcheck(model, x, y, loss="categorical_crossentropy", engine="difference")
 
 
 def test_a_layer_whose_call_was_replaced_is_found():
