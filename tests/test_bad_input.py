@@ -148,7 +148,7 @@ BAD = {
     "max_rows huge": ({"max_rows": 10**12}, ValueError, "max_rows must be an int of at most 2147483647, got 10000000"),
     "progress": ({"progress": 3}, TypeError, "progress must be called as progress(rows done, rows expected), got 3"),
     "progress of "
-    "one": ({"progress": lambda done: None}, TypeError, "progress is called with 2 arguments, but its parameters are (d"),
+    "one": ({"progress": lambda done: None}, TypeError, "progress is called with 2 arguments, but its param"),
     "loss of "
     "one": ({"loss": lambda y: y}, TypeError, "the loss '<lambda>' is called with 2 arguments, but its parameters"),
     "tile of "
