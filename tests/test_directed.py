@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import fdfast
+from fdfast.operations.table import TABLE
 
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -447,3 +448,28 @@ def test_a_guarantee_that_says_nothing_is_no_bound():
     assert "missed with a chance below" in said(report)
     blind = replace(report, directed=replace(report.directed, tau=1.0))
     assert "in any one may have been missed" in said(blind)
+
+
+def grouped() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    layers = [L.Conv2D(8, 3, groups=2, activation="swish"), L.GroupNormalization(4), L.Flatten(), L.Dense(3)]
+    return keras.Sequential([keras.Input((6, 6, 4)), *layers])
+
+
+GROUPED = (RNG.normal(size=(2, 6, 6, 4)), np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("wrt", ["input", "weights"])
+def test_a_convolution_in_groups_has_a_gradient_in_float64(wrt: str) -> None:
+    report = check(grouped(), *GROUPED, loss="mse", wrt=wrt)
+    assert report.verdict == "pass"
+    assert report.directed.tau < 1e-9  # TensorFlow's own kernel of it is float32 only: 1e-5
+
+
+def test_a_kernel_that_runs_in_float32_accuses_nobody_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("Conv2DBackpropInput", "Conv2DBackpropFilter"):
+        monkeypatch.setattr(TABLE[kind], "value", None)
+    report = check(grouped(), *GROUPED, loss="mse", wrt="all")
+    assert report.verdict == "inconclusive"
+    assert "Without a kernel in float64 ran, in float32: Conv2DBackpropFilter, Conv2DBackpropInput." in said(report)
+    assert check(grouped(), *GROUPED, loss="mse", rtol=0.1).verdict == "pass"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.operations.kernel import Kernel
@@ -70,20 +71,40 @@ def _by_channel(kernel: Kernel, x: Any, w: Any) -> Any:
     )
 
 
+def _known(size: Any) -> npt.NDArray[Any]:
+    """A size that is written down in the graph, to be changed."""
+    return np.array(tf.get_static_value(size))
+
+
+_IN_GROUPS = ("Conv2DBackpropInput", "Conv2DBackpropFilter", "Conv3DBackpropInputV2", "Conv3DBackpropFilterV2")
+
+
 @value("Conv2DBackpropInput", "Conv3DBackpropInputV2", "DepthwiseConv2dNativeBackpropInput")
 def convolution_back(kernel: Kernel, size: Any, w: Any, dy: Any) -> Any:
-    """Channels first by way of channels last."""
-    if channels_last(kernel):
+    """Channels first by way of channels last; of groups of channels each by itself."""
+    if not channels_last(kernel):
+        return _first(_turned(kernel)(_sizes(size), w, _last(dy))[0])
+    wide = _known(size)
+    groups = wide[-1] // w.shape[-2] if len(wide) == dy.shape.rank and kernel.kind in _IN_GROUPS else 1
+    if groups == 1:
         return NotImplemented
-    return _first(_turned(kernel)(_sizes(size), w, _last(dy))[0])
+    wide[-1] //= groups
+    parts = zip(tf.split(w, groups, -1), tf.split(dy, groups, -1), strict=True)
+    return tf.concat([kernel(tf.constant(wide, size.dtype), *part)[0] for part in parts], -1)
 
 
 @value("Conv2DBackpropFilter", "Conv3DBackpropFilterV2", "DepthwiseConv2dNativeBackpropFilter")
 def filter_back(kernel: Kernel, x: Any, size: Any, dy: Any) -> Any:
-    """Channels first by way of channels last."""
-    if channels_last(kernel):
+    """Channels first by way of channels last; of groups of channels each by itself."""
+    if not channels_last(kernel):
+        return _turned(kernel)(_last(x), size, _last(dy))[0]
+    wide = _known(size)
+    groups = x.shape[-1] // wide[-2] if kernel.kind in _IN_GROUPS else 1
+    if groups == 1:
         return NotImplemented
-    return _turned(kernel)(_last(x), size, _last(dy))[0]
+    wide[-1] //= groups
+    parts = zip(tf.split(x, groups, -1), tf.split(dy, groups, -1), strict=True)
+    return tf.concat([kernel(one, tf.constant(wide, size.dtype), part)[0] for one, part in parts], -1)
 
 
 @value("BiasAdd")

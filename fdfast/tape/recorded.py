@@ -75,6 +75,8 @@ class Recorded:
         self._spent: dict[Any, float] = {}
         self._compiled: dict[Any, Traced] = {}
         self.latest: Tape | None = None
+        #: Kinds of operations that ran in less than float64 when it was last recorded, for want of a kernel.
+        self.rounded: list[str] = []
         #: Functions of NumPy that became TensorFlow's own in it.
         self.numpy_calls: list[str] = []
         #: What `fdfast.windows` has made of it, or why it could not.
@@ -135,7 +137,7 @@ class Point:
         """The function recorded here."""
         start = time.perf_counter()
         found = self.recorded.recorder(self.arguments)
-        self.recorded.latest = found
+        self.recorded.latest, self.recorded.rounded = found, found.rounded
         self.recorded.spend("values", time.perf_counter() - start)
         return found
 

@@ -67,15 +67,18 @@ def _unrounded(value: Any) -> Any:
 
 
 class Narrow:
-    """A kernel that runs in the precision that it was traced in: inputs are rounded to it, outputs widened."""
+    """A kernel that runs in the precision that it was traced in: inputs are rounded to it, outputs widened.
 
-    def __init__(self, kernel: Kernel, dtypes: Sequence[Any]) -> None:
-        self.kernel, self._dtypes = kernel, list(dtypes)
+    `rounds` says that it is so for want of a form in float64, and costs digits.
+    """
+
+    def __init__(self, kernel: Kernel, dtypes: Sequence[Any], *, rounds: bool) -> None:
+        self.kernel, self._dtypes, self.rounds = kernel, list(dtypes), rounds
         self.kind, self.attributes, self.moves = kernel.kind, kernel.attributes, kernel.moves
 
     def moving(self, moves: Sequence[bool]) -> Narrow:
         """See `Kernel.moving`."""
-        return Narrow(self.kernel.moving(moves), self._dtypes)
+        return Narrow(self.kernel.moving(moves), self._dtypes, rounds=self.rounds)
 
     def __call__(self, *inputs: Any, **attributes: Any) -> list[Any]:
         """See `Kernel`."""
@@ -231,11 +234,8 @@ class Recorder:
                 raise NoTape(f"{op.name} ({op.type}): {error}") from error
             narrow = any(t.dtype in NARROW for t in (*op.inputs, *op.outputs))
             own = narrow and op.type.startswith(_OWN_PRECISION)
-            self._kernels[id(op)] = self._in_own_precision(op, kernel) if own else kernel.lifted()
+            self._kernels[id(op)] = _in_own_precision(op, kernel, rounds=False) if own else kernel.lifted()
         return self._kernels[id(op)]
-
-    def _in_own_precision(self, op: Any, kernel: Kernel) -> Narrow:
-        return Narrow(kernel, [t.dtype for t in op.inputs])
 
     def made(self, kind: str, attributes: dict[str, Any], slots: Sequence[int], name: str) -> list[int]:
         """Run an operation that stands in for what the graph has."""
@@ -260,6 +260,7 @@ class Recorder:
             found = kernel(*values)
         if isinstance(kernel, Narrow):
             tape.narrow.append(f"{name} ({kernel.kind})")
+            tape.rounded += [kernel.kind] if kernel.rounds else []
         outputs = [tape.add(value) for value in found]
         numbers = tuple(tape.add(slot) if isinstance(slot, Handle) else slot for slot in slots)
         tape.entries.append(Entry(kernel, numbers, tuple(outputs), name))
@@ -270,8 +271,12 @@ class Recorder:
         op = next((op for ops in self._order.values() for op in ops if self._kernels.get(id(op)) is kernel), None)
         if op is None or isinstance(kernel, Narrow) or not any(t.dtype in NARROW for t in (*op.inputs, *op.outputs)):
             raise NoTape(f"{name} ({kernel.kind}) cannot run by itself: {str(error).splitlines()[0]}") from error
-        self._kernels[id(op)] = self._in_own_precision(op, Kernel.of(op))
+        self._kernels[id(op)] = _in_own_precision(op, Kernel.of(op), rounds=True)
         return self._kernels[id(op)]
+
+
+def _in_own_precision(op: Any, kernel: Kernel, *, rounds: bool) -> Narrow:
+    return Narrow(kernel, [t.dtype for t in op.inputs], rounds=rounds)
 
 
 def _copied(handle: Handle) -> Handle:

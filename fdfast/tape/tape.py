@@ -63,6 +63,8 @@ class Tape:
     narrow : list of str
         Operations that ran in the precision of the graph, for want of a float64 kernel, or so that they draw the same
         random numbers.
+    rounded : list of str
+        Kinds of the former.
     """
 
     values: list[Any] = field(default_factory=list)
@@ -73,6 +75,7 @@ class Tape:
     guards: list[Guard] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     narrow: list[str] = field(default_factory=list)
+    rounded: list[str] = field(default_factory=list)
 
     def add(self, value: Any) -> int:
         """Keep a value; returns its number."""

@@ -72,6 +72,8 @@ class Directed:
         Gradient below which an element counts less than its share, in proportion.
     only_here : bool
         What differs does not differ near the point.
+    subtracted, rounded : list of str
+        Kinds of operations without a difference rule, and that ran in less than float64 for want of a kernel.
     unruly : bool
         Both sides differ by more than a share: f has no finite slope somewhere, or the gradient is all rounding.
     """
@@ -88,6 +90,7 @@ class Directed:
     unruly: bool = False
     low: float = 0.0
     subtracted: list[str] = field(default_factory=list)
+    rounded: list[str] = field(default_factory=list)
 
     @property
     def alarm(self) -> bool:
@@ -100,7 +103,13 @@ class Directed:
 
 
 def look(
-    slopes: Slopes, directions: Directions, count: int, beside: Beside | None = None, *, jumps: bool = False
+    slopes: Slopes,
+    directions: Directions,
+    count: int,
+    beside: Beside | None = None,
+    *,
+    jumps: bool = False,
+    floor: float = 0.0,
 ) -> Directed:
     """Compare along whole directions; bisect if they part by more than rounding, measured again before.
 
@@ -113,6 +122,8 @@ def look(
         D(v) - g.v for given directions at another point, so far away, relative to the scale of x.
     jumps : bool
         Whether the function jumps where units tie: quotients as steep as that are ties then.
+    floor : float
+        Rounding that is known beforehand, in units of one element's share.
 
     Returns
     -------
@@ -121,7 +132,8 @@ def look(
     """
     v = directions.whole(count)
     seen, claimed = slopes(v, STEPS), directions.dot(v)
-    tau, excess = _rounding(seen.value, claimed, directions), _excess(seen.value, claimed, directions)
+    tau = max(floor, _rounding(seen.value, claimed, directions))
+    excess = _excess(seen.value, claimed, directions)
     found = Directed(count, tau, excess, rows=2 * count, ties=seen.ties, subtracted=seen.subtracted)
     found.low = directions.low
     if found.ties:

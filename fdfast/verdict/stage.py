@@ -24,6 +24,7 @@ Given = Callable[[Sequence[Array]], list[Float64]]
 
 _EPS = 2.0**-52
 WEAK = 1e-3  # a chance of a miss above which nothing is said to agree
+_NARROW = 2.0**-17  # of an element's share: what a kernel in float32 may be off by, 64 of its rounding units
 _ROUNDS = 3  # looks, each without the elements that the last found to have no finite slope
 _MOST = 16  # directions that are taken to come below it
 _LOOKED = 32  # elements without a finite gradient that are differenced by themselves
@@ -130,7 +131,10 @@ class Stage:
             return
         while True:
             beside = self._beside if self._movable else None
-            self.directed = look(self._slopes, self.directions, count, beside, jumps=self._jumps)
+            rounded = sorted(set(self._recorded.rounded))
+            floor = _NARROW * float(sum(g.size for g in self.claimed)) ** 0.5 if rounded else 0.0
+            self.directed = look(self._slopes, self.directions, count, beside, jumps=self._jumps, floor=floor)
+            self.directed.rounded = rounded
             weak = self.directed.chance(terms.rtol) > WEAK
             if self.directed.alarm or self.directed.ties or not weak or 2 * count > _MOST:
                 return

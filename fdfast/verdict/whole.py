@@ -219,4 +219,5 @@ def _joined(first: Stage, second: Stage) -> Directed:
         rows=a.rows + b.rows,
         levels=max(a.levels, b.levels),
         subtracted=sorted({*a.subtracted, *b.subtracted}),
+        rounded=sorted({*a.rounded, *b.rounded}),
     )

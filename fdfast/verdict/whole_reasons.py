@@ -162,4 +162,7 @@ def _gaps(found: Whole, settings: dict[str, Any], words: special.Words) -> list[
     if found.directed.subtracted:
         kinds = ", ".join(sorted(set(found.directed.subtracted)))
         said.append(f"{kinds} has no difference rule, and was subtracted, which keeps ten digits.")
+    if found.directed.rounded:
+        kinds = ", ".join(found.directed.rounded)
+        said.append(f"Without a kernel in float64 ran, in float32: {kinds}. Errors below the rounding of that are lost.")
     return said

@@ -238,6 +238,16 @@ CASES = {
         IMAGE,
         normal(2, 6, 7, 4),
     ),
+    "Conv2DBackpropInput in groups": (
+        lambda w, y: RAW.Conv2DBackpropInput(input_sizes=[2, 5, 5, 4], filter=w, out_backprop=y, **ONE),
+        normal(3, 3, 2, 6),
+        normal(2, 5, 5, 6),
+    ),
+    "Conv2DBackpropFilter in groups": (
+        lambda x, y: RAW.Conv2DBackpropFilter(input=x, filter_sizes=[3, 3, 2, 6], out_backprop=y, **ONE),
+        normal(2, 5, 5, 4),
+        normal(2, 5, 5, 6),
+    ),
     "Conv3DBackpropInputV2": (
         lambda w, y: RAW.Conv3DBackpropInputV2(input_sizes=[2, 5, 6, 4, 2], filter=w, out_backprop=y, **ONE3),
         FILTER3,
@@ -576,6 +586,7 @@ NO_AUTODIFF = {
         "SeluGrad",
     ),
     *("MulNoNan", "ResizeArea", "ConjugateTranspose", "SoftsignGrad", "RFFT3D", "IRFFT3D", "Conv2D in groups"),
+    *("Conv2DBackpropInput in groups", "Conv2DBackpropFilter in groups"),
     # No kernel in float64, or (the last one) a gradient that is no more than close.
     *("AvgPool3D SAME", "AvgPool3D VALID", "MaxPool3D SAME", "MaxPool3D VALID", "Conv2D, channels first", "Cast"),
     *("Conv2D by channel", "FusedBatchNormV3", "FusedBatchNormV3 in training", "CropAndResize", "ResizeBilinearGrad"),
