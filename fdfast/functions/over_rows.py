@@ -55,7 +55,8 @@ class OverRows:
             return found
 
         before = len(graph.get_operations())
-        found = tf.vectorized_map(measured, rows, warn=False)
+        with quietly():  # what cannot be batched is told in a note
+            found = tf.vectorized_map(measured, rows, warn=False)
         # The while loops that stand in for an operation are named after it.
         loops = [op.name for op in graph.get_operations()[before:] if op.type in ("While", "StatelessWhile")]
         self.looped = sorted({name.split("/pfor/")[0].split("/")[-1] for name in loops if "/pfor/" in name})

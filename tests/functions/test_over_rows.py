@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import logging
 import types
 import weakref
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import fdfast
 from fdfast.functions import over_rows as functions
 from fdfast.functions.over_rows import (
     Mapped,
@@ -100,3 +102,24 @@ def test_slices_of_a_sparse_gradient_are_put_into_place():
     np.testing.assert_array_equal(dense(slices), [[3, 4], [0, 0], [6, 8], [0, 0]])
     np.testing.assert_array_equal(as_array(slices), [[3, 4], [0, 0], [6, 8], [0, 0]])
     np.testing.assert_array_equal(as_array([1, 2]), [1, 2])
+
+
+def test_what_tensorflow_cannot_batch_is_told_in_a_note_and_not_in_its_log():
+    records = []
+
+    class Kept(logging.Handler):
+        def emit(self, record):
+            records.append(record.getMessage())
+
+    @tf.function
+    def branching(x):
+        return tf.cond(tf.reduce_sum(x) > 0, lambda: tf.reduce_sum(x**2), lambda: tf.reduce_sum(x))
+
+    kept = Kept()
+    tf.get_logger().addHandler(kept)
+    try:
+        report = fdfast.gradcheck(branching, np.ones(3))
+    finally:
+        tf.get_logger().removeHandler(kept)
+    assert report.verdict == "pass"
+    assert not [said for said in records if "pfor" in said]
