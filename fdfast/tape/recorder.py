@@ -7,10 +7,12 @@ lists are Python tuples, variables are inputs. Only what the outputs depend on r
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
 from fdfast.operations import NARROW, Kernel, Unmapped
 from fdfast.tape.lists import LISTS, of_lists
@@ -64,6 +66,10 @@ def _unrounded(value: Any) -> Any:
         if bool(tf.cast(number, value.dtype) == value):
             return tf.constant(number, tf.float64)
     return None
+
+
+#: Graphs that were made of functions of an older kind.
+_graphs: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 class Narrow:
@@ -161,6 +167,8 @@ class Recorder:
         name = f"{prefix}{op.name}"
         if kind in CALLS:
             return self.graph(_called(graph, op, "f"), slots, f"{name}/")[: len(op.outputs)]
+        if graph._is_function(kind):
+            return self.graph(_function(graph, op, kind), slots, f"{name}/")[: len(op.outputs)]
         if kind in ("While", "StatelessWhile"):
             condition, body = (_called(graph, op, which) for which in ("cond", "body"))
             while bool(self._decide(self.graph(condition, slots, f"{name}/cond/")[0], name)):
@@ -173,7 +181,7 @@ class Recorder:
             branches = op.get_attr("branches")
             which = int(self._decide(slots[0], name))
             which = which if 0 <= which < len(branches) else len(branches) - 1
-            branch = graph._get_function(branches[which].name).graph
+            branch = _function(graph, op, branches[which].name)
             return self.graph(branch, slots[1:], f"{name}/{which}/")[: len(op.outputs)]
         if kind in LISTS or any(isinstance(slot, tuple) for slot in slots):
             return of_lists(self, op, slots, name)
@@ -286,7 +294,17 @@ def _copied(handle: Handle) -> Handle:
 
 
 def _called(graph: Any, op: Any, attribute: str) -> Any:
-    found = graph._get_function(op.get_attr(attribute).name)
-    if getattr(found, "graph", None) is None:  # of an older kind, too
+    return _function(graph, op, op.get_attr(attribute).name)
+
+
+def _function(graph: Any, op: Any, name: str) -> Any:
+    found = graph._get_function(name)
+    if getattr(found, "graph", None) is not None:
+        return found.graph
+    definition = getattr(found, "definition", None)  # an older kind: its graph is made of that
+    if definition is None:
         raise NoTape(f"{op.name} ({op.type}) calls a function that is not at hand")
-    return found.graph
+    if found not in _graphs:
+        with graph.as_default():
+            _graphs[found] = function_def_to_graph(definition)
+    return _graphs[found]

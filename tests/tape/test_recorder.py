@@ -111,6 +111,25 @@ def test_value_and_differences_are_those_of_the_function(name, dtype):
     assert notes.subtracted == []
 
 
+def aligned(x):
+    return tf.reduce_sum(tf.nn.ctc_loss(tf.constant([[1, 2]]), x[:, None], [2], [4], blank_index=0))
+
+
+def test_loops_of_an_older_kind_are_followed():
+    """That loss runs in float32 only, by functions without a graph of their own."""
+    _, tape = record(aligned, dtype=tf.float32)
+    x = tf.constant(X, tf.float32)
+    with tf.GradientTape() as gradient:
+        gradient.watch(x)
+        wanted = aligned(x)
+    assert any("While" in entry.name for entry in tape.entries)
+    np.testing.assert_allclose(tape.values[tape.outputs[0]], wanted, rtol=1e-6)  # the loss in float32
+    v = np.random.default_rng(1).normal(size=(2, *X.shape))
+    (found,) = push(tape, {tape.arguments[0]: tf.constant(H * v)}, 2, notes=Notes())
+    slope = (v * gradient.gradient(wanted, x).numpy()).sum((1, 2))
+    np.testing.assert_allclose(found / H, slope, rtol=1e-5)  # its gradient in float32
+
+
 @pytest.mark.parametrize("name", ["loop", "branch", "switch", "array", "calls", "until_large"])
 def test_value_and_gradient_are_recorded_together(name):
     f = FUNCTIONS[name]
