@@ -16,7 +16,7 @@ import tensorflow as tf
 from fdfast.functions.lifted import LiftedRows, lifted_rows
 from fdfast.functions.losses import Loss
 from fdfast.functions.over_rows import dense
-from fdfast.functions.returned import NotOneNumber, plain_value
+from fdfast.functions.returned import NotOneNumber, known_gradients, plain_value
 from fdfast.functions.row_function import RowFunction
 from fdfast.tape import NoTape
 
@@ -168,7 +168,8 @@ class TracedObjective:
     def _gradient_by(self, traced: RowFunction | LiftedRows, points: Array) -> Float64:
         rows = tf.constant(points.reshape(-1, *self.shape), traced.dtype)
         example = tf.constant(np.arange(len(points), dtype=np.int32))
-        found: Float64 = traced.gradient(rows, example, self.rows_at_once, self.context).numpy()
+        with known_gradients():
+            found: Float64 = traced.gradient(rows, example, self.rows_at_once, self.context).numpy()
         return found
 
     @property
@@ -265,7 +266,8 @@ class LoopObjective:
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 value = self._f(x, **self._kwargs)
-            gradient = tape.gradient(value, x)
+            with known_gradients():
+                gradient = tape.gradient(value, x)
             if gradient is None:
                 raise TypeError(CUT)
             found.append(dense(gradient).numpy().astype(np.float64))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,26 @@ def check_callable(f: Any, what: str = "f", of: str = "a callable") -> None:
         )
     if not callable(f):
         raise TypeError(f"{what} must be a Keras model or {of}, got {type(f).__name__}")
+
+
+@contextlib.contextmanager
+def known_gradients() -> Iterator[None]:
+    """Name an operation that TensorFlow has no gradient of.
+
+    Raises
+    ------
+    TypeError
+    """
+    try:
+        yield
+    except Exception as error:
+        found = re.search(r"gradient registry has no entry for: (\w+)", str(error))
+        if found is None:
+            raise
+        raise TypeError(
+            f"f has no autodiff gradient: TensorFlow has none of its operation {found[1]}. Give that part one by "
+            "tf.custom_gradient, or pass analytic="
+        ) from None
 
 
 def check_dense(value: Any, what: str = "f") -> None:

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from fdfast.functions.losses import Loss, check_targets, one_hot, resolve_loss
 from fdfast.functions.over_rows import dense
+from fdfast.functions.returned import known_gradients
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -197,7 +198,8 @@ class Scored:
             with tf.GradientTape() as tape:
                 tape.watch(rows)
                 values = self._values(rows, targets)[which]
-            found = tape.gradient(values, rows)
+            with known_gradients():
+                found = tape.gradient(values, rows)
             self._cut[which] = found is None  # known once it is traced, and at each call of what is not
             return tf.zeros_like(rows) if found is None else dense(found)
 

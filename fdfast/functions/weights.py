@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from fdfast.functions.objective import TracedObjective
 from fdfast.functions.over_rows import OverRows, dense, first_line, same_values
+from fdfast.functions.returned import known_gradients
 from fdfast.functions.row_function import RowFunction
 from fdfast.tape import Traced
 
@@ -211,7 +212,8 @@ class _Gradient:
                 for source in sources:
                     tape.watch(source)
                 value = of_batch(points, targets)
-            found = tape.gradient(value, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            with known_gradients():
+                found = tape.gradient(value, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             return [tf.cast(dense(g), tf.float64) for g in found]
 
         self._eager = gradient

@@ -164,5 +164,7 @@ def _gaps(found: Whole, settings: dict[str, Any], words: special.Words) -> list[
         said.append(f"{kinds} has no difference rule, and was subtracted, which keeps ten digits.")
     if found.directed.rounded:
         kinds = ", ".join(found.directed.rounded)
-        said.append(f"Without a kernel in float64 ran, in float32: {kinds}. Errors below the rounding of that are lost.")
+        said.append(
+            f"Without a kernel in float64 ran, in float32: {kinds}. Errors below the rounding of that are lost."
+        )
     return said

@@ -136,6 +136,25 @@ def half_of_a_matrix(x: Any) -> Any:
 
 
 #: What triggers the message; the advice in it; what follows it.
+IMAGE_RGB = np.random.default_rng(0).uniform(size=(1, 3, 3, 2)).astype("float32")
+
+
+def contrasted(x: Any) -> Any:
+    return tf.reduce_sum(tf.raw_ops.AdjustContrastv2(images=x, contrast_factor=1.5) ** 2)
+
+
+def contrasted_back(x: Any) -> Any:
+    """y = m + 1.5 (x - m), m the mean of a channel: its gradient of the sum of squares."""
+    m = np.mean(x, (1, 2), keepdims=True)
+    return 3 * (1.5 * (x - m)) + 2 * m
+
+
+@tf.custom_gradient
+def contrasted_by_hand(x: Any) -> Any:
+    m = tf.reduce_mean(x, (1, 2), keepdims=True)
+    return contrasted(x), lambda g: g * (4.5 * (x - m) + 2 * m)
+
+
 ADVICE: dict[str, tuple[Callable[[], Any], str, Callable[[], Any]]] = {
     "dropout in training": (
         lambda: every(of_rows(DROPPING, training=True), X[0], batched=True),
@@ -287,6 +306,16 @@ ADVICE: dict[str, tuple[Callable[[], Any], str, Callable[[], Any]]] = {
         lambda: every(squares, X, budget=100),
         "for inputs a larger tile= costs less",
         lambda: passes(squares, X, tile=2),
+    ),
+    "no gradient in TensorFlow": (
+        lambda: every(contrasted, IMAGE_RGB),
+        "TensorFlow has none of its operation AdjustContrastv2. Give that part one by tf.custom_gradient",
+        lambda: passes(contrasted_by_hand, IMAGE_RGB),
+    ),
+    "no gradient in TensorFlow, an array": (
+        lambda: every(contrasted, IMAGE_RGB),
+        "or pass analytic=",
+        lambda: passes(contrasted, IMAGE_RGB, analytic=contrasted_back(IMAGE_RGB)),
     ),
     "arrays only": (
         lambda: fdfast.gradcheck(lambda x: float((np.asarray(x) ** 2).sum()), X),
