@@ -141,7 +141,10 @@ def engine_for(problem: Problem, group: slice, max_rows: int | None, count: Call
     if taped is not None:
         layers = layers_of(problem.objective.model) if problem.objective.model is not None else []
         start, names = group.start, namer(layers)
-        return TapeEngine(lambda i: taped.of(start + i), problem.tiling, names, windows=taped.windows, progress=count)
+        known = taped.first if start == 0 else None
+        return TapeEngine(
+            lambda i: taped.of(start + i), problem.tiling, names, windows=taped.windows, progress=count, first=known
+        )
     if problem.differences is None:
         return BatchEngine(objective, problem.tiling, max_rows=check_max_rows(max_rows), progress=count)
     return DifferenceEngine(objective, problem.tiling, problem.differences, progress=count)

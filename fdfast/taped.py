@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.functions import Flat, trusted
 from fdfast.moves import Precision
-from fdfast.tape import NoTape, Point, Recorded
+from fdfast.tape import NoTape, Point, Recorded, Tape
 from fdfast.windows import windows_at, work
 
 #: Part of the multiplications that windows must do to be taken unasked; of whole maps, how many pass unnoticed.
@@ -32,12 +34,15 @@ class Taped:
     flat : Flat
         Of the first example.
     recorded : Recorded
+    first : tuple or None
+        Point of the first example, and what `fdfast.windows.windows_at` found there.
     """
 
     of: Callable[[int], tuple[Recorded, list[npt.NDArray[Any]]]]
     windows: bool
     flat: Flat
     recorded: Recorded
+    first: tuple[Point, Any] | None = None
 
 
 def on_the_tape(
@@ -91,9 +96,9 @@ def on_the_tape(
         return None  # f takes no tensors, or says elsewhere what is wrong with it
     why = whole.windows if found is None else found[0].why
     if found is not None and (engine != "auto" or found[0].lowered.share >= _SHARE):
-        return Taped(of, True, flat, whole)
+        return Taped(of, True, flat, whole, (point, found))
     if engine == "auto" and _is_little(whole, flat):
-        return Taped(of, found is not None, flat, whole)
+        return Taped(of, found is not None, flat, whole, (point, found))
     if engine == "windows":
         raise ValueError(
             f"engine='windows' cannot be used: {why}. engine='tape' pushes differences through the operations of any "
@@ -114,6 +119,8 @@ def _is_little(whole: Recorded, flat: Flat) -> bool:
 
 #: With a value of their own at 0, where they may be infinitely steep: one step, however small, does not show it.
 _SPECIAL = {"Xlogy", "Xlog1py", "Xdivy"}
+#: What the operations of a tape forbid, whatever their values are.
+_forbidden: weakref.WeakKeyDictionary[Tape, str] = weakref.WeakKeyDictionary()
 
 
 def _unfit(point: Point, found: Any) -> str:
@@ -124,11 +131,17 @@ def _unfit(point: Point, found: Any) -> str:
         read += [tape.values[i] for i in tape.outputs]  # and its gradient: f may be infinitely steep
     else:
         tape, read = found[0].tape, [found[1][i] for i in found[0].numbers]
+    floats = (v.numpy() for v in read if isinstance(v, tf.Tensor) and v.dtype.is_floating)
+    if not all(np.isfinite(v).all() for v in floats):
+        return "values on the way are not finite, beyond which a difference says nothing"
+    if tape not in _forbidden:
+        _forbidden[tape] = _forbids(tape)
+    return _forbidden[tape]
+
+
+def _forbids(tape: Tape) -> str:
     if special := {entry.kernel.kind for entry in tape.needed([tape.outputs[0]])} & _SPECIAL:
         return f"{special.pop()} has a value of its own at 0, where f may be infinitely steep"
-    floats = [v for v in read if isinstance(v, tf.Tensor) and v.dtype.is_floating]
-    if not all(bool(tf.reduce_all(tf.math.is_finite(v))) for v in floats):
-        return "values on the way are not finite, beyond which a difference says nothing"
     if not tape.reached(set(tape.arguments)).isdisjoint(guard.number for guard in tape.guards):
         return "its control flow depends on x, and may go another way at a row"
     return ""
