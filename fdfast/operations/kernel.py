@@ -14,6 +14,8 @@ from fdfast.operations.table import TABLE
 
 #: What is lifted to float64.
 NARROW = (tf.float16, tf.bfloat16, tf.float32)
+#: What a type is lifted to, for those that are.
+LIFTS = {**dict.fromkeys(NARROW, tf.float64), tf.complex64: tf.complex128}
 
 
 class Unmapped(Exception):
@@ -124,7 +126,7 @@ def _is_wide(tensor: Any) -> bool:
 def _lifted(value: Any) -> Any:
     if isinstance(value, list):
         return [_lifted(one) for one in value]
-    return tf.float64 if isinstance(value, tf.DType) and value in NARROW else value
+    return LIFTS.get(value, value) if isinstance(value, tf.DType) else value
 
 
 def repeated(tensor: Any, rows: int) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
-from fdfast.operations import NARROW, Kernel, Unmapped
+from fdfast.operations import LIFTS, NARROW, Kernel, Unmapped
 from fdfast.tape.lists import LISTS, of_lists
 from fdfast.tape.tape import Entry, Guard, Handle, NoTape, Tape
 
@@ -40,8 +40,8 @@ OPAQUE = ("PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaCustomCallV2", "TfLite
 
 
 def lifted(value: Any) -> Any:
-    """A tensor in float64, if it is of a narrower floating point type."""
-    return tf.cast(value, tf.float64) if value.dtype in NARROW else value
+    """A tensor in float64 or complex128, if it is of a narrower type of that kind."""
+    return tf.cast(value, LIFTS[value.dtype]) if value.dtype in LIFTS else value
 
 
 #: What TensorFlow's gradient functions multiply by, rounded where they are traced: of erf, erfinv, ndtri, log.
@@ -89,7 +89,7 @@ class Narrow:
     def __call__(self, *inputs: Any, **attributes: Any) -> list[Any]:
         """See `Kernel`."""
         own = [
-            tf.cast(x, dtype) if tf.is_tensor(x) and x.dtype != dtype and dtype in NARROW else x
+            tf.cast(x, dtype) if tf.is_tensor(x) and x.dtype != dtype and dtype in LIFTS else x
             for x, dtype in zip(inputs, self._dtypes, strict=True)
         ]
         return [lifted(found) for found in self.kernel(*own, **attributes)]
@@ -240,7 +240,7 @@ class Recorder:
                 kernel = Kernel.of(op)
             except Unmapped as error:
                 raise NoTape(f"{op.name} ({op.type}): {error}") from error
-            narrow = any(t.dtype in NARROW for t in (*op.inputs, *op.outputs))
+            narrow = any(t.dtype in LIFTS for t in (*op.inputs, *op.outputs))
             own = narrow and op.type.startswith(_OWN_PRECISION)
             self._kernels[id(op)] = _in_own_precision(op, kernel, rounds=False) if own else kernel.lifted()
         return self._kernels[id(op)]
@@ -277,7 +277,7 @@ class Recorder:
     def _fallback(self, kernel: Any, name: str, error: Exception) -> Any:
         """The kernel as it was traced, where there is none in float64."""
         op = next((op for ops in self._order.values() for op in ops if self._kernels.get(id(op)) is kernel), None)
-        if op is None or isinstance(kernel, Narrow) or not any(t.dtype in NARROW for t in (*op.inputs, *op.outputs)):
+        if op is None or isinstance(kernel, Narrow) or not any(t.dtype in LIFTS for t in (*op.inputs, *op.outputs)):
             raise NoTape(f"{name} ({kernel.kind}) cannot run by itself: {str(error).splitlines()[0]}") from error
         self._kernels[id(op)] = _in_own_precision(op, Kernel.of(op), rounds=True)
         return self._kernels[id(op)]

@@ -82,6 +82,10 @@ FUNCTIONS = {f.__name__: f for f in (loop, until_large, array, scattered, split,
     "checks on the way": lambda x: tf.reduce_sum(tf.debugging.check_numerics(x, "bad")),
     "recompute": lambda x: tf.reduce_sum(tf.recompute_grad(lambda v: tf.exp(v))(x)),
     "vectorized map": lambda x: tf.reduce_sum(tf.vectorized_map(lambda row: tf.reduce_max(row), x)),
+    "complex": lambda x: tf.reduce_sum(
+        tf.abs(tf.signal.rfft(x) * tf.complex(x[:, :2], x[:, 1:])) ** 2
+        + tf.math.imag(tf.exp(tf.cast(x[:, :2], tf.complex(x, x).dtype) * 1j))
+    ),
     "ragged": lambda x: tf.reduce_sum(tf.RaggedTensor.from_tensor(x, lengths=[1, 3, 0, 2]) ** 2),
     "sparse": lambda x: tf.reduce_sum(
         tf.sparse.sparse_dense_matmul(
@@ -102,7 +106,7 @@ def test_value_and_differences_are_those_of_the_function(name, dtype):
         wanted = f(x)
     (number,) = tape.outputs
     np.testing.assert_allclose(tape.values[number], wanted, rtol=1e-14)
-    assert all(v.dtype not in (tf.float32, tf.bfloat16) for v in tape.values if tf.is_tensor(v))
+    assert all(v.dtype not in (tf.float32, tf.bfloat16, tf.complex64) for v in tape.values if tf.is_tensor(v))
     v = np.random.default_rng(1).normal(size=(2, *X.shape))
     notes = Notes()
     (found,) = push(tape, {tape.arguments[0]: tf.constant(H * v)}, 2, notes=notes)
