@@ -450,6 +450,39 @@ def test_a_guarantee_that_says_nothing_is_no_bound():
     assert "in any one may have been missed" in said(blind)
 
 
+class Scaled(L.Layer):
+    """Of two arguments, or of one that is a list or dict."""
+
+    def call(self, value: Any, scale: Any = None) -> Any:
+        if isinstance(value, dict):
+            value, scale = value["left"], value["right"]
+        return value * tf.exp(scale)
+
+
+class Both(L.Layer):
+    def call(self, inputs: Any) -> Any:
+        return inputs[0] * tf.sin(inputs[1])
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "names"),
+    [
+        (L.MultiHeadAttention(2, 3), [RNG.normal(size=(2, 4, 3)), RNG.normal(size=(2, 5, 3))], None),
+        (L.Attention(), [RNG.normal(size=(2, 4, 3)), RNG.normal(size=(2, 5, 3))], None),
+        (Both(), [VECTOR, VECTOR], None),
+        (Scaled(), {"value": VECTOR, "scale": VECTOR}, {"scale", "value"}),
+        (Scaled(), {"left": VECTOR, "right": VECTOR}, {"left", "right"}),
+    ],
+    ids=["two arguments", "a list", "own list", "by name", "a dict"],
+)
+def test_inputs_go_to_a_layer_as_its_call_takes_them(layer: Any, x: Any, names: Any) -> None:
+    report = check(layer, x)
+    assert report.verdict == "pass"
+    assert names is None or names <= {part.name for part in report.parts}
+    wrong = [np.zeros(v.shape) for v in (x.values() if isinstance(x, dict) else x)]
+    assert check(layer, x, wrt="input", analytic=wrong).verdict == "fail"
+
+
 def grouped() -> keras.Model:
     keras.utils.set_random_seed(0)
     layers = [L.Conv2D(8, 3, groups=2, activation="swish"), L.GroupNormalization(4), L.Flatten(), L.Dense(3)]

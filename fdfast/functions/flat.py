@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -190,15 +191,21 @@ def flat_layer(layer: keras.Layer, x: Any, seed: int, *, weights: bool = True) -
         else:
             values = as_floats(one, name)
             arguments.append(Argument(name, np.ascontiguousarray(values.astype(np.float64)), own, True, values))
-    pack = packer(x, None)
+    pack, taken = packer(x, None), _takes_several(layer, x)
     notes: list[str] = []
     training = {"training": False} if getattr(layer, "_call_has_training_arg", False) else {}
+
+    def called(given: Any) -> Any:
+        if not taken:
+            return layer(given, **training)
+        return layer(**given, **training) if isinstance(given, dict) else layer(*given, **training)
+
     if not layer.built:
-        layer(pack([tf.cast(tf.constant(a.value), a.dtype) for a in arguments]), **training)
+        called(pack([tf.cast(tf.constant(a.value), a.dtype) for a in arguments]))
 
     def call(*tensors: Any) -> Any:
         with keras.StatelessScope(collect_losses=True):
-            return projected(layer(pack(tensors), **training), seed, notes)
+            return projected(called(pack(tensors)), seed, notes)
 
     variables = layer.trainable_variables if weights else []
     key = (seed, tuple((a.value.shape, a.dtype.name) for a in arguments))
@@ -214,6 +221,15 @@ def flat_layer(layer: keras.Layer, x: Any, seed: int, *, weights: bool = True) -
         notes=notes,
         model=layer,
     )
+
+
+def _takes_several(layer: keras.Layer, x: Any) -> bool:
+    """Whether the inputs of a layer are arguments of its call, as those of attention, and not one list or dict."""
+    parameters = inspect.signature(layer.call).parameters
+    if isinstance(x, Mapping):
+        return set(x) <= set(parameters)
+    needed = [p for p in parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    return isinstance(x, list | tuple) and len(x) > 1 and len(needed) > 1
 
 
 def projected(outputs: Any, seed: int, notes: list[str]) -> Any:
