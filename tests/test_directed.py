@@ -506,3 +506,17 @@ def test_a_kernel_that_runs_in_float32_accuses_nobody_and_is_named(monkeypatch: 
     assert report.verdict == "inconclusive"
     assert "Without a kernel in float64 ran, in float32: Conv2DBackpropFilter, Conv2DBackpropInput." in said(report)
     assert check(grouped(), *GROUPED, loss="mse", rtol=0.1).verdict == "pass"
+
+
+def test_what_ties_at_every_point_takes_no_promise_from_the_others() -> None:
+    """A dead channel: its unit is at zero whatever x is."""
+    keras.utils.set_random_seed(0)
+    dead = L.Dense(2, activation="relu", kernel_initializer="zeros", name="dead")
+    x = keras.Input((4,))
+    model = keras.Model(x, L.Dense(3, name="out")(L.Concatenate()([L.Dense(5, activation="tanh")(x), dead(x)])))
+    report = check(model, VECTOR, np.ones((5, 3)), loss="mse", wrt="weights", coverage=0.5)
+    assert report.verdict == "pass"
+    assert report.counts["unresolved"] == 10  # the dead layer's kernel and bias
+    assert report.directed.tau < 1e-9
+    assert "49 of 59 weights together, by 2 random directions: a relative error of 0.0001" in said(report)
+    assert "would have been missed with a chance below" in said(report)

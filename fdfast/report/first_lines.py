@@ -42,8 +42,10 @@ def _how(report: Report) -> str:
     if not report.directed.rows:
         return ""
     many = "1 random direction" if report.directed.count == 1 else f"{report.directed.count} random directions"
-    said = f"{report.total:,} {report.noun}s together, by {many}"
-    if not math.isfinite(report.directed.tau) or report.directed.ties or report.directed.alarm:
+    judged, tied = report.counts["agree"], bool(report.directed.ties)  # what ties was not judged with the others
+    of = f"{judged:,} of " if tied and judged else ""
+    said = f"{of}{report.total:,} {report.noun}s together, by {many}"
+    if not math.isfinite(report.directed.tau) or (tied and not judged) or report.directed.alarm:
         return f"{said}."
     lone = f"a lone one of {4 * report.directed.tau:.0e} never."
     if chance >= 1:

@@ -208,6 +208,8 @@ def _joined(first: Stage, second: Stage) -> Directed:
     a, b = first.directed, second.directed
     if all(not mask.any() for mask in first.free):
         return b
+    if b.ties:  # near x nothing was judged
+        return replace(a, ties=b.ties, rows=a.rows + b.rows)
     return replace(
         b,
         count=min(a.count, b.count),
