@@ -4,6 +4,7 @@
 #   make bench   the measurements                             make lint        style, types, stub file
 #   make build   compile into .venv, and nothing else         make sanitize    the kernels under ASan and UBSan
 #   make fuzz    fuzzers, interrupts and mixed use in threads, for an hour; make fuzz SECONDS=300 for less
+#   make docs    the documentation, into build/site; notebooks are executed (Python 3.11 or newer)
 #   make bench-peers   fdfast beside the tools that people use instead, and docs/benchmarks.md
 
 PYTHON ?= python3
@@ -59,6 +60,19 @@ PEERS := .venv-peers/bin/python $(INSTALL) --constraint requirements/dev.txt
 		for one in $$(grep -o '^[^# ]*' requirements/peers.txt); do \
 			$(PEERS) $$one || echo "$$one cannot be installed: it is left out"; done; }; \
 		installed=$$?; wait $$! && exit $$installed
+	@touch $@
+
+.PHONY: docs
+
+# The notebooks run fdfast, so the documentation's packages join the environment that it is built in.
+# CODESPELL_ARGS=-w mends what it finds.
+docs: build $(VENV)/.docs
+	$(BIN)/codespell $(CODESPELL_ARGS) README.md CHANGELOG.md CONTRIBUTING.md docs fdfast bench tests
+	PATH="$(CURDIR)/$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=3 NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Open build/site/index.html. To search in it: $(PYTHON) -m http.server -d build/site"
+
+$(VENV)/.docs: requirements/docs.txt $(VENV)/.dependencies
+	$(BIN)/python $(INSTALL) --constraint requirements/dev.txt -r requirements/docs.txt
 	@touch $@
 
 lint: build
