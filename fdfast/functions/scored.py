@@ -143,8 +143,9 @@ class Scored:
     def at(self, rows: Array, example: npt.NDArray[np.int64]) -> Scores:
         """Losses, measures and outputs of rows; row i belongs to example ``example[i]``."""
         parts = []
+        forward = _ready(self._forward)
         for some, targets in self._chunks(rows, example):
-            parts.append([np.asarray(one) for one in self._forward(some, targets)])
+            parts.append([np.asarray(one) for one in forward(some, targets)])
         loss, measure, *outputs = (np.concatenate(part) for part in zip(*parts, strict=True))
         return Scores(loss.astype(np.float64), measure.astype(np.float64), outputs[0] if outputs else None)
 
@@ -153,9 +154,9 @@ class Scored:
         which = ("loss", "measure").index(of)
         if not self.tensors:
             return None
-        found = []
+        found, backward = [], _ready(self._backward[which])
         for some, targets in self._chunks(rows, example):
-            found.append(self._backward[which](some, targets).numpy())
+            found.append(backward(some, targets).numpy())
             if self._cut[which]:
                 return None
         return np.concatenate(found).astype(np.float64)
@@ -204,6 +205,13 @@ class Scored:
             return tf.zeros_like(rows) if found is None else dense(found)
 
         return slope
+
+
+def _ready(function: Any) -> Any:
+    """Trace ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models."""
+    if hasattr(function, "get_concrete_function"):
+        function.get_concrete_function()
+    return function
 
 
 def _as_it_is(function: Any) -> Any:

@@ -213,6 +213,19 @@ def test_colour_fgsm_is_the_textbook_formula_to_the_last_bit() -> None:
     assert (found[..., 0] - x[..., 0] != found[..., 1] - x[..., 1]).any()
 
 
+def test_many_models_in_turn_are_attacked_without_a_warning_of_retracing(caplog: pytest.LogCaptureFixture) -> None:
+    import tensorflow as tf
+
+    for _ in range(8):  # TensorFlow warns from the fifth on
+        model = build()
+        x, y = examples(model, 2)
+        pgd(model, x, y, 0.1, steps=2, gradient="autodiff")
+    assert "retracing" not in caplog.text
+    for _ in range(8):
+        tf.function(lambda a: a + 1)(1)
+    assert "retracing" in caplog.text  # would be seen
+
+
 def test_the_example_of_the_docstring() -> None:
     found = doctest.testmod(projected)
     assert found.attempted > 0
