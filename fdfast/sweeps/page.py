@@ -191,7 +191,8 @@ def _draw(found: dict[str, Any], to: io.BytesIO) -> None:
             if limited:
                 ax.axvline(0, color="#777777", linestyle=":", label="allowed")
             ax.set(title=words, ylabel="examples")
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_locator(MaxNLocator(integer=True))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{value:.0f}}}$"))
             ax.legend(frameon=False)
         fig.savefig(to, dpi=110)
