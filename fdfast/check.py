@@ -225,11 +225,13 @@ def gradcheck(
     ----------
     f, x, y, loss, tile, channels, h, engine, precision, bounds, max_rows, batched, progress, **kwargs
         As in `gradient`.
-    wrt : {"input", "weights"}
-        What is differentiated by: x, or every trainable variable of a model, of whose loss the mean over the batch is
-        taken. The options and the report then are those of `fdfast.weights.check_weights`.
-    check, directions
-        How: every element by itself, or all together along so many random directions.
+    wrt : {"auto", "input", "weights", "all"}
+        What is differentiated by: x; every trainable variable of a model, of whose loss the mean over the batch is
+        taken; or both. ``"auto"``: of a layer both, else x.
+    check : {"auto", "every", "directions"}
+        How: every element by itself, or all together along random directions; ``"auto"`` takes what costs less.
+    directions : int
+        Number of random directions.
     order : {1, 2}
         2 also checks autodiff's second derivative, of u . grad f for a random u, by directions: ``report.second``.
     analytic : array_like, callable or None
@@ -293,7 +295,7 @@ def _of_first_order(
             return report
         except NoTape as error:
             if check == "directions" or not can_be_tiled(request, wrt):
-                raise ValueError(no_directions(error)) from None
+                raise ValueError(no_directions(error, request.f)) from None
             notes = [f"every element was looked at by itself, because directions cannot be taken: {error}"]
     check_choice("wrt", wrt, ("input", "weights"))
     if wrt == "weights":

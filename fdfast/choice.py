@@ -115,9 +115,12 @@ def can_be_tiled(request: Request, wrt: str) -> bool:
     return max(sides) == 1 and not several
 
 
-def no_directions(error: Exception) -> str:
-    """Why there is no check by directions, and what else there is."""
-    return (
-        f"a check by directions cannot be made: {error}. check='every' looks at every element of a single input by "
-        "itself, or at every weight"
-    )
+def no_directions(error: Exception, f: Any) -> str:
+    """Why there is no check of f by directions, and what else there is."""
+    other = "check='every' looks at every element of a single input by itself, or at every weight"
+    if isinstance(f, keras.Layer) and not isinstance(f, keras.Model):
+        other = (
+            "A layer is checked by itself in no other way: put it into a keras.Sequential, and check that with a loss "
+            "and check='every'"
+        )
+    return f"a check by directions cannot be made: {error}. {other}"

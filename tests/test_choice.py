@@ -105,3 +105,23 @@ def test_several_numbers_that_cannot_be_recorded_are_told_what_else_there_is():
 def test_a_dict_of_inputs_goes_by_directions():
     report = fdfast.gradcheck(lambda x: tf.reduce_sum(x["a"] ** 2), {"a": LONG[:5]})
     assert (report.check, report.verdict) == ("directions", "pass")
+
+
+class OfPython(layers.Layer):
+    """tanh by NumPy, with its gradient."""
+
+    def call(self, x):
+        @tf.custom_gradient
+        def tanh(x):
+            value = tf.ensure_shape(tf.numpy_function(np.tanh, [x], x.dtype), x.shape)
+            return value, lambda dy: dy * (1 - value**2)
+
+        return tanh(x)
+
+
+def test_what_is_advised_for_a_layer_of_python_code_works():
+    x = np.random.default_rng(0).normal(size=(2, 3))
+    with pytest.raises(ValueError, match=r"put it into a keras.Sequential.* with a loss and check='every'"):
+        fdfast.gradcheck(OfPython(), x)
+    model = keras.Sequential([keras.Input((3,)), OfPython()])
+    assert fdfast.gradcheck(model, x, np.zeros((2, 3)), loss="mse", check="every").verdict == "pass"
