@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import keras  # noqa: F401 (pytester forgets what its sessions import, and TensorFlow cannot be loaded twice)
+import numpy as np
 import pytest
-from docs.pages import USER_PAGES, Block, blocks, name_of
+from docs.pages import DOCS, USER_PAGES, Block, blocks, name_of
 
+from fdfast import datasets
 from fdfast.cli import main
 
 pytest_plugins = ("pytester",)
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-WITH_PROGRAMS = [path for path in USER_PAGES if blocks(path.read_text())]
+WITH_PROGRAMS = [path for path in [*USER_PAGES, DOCS / "second-order.md"] if blocks(path.read_text())]
 #: What other tests hold: the build of a wheel, that of the pages, the demonstration.
 NOT_RUN = ("python -m pip", "python3 -m venv", "env/bin/python -m pip", "make ", "fdfast demo")
 
@@ -86,3 +88,15 @@ def test_the_runner_sees_a_wrong_output() -> None:
     prints("a 1.25 b\n", "a ... b\n", "here")
     with pytest.raises(AssertionError, match="wanted"):
         prints("fail\n", "pass\n", "here")
+
+
+def test_the_first_programs_of_the_page_on_sweeps_run(pytester: pytest.Pytester) -> None:
+    x, labels = datasets.mnist_sample(2)
+    np.savez("digits.npz", x=x, y=np.eye(10)[labels])
+    first, second = [block.text for block in blocks((DOCS / "sweeps.md").read_text()) if block.language == "python"][:2]
+    names: dict[str, Any] = {}
+    exec(compile(first, "docs/sweeps.md", "exec"), names)
+    # What follows needs pandas and DuckDB, which nothing here depends on.
+    exec(compile(second.splitlines()[0], "docs/sweeps.md", "exec"), names)
+    assert Path("summary.html").exists()
+    assert len(names["sweep"]) == 2
