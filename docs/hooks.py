@@ -26,6 +26,8 @@ FETCHED = {
 }  # fmt: skip
 #: Links in the head that name a place and fetch nothing.
 NAMES_ONLY = {"canonical", "next", "prev", "alternate", "edit"}
+#: Most words of a page that a user needs, and the part of the menu whose pages may have more.
+WORDS, LONG = 1500, "For those who want to know"
 #: Where a page says this, the help of every command is put.
 HELPS = "<!-- the help of every command -->"
 COMMANDS = ("", "demo", "check", "attack", "sweep", "bench")
@@ -33,23 +35,35 @@ _OUTSIDE_STYLE = re.compile(r"""(?:url\(\s*["']?|@import\s+["'])\s*((?:https?:)?
 
 
 class Page(HTMLParser):
-    """A page's anchors, its links, and what it fetches, as lists of texts."""
+    """A page's anchors, its links, what it fetches, and the number of words that are no program."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.anchors: set[str] = {"", "__top"}
         self.links: list[str] = []
         self.fetched: list[str] = _OUTSIDE_STYLE.findall(text)
+        self.words, self._within = 0, dict.fromkeys(("article", "pre", "script", "style"), 0)
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attributes}
+        if tag in self._within:
+            self._within[tag] += 1
         self.anchors.update(given[name] for name in ("id", "name") if name in given)
         if tag == "a" and "href" in given:
             self.links.append(given["href"])
         if tag == "link" and NAMES_ONLY & set(given.get("rel", "").split()):
             return
         self.fetched.extend(given[name] for name in given if (tag, name) in FETCHED)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._within:
+            self._within[tag] -= 1
+
+    def handle_data(self, data: str) -> None:
+        article, *programs = self._within.values()
+        if article and not any(programs):
+            self.words += len(data.split())
 
 
 def is_outside(address: str) -> bool:
@@ -58,11 +72,16 @@ def is_outside(address: str) -> bool:
     return bool(parts.netloc) and parts.scheme in ("", "http", "https")
 
 
-def faults(site: Path) -> Iterator[str]:
-    """Yield a sentence for each dead link and for each thing fetched from elsewhere, over all files of the site."""
+def faults(site: Path, long: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Yield a sentence for each dead link, for each thing fetched from elsewhere, and for each page that is too long.
+
+    Pages that are listed in `long` may be so.
+    """
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
     for path, page in pages.items():
-        where = path.relative_to(site)
+        where = path.relative_to(site).as_posix()
+        if page.words > WORDS and where not in long:
+            yield f"{where} has {page.words:,} words; what a user needs takes {WORDS:,} at most"
         yield from (f"{where} fetches {one} from elsewhere" for one in page.fetched if is_outside(one))
         inside = [one for one in page.fetched if one and not urlsplit(one).scheme and not is_outside(one)]
         for link in [*page.links, *inside]:
@@ -110,6 +129,8 @@ def on_post_build(*, config: Any) -> None:
     """Stop the build where a finished page has a fault."""
     from mkdocs.exceptions import PluginError
 
-    found = list(faults(Path(config["site_dir"])))
+    long = next(pages[LONG] for pages in config["nav"] if LONG in pages)
+    names = frozenset(name.replace(".md", ".html") for page in long for name in page.values())
+    found = list(faults(Path(config["site_dir"]), names))
     if found:
         raise PluginError("\n  ".join([f"{len(found)} faults in the site:", *found]))

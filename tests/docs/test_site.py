@@ -44,6 +44,15 @@ def test_faults_of_a_page_are_named(body: str, fault: str | None, tmp_path: Path
     assert fault is None or fault in found[0]
 
 
+def test_words_of_a_page_are_counted_without_its_programs(tmp_path: Path) -> None:
+    text = "<p>menu</p><article>{} <pre>not these</pre><script>nor()</script></article>"
+    (tmp_path / "a.html").write_text(text.format("word " * 1500))
+    assert list(hooks.faults(tmp_path)) == []
+    (tmp_path / "a.html").write_text(text.format("word " * 1501))
+    assert list(hooks.faults(tmp_path)) == ["a.html has 1,501 words; what a user needs takes 1,500 at most"]
+    assert list(hooks.faults(tmp_path, frozenset({"a.html"}))) == []
+
+
 def test_styles_may_fetch_nothing_either(tmp_path: Path) -> None:
     (tmp_path / "a.css").write_text("a { background: url(//i.example/i.png) } b { background: url(i.png) }")
     assert list(hooks.faults(tmp_path)) == ["a.css fetches //i.example/i.png from elsewhere"]
