@@ -72,6 +72,13 @@ def test_every_page_is_in_the_menu_and_the_menu_has_no_other() -> None:
     assert there >= FOR_THOSE_WHO_WANT_TO_KNOW
 
 
+def test_nothing_of_the_theme_asks_the_network() -> None:
+    settings = (ROOT / "mkdocs.yml").read_text()
+    assert re.search(r"^  font: false", settings, re.MULTILINE)
+    # With it every page asks api.github.com for the repository's stars, which the check of links cannot see.
+    assert not re.search(r"^repo_url:", settings, re.MULTILINE)
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     import fdfast
 
