@@ -11,7 +11,7 @@ from typing import Any
 import keras  # noqa: F401 (pytester forgets what its sessions import, and TensorFlow cannot be loaded twice)
 import numpy as np
 import pytest
-from docs.pages import DOCS, USER_PAGES, Block, blocks, name_of
+from docs.pages import DOCS, ROOT, USER_PAGES, Block, blocks, name_of
 
 from fdfast import datasets
 from fdfast.cli import main
@@ -100,3 +100,15 @@ def test_the_first_programs_of_the_page_on_sweeps_run(pytester: pytest.Pytester)
     exec(compile(second.splitlines()[0], "docs/sweeps.md", "exec"), names)
     assert Path("summary.html").exists()
     assert len(names["sweep"]) == 2
+
+
+def test_the_program_of_the_readme_prints_what_stands_there(
+    pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, printed = [block.text for block in blocks((ROOT / "README.md").read_text())][:2]
+    exec(compile(program, "README.md", "exec"), {})
+    # Last digits of the errors below depend on the machine.
+    counts = printed.split("\n\n  error at x")[0]
+    assert capsys.readouterr().out.startswith(counts)
+    assert Path("check.png").exists()
+    assert Path("check.html").exists()
