@@ -7,6 +7,7 @@
 #endif
 
 #include <cstring>
+#include <utility>
 
 #include "walk.hpp"
 
@@ -160,12 +161,14 @@ template <int N>
 struct Constant {
     constexpr operator int() const noexcept { return N; }
 };
+// Not by recursion: each step would be compiled with all that follow it inside.
+template <int Begin, typename F, int... I>
+FDFAST_INLINE void each_of(const F& f, std::integer_sequence<int, I...>) noexcept {
+    (f(Constant<Begin + I>{}), ...);
+}
 template <int Begin, int End, typename F>
 FDFAST_INLINE void each(const F& f) noexcept {
-    if constexpr (Begin < End) {
-        f(Constant<Begin>{});
-        each<Begin + 1, End>(f);
-    }
+    if constexpr (Begin < End) each_of<Begin>(f, std::make_integer_sequence<int, End - Begin>{});
 }
 
 FDFAST_INLINE std::int32_t least(std::int32_t a, std::int32_t b) noexcept {
