@@ -3,6 +3,7 @@
 #   make demo    what fdfast does, on a real MNIST image      make test        the tests
 #   make bench   the measurements                             make lint        style, types, stub file
 #   make build   compile into .venv, and nothing else         make sanitize    the kernels under ASan and UBSan
+#   make wheel   a wheel in dist/ for other environments with this Python, which need no compiler
 #   make fuzz    fuzzers, interrupts and mixed use in threads, for an hour; make fuzz SECONDS=300 for less
 #   make docs    the documentation, into build/site; notebooks are executed (Python 3.11 or newer)
 #   make bench-peers   fdfast beside the tools that people use instead, and docs/benchmarks.md
@@ -24,7 +25,7 @@ INSTALL := -m pip install --quiet
 BUILD_TOOLS := cmake ninja pybind11 scikit-build-core
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-lower lint format bench bench-verdict bench-peers fuzz build sanitize clean
+.PHONY: demo test test-lower lint format bench bench-verdict bench-peers fuzz build wheel sanitize clean
 
 demo: build
 	$(BIN)/fdfast demo
@@ -105,6 +106,17 @@ $(VENV)/.dependencies: requirements/dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(INSTALL) -r requirements/dev.txt
 	@touch $@
+
+# auditwheel names the oldest Linux that the wheel runs on, and refuses libraries that only this machine has.
+wheel: $(VENV)/.dependencies
+	$(BIN)/python $(INSTALL) -r requirements/wheel.txt
+	rm -rf build/wheel
+	CXX=$(CXX) $(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel .
+	@mkdir -p dist
+	if test "$$(uname)" = Linux; then \
+		PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/wheel/*.whl; \
+	else cp build/wheel/*.whl dist; fi
+	@ls dist/*.whl
 
 # The oldest releases that pyproject.toml admits. They exist for Python 3.10 to 3.12.
 test-lower: .venv-lower/.installed
