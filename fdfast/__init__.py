@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fdfast.estimates import Estimate
     from fdfast.hessians import hessian, hvp
     from fdfast.jacobians import jacobian
+    from fdfast.quiet import quiet_start
     from fdfast.report import Report, WeightReport
     from fdfast.sweeps import Sweep, sweep
 
@@ -46,6 +47,7 @@ __all__ = [
     "hessian",
     "hvp",
     "jacobian",
+    "quiet_start",
     "sweep",
 ]
 
@@ -64,6 +66,7 @@ _HOME = {
     "Report": "fdfast.report",
     "WeightReport": "fdfast.report",
     "Sweep": "fdfast.sweeps",
+    "quiet_start": "fdfast.quiet",
     "sweep": "fdfast.sweeps",
 }
 _SUBMODULES = frozenset({"attack", "datasets"})
