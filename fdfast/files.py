@@ -1,15 +1,10 @@
-"""Models and data from files that nobody vouches for: plain arrays and plain layers, no code."""
+"""Data from files that nobody vouches for: plain arrays, no code."""
 
 from __future__ import annotations
 
-import importlib
-import io
 import math
-import re
-import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -50,98 +45,8 @@ class Examples:
     batched: bool
 
 
-def check_model_file(path: str | Path) -> None:
-    """Raise `BadFile` unless there is a ``.keras`` archive. Needs no TensorFlow: a slip is told at once."""
-    path = Path(path)
-    if not path.is_file():
-        raise BadFile(f"MODEL {str(path)!r} does not exist, or is no file")
-    if path.suffix != ".keras":
-        raise BadFile(f"MODEL {str(path)!r} must be a .keras file: write one by model.save('model.keras')")
-    if not zipfile.is_zipfile(path):
-        raise BadFile(f"MODEL {str(path)!r} is no Keras archive (no zip file), or is damaged")
-
-
-def import_modules(names: Iterable[str]) -> None:
-    """Import modules that define layers of the user's own.
-
-    Raises
-    ------
-    BadFile
-        There is no such module.
-    """
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            raise BadFile(f"--import {name}: {error}; it must be installed, or lie on PYTHONPATH") from error
-
-
-def load_model(path: str | Path, *, compiled: bool, limit: int = LIMIT) -> Any:
-    """Load a Keras model from a ``.keras`` file, in Keras' safe mode.
-
-    Parameters
-    ----------
-    path : path-like
-    compiled : bool
-        Whether the loss it was compiled with is needed.
-    limit : int
-        Bytes that it may claim to hold, unpacked.
-
-    Raises
-    ------
-    BadFile
-        There is no such file, it is no Keras archive, it claims too much, or it needs code that is not in Keras: custom
-        layers, custom losses, Lambda layers.
-    """
-    check_model_file(path)
-    _check_claims(path, limit)
-    import keras
-
-    try:
-        with warnings.catch_warnings():
-            # Saved before it was trained: the optimizer's state is of no use here.
-            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
-            return keras.models.load_model(path, safe_mode=True, compile=compiled)
-    except Exception as error:
-        # Keras raises whatever the failing part raises: TypeError, ValueError, KeyError, OSError, zlib.error.
-        raise BadFile(f"MODEL {str(path)!r} cannot be loaded: {_why(error, compiled)}") from error
-
-
-def _check_claims(path: str | Path, limit: int) -> None:
-    """Raise `BadFile` where a model's archive, or the arrays in it, say that they unpack to more than `limit` bytes.
-
-    An archive's members are read up to the size that they claim, and the arrays of HDF5 are packed once more.
-    """
-    what = f"MODEL {str(path)!r}"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _refuse_claim(sum(member.file_size for member in archive.infolist()), limit, what)
-            for name in archive.namelist():
-                if name.endswith((".h5", ".hdf5")):
-                    _refuse_claim(_claimed_by_arrays(archive.read(name)), limit, f"{what}: {name}")
-    except BadFile:
-        raise
-    except Exception as error:  # zipfile and h5py raise whatever the failing part raises
-        raise BadFile(f"{what} is no Keras archive, or is damaged: {error}") from error
-
-
-def _claimed_by_arrays(content: bytes) -> int:
-    """Bytes of all arrays of an HDF5 file; of one that is none, nobody reads any."""
-    import h5py
-
-    claimed = 0
-
-    def add(name: str, one: Any) -> None:
-        nonlocal claimed
-        if isinstance(one, h5py.Dataset):
-            claimed += math.prod(one.shape or (0,)) * one.dtype.itemsize
-
-    with h5py.File(io.BytesIO(content), "r") as file:
-        file.visititems(add)
-    return claimed
-
-
-def _refuse_claim(claimed: int, limit: int, what: str) -> None:
+def refuse_claim(claimed: int, limit: int, what: str) -> None:
+    """Raise `BadFile` where more than `limit` bytes are claimed."""
     if claimed > limit:
         raise BadFile(
             f"{what} claims {_size(claimed)} unpacked; {_size(limit)} are allowed. If you trust it, --max-bytes "
@@ -153,21 +58,8 @@ def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**27 else f"{count:,} bytes"
 
 
-def _why(error: Exception, compiled: bool) -> str:
-    text = str(error)
-    by_hand = "load it in Python and call fdfast.gradcheck(model, x, y)"
-    if "ambda" in text and ("unsafe" in text or "safe_mode" in text):
-        return f"it holds a Lambda layer, that is Python code, and code from files is not run; {by_hand}"
-    missing = re.search(r"Could not locate (class|function) '[^']*'", text)
-    if missing:
-        other = " (if it is only the loss, give --loss)" if compiled and missing[1] == "function" else ""
-        return f"it needs code that is not in Keras{other}: {missing[0][0].lower()}{missing[0][1:]}; {by_hand}"
-    lines = text.strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def pick_examples(
-    x: npt.NDArray[Any], y: npt.NDArray[Any], ndim: int | None, index: str, *, scale: bool = True
+    x: npt.NDArray[Any], y: npt.NDArray[Any], shape: tuple[int | None, ...] | None, index: str, *, scale: bool = True
 ) -> Examples:
     """Pick examples, and turn 8-bit pixels into floats.
 
@@ -175,9 +67,9 @@ def pick_examples(
     ----------
     x, y : ndarray
         As they are in the file.
-    ndim : int or None
-        Number of axes of a batch of the model's inputs: an x with one axis less is a single example. None
-        if unknown: x is a batch.
+    shape : tuple or None
+        Of a batch of the model's inputs: an x with one axis less is a single example, and one without a last axis of
+        length 1 is given it. None if unknown: x is a batch.
     index : str
         ``"3"``, ``"0:10"`` or ``"all"``.
     scale : bool
@@ -193,7 +85,10 @@ def pick_examples(
         how = "scaled by 1/255 to [0, 1]" if scale else "taken as floats 0 .. 255, not scaled"
         notes.append(f"x is uint8: {how}")
         x = pixels(x, scale=scale)
-    if ndim is not None and x.ndim == ndim - 1:
+    if _lacks_channel(x.shape, shape):
+        notes.append(f"x has shape {x.shape}, the model takes {shape}: a last axis of length 1 was added")
+        x = x[..., None]
+    if shape is not None and x.ndim == len(shape) - 1:
         if index not in ("0", "all"):
             raise ValueError(f"--index {index} does not fit: x is a single example, shape {x.shape}")
         return Examples(x, y, notes, "", False)
@@ -201,6 +96,14 @@ def pick_examples(
         raise ValueError(f"x {x.shape} and y {y.shape} must have the same number of examples, along axis 0")
     some, words = _pick(index, len(x))
     return Examples(x[some], y[some], notes, words, isinstance(some, slice))
+
+
+def _lacks_channel(given: tuple[int, ...], shape: tuple[int | None, ...] | None) -> bool:
+    """Whether pictures come without the axis of their only channel, as in the usual file of MNIST."""
+    if shape is None or shape[-1] != 1 or len(given) < len(shape) - 2:
+        return False
+    inner = given[len(given) - (len(shape) - 2) :]  # one example, or a batch
+    return len(given) - len(inner) < 2 and all(b in (None, a) for a, b in zip(inner, shape[1:-1], strict=True))
 
 
 def pixels(x: npt.NDArray[Any], *, scale: bool) -> npt.NDArray[Any]:
@@ -232,6 +135,25 @@ def _pick(index: str, count: int) -> tuple[int | slice, str]:
     return slice(start, stop), f"examples {start} to {stop - 1}"
 
 
+def names_in(path: str | Path, x: str = "x", y: str = "y") -> tuple[tuple[str, str], list[str]]:
+    """Names of the arrays of inputs and targets in an ``.npz`` file, and what to say of them.
+
+    Where the usual names were asked for and are not there, ``x_test`` and ``y_test`` are taken, then ``x_train`` and
+    ``y_train``: so the file of MNIST that Keras downloads calls them. A file that is none is `read_arrays`' to refuse.
+    """
+    if (x, y) == ("x", "y"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                held = archive.namelist()
+        except (OSError, zipfile.BadZipFile):
+            held = []
+        for pair in (("x", "y"), ("x_test", "y_test"), ("x_train", "y_train")):
+            if all(f"{name}.npy" in held for name in pair):
+                said = f"DATA has no arrays x and y: {pair[0]} and {pair[1]} are taken"
+                return pair, [said] if pair != ("x", "y") else []
+    return (x, y), []
+
+
 def read_arrays(path: str | Path, names: tuple[str, ...], limit: int = LIMIT) -> dict[str, npt.NDArray[Any]]:
     """Read arrays from an ``.npz`` file, never by pickle, and none where they claim more than `limit` bytes together.
 
@@ -255,7 +177,7 @@ def read_arrays(path: str | Path, names: tuple[str, ...], limit: int = LIMIT) ->
                 )
             headers = {name: _header(archive, name, where) for name in names}
             claimed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in headers.values())
-            _refuse_claim(claimed, limit, f"{where}: array{'s' if len(names) > 1 else ''} {_listed(names)}")
+            refuse_claim(claimed, limit, f"{where}: array{'s' if len(names) > 1 else ''} {_listed(names)}")
             return {name: _read(archive, name, where) for name in names}
     except OSError as error:
         raise BadFile(f"{where} cannot be read: {error.strerror or error}") from error

@@ -9,14 +9,16 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import click
 import h5py
 import keras
 import numpy as np
 import pytest
 
 from fdfast import files
-from fdfast.cli.arguments import UsageError, parser
-from fdfast.files import BadFile, load_model, pick_examples, read_arrays
+from fdfast.cli.arguments import root
+from fdfast.files import BadFile, pick_examples, read_arrays
+from fdfast.model_files import load_model
 
 # Keras, on NumPy 2, where it saves weights.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -103,7 +105,7 @@ PICKS = [
 @pytest.mark.parametrize(("index", "lead", "words"), PICKS)
 def test_an_index_picks_examples(index: str, lead: tuple[int, ...], words: str) -> None:
     x = np.arange(10.0).reshape(5, 2)
-    found = pick_examples(x, np.arange(5), 2, index)
+    found = pick_examples(x, np.arange(5), (None, 2), index)
     assert found.x.shape == (*lead, 2)
     assert found.y.shape == lead
     np.testing.assert_array_equal(found.x[..., 0], 2 * found.y)
@@ -125,30 +127,30 @@ BAD_PICKS = [
 @pytest.mark.parametrize(("index", "message"), BAD_PICKS)
 def test_a_bad_index_is_named(index: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        pick_examples(np.zeros((5, 2)), np.zeros(5), 2, index)
+        pick_examples(np.zeros((5, 2)), np.zeros(5), (None, 2), index)
 
 
 def test_a_single_example_needs_no_index() -> None:
-    found = pick_examples(np.zeros((4, 4, 1)), np.zeros(3), 4, "0")
+    found = pick_examples(np.zeros((4, 4, 1)), np.zeros(3), (None, 4, 4, 1), "0")
     assert (found.x.shape, found.y.shape, found.batched) == ((4, 4, 1), (3,), False)
     with pytest.raises(ValueError, match=r"--index 2 does not fit: x is a single example, shape \(4, 4, 1\)"):
-        pick_examples(np.zeros((4, 4, 1)), np.zeros(3), 4, "2")
+        pick_examples(np.zeros((4, 4, 1)), np.zeros(3), (None, 4, 4, 1), "2")
 
 
 @pytest.mark.parametrize(("x", "y"), [((3, 2), (2,)), ((3, 2), ()), ((), (3,))])
 def test_x_and_y_must_go_together(x: tuple[int, ...], y: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="must have the same number of examples"):
-        pick_examples(np.zeros(x), np.zeros(y), 2, "0")
+        pick_examples(np.zeros(x), np.zeros(y), (None, 2), "0")
 
 
 def test_no_examples_at_all() -> None:
     with pytest.raises(ValueError, match="there are no examples"):
-        pick_examples(np.zeros((0, 2)), np.zeros(0), 2, "all")
+        pick_examples(np.zeros((0, 2)), np.zeros(0), (None, 2), "all")
 
 
 @pytest.mark.parametrize(("scale", "expected", "words"), [(True, 0.2, "scaled by 1/255"), (False, 51.0, "not scaled")])
 def test_8_bit_pixels_become_floats_and_it_is_said(scale: bool, expected: float, words: str) -> None:
-    found = pick_examples(np.full((2, 3), 51, np.uint8), np.zeros(2), 2, "0", scale=scale)
+    found = pick_examples(np.full((2, 3), 51, np.uint8), np.zeros(2), (None, 3), "0", scale=scale)
     assert found.x.dtype == np.float32
     np.testing.assert_allclose(found.x, expected, rtol=1e-7)  # one rounding to float32
     assert words in found.notes[0]
@@ -199,8 +201,9 @@ def test_a_custom_layer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 BAD_MODELS = [
     ("m.keras", None, "does not exist"),
-    (".", None, "does not exist, or is no file"),
-    ("m.h5", b"x", r"must be a .keras file: write one by model.save"),
+    (".", None, "is a folder without saved_model.pb"),
+    ("m.h5", b"x", "is no HDF5 file, or is damaged"),
+    ("m.pt", b"x", r"must be a .keras or .h5 file or the folder of a SavedModel: write one by model.save"),
     ("m.keras", b"x", "is no Keras archive"),
     ("m.keras", "zip", "cannot be loaded"),
 ]
@@ -272,19 +275,26 @@ def test_the_limit_is_lifted_by_what_the_message_says(tmp_path: Path) -> None:
         load_model(path, compiled=True, limit=1 << 24)
     given = re.search(r"--max-bytes (\d+)", str(caught.value))
     assert given is not None
-    arguments = parser().parse_args(["check", str(path), "d.npz", "--max-bytes", given[1]])
-    assert load_model(path, compiled=True, limit=arguments.max_bytes).count_params() == 8
+    assert load_model(path, compiled=True, limit=max_bytes(given[1])).count_params() == 8
+
+
+def max_bytes(text: str) -> int:
+    """What `fdfast check` makes of the option."""
+    found = []
+    command = root(lambda _, arguments: found.append(arguments.max_bytes) or 0)
+    command.main(["check", "m.keras", "d.npz", f"--max-bytes={text}"], standalone_mode=False)
+    return found[0]
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("1000", 1000), ("3K", 3072), ("16M", 16 << 20), ("5G", 5 << 30)])
 def test_sizes_may_have_units(text: str, wanted: int) -> None:
-    assert parser().parse_args(["check", "m.keras", "d.npz", "--max-bytes", text]).max_bytes == wanted
+    assert max_bytes(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["", "G", "-1", "0", "1.5G", "many"])
 def test_sizes_that_are_none_are_named(text: str) -> None:
-    with pytest.raises(UsageError, match="--max-bytes: invalid number of bytes value"):
-        parser().parse_args(["check", "m.keras", "d.npz", f"--max-bytes={text}"])
+    with pytest.raises(click.UsageError, match="is no number of bytes"):
+        max_bytes(text)
 
 
 def test_arrays_are_limited_together(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fdfast.files import BadFile, load_model
+from fdfast.files import BadFile
+from fdfast.model_files import load_model
 
 _WEIGHTS = ".weights.h5"
 

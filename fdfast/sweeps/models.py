@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fdfast.files import import_modules, load_model
+from fdfast.model_files import import_modules, load_model
 
 
 def model_of(model: Any, imports: Iterable[str], *, compiled: bool) -> Any:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import Any
 
-from fdfast.files import import_modules
+from fdfast.model_files import import_modules
 from fdfast.sweeps.manifest import fingerprint
 from fdfast.sweeps.models import Packed, packed, unpacked
 from fdfast.sweeps.shards import Shard

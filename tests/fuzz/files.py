@@ -22,7 +22,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from fdfast.files import BadFile, load_model, read_arrays
+from fdfast.files import BadFile, read_arrays
+from fdfast.model_files import load_model
 
 LIMIT = 1 << 24
 ROOM = 1 << 29  # what the process may grow by: Keras keeps some of every model for a while
