@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, left_out, no_directions, not_checked, what_moves
 from fdfast.directed import check_directed, with_culprits
-from fdfast.engines import Progress
 from fdfast.estimates import Estimate, estimate_tiles, slopes
 from fdfast.every_tile import check_every_tile
 from fdfast.functions import NotOneNumber, check_scope, interruptible
@@ -31,6 +30,7 @@ from fdfast.moves import (
     plan_steps,
 )
 from fdfast.problem import Count, Problem, Request, engine_for, trusting
+from fdfast.progress import Progress, with_bar
 from fdfast.report import Report
 from fdfast.second_order import check_order, with_second
 from fdfast.tape import NoTape
@@ -40,6 +40,7 @@ from fdfast.weights import check_weights
 Float64 = npt.NDArray[np.float64]
 
 
+@with_bar("differences")
 @interruptible()
 def gradient(
     f: Any,
@@ -56,7 +57,7 @@ def gradient(
     bounds: Bounds | None = None,
     max_rows: int | None = None,
     batched: bool | None = None,
-    progress: Progress | None = None,
+    progress: Progress = None,
     **kwargs: Any,
 ) -> Float64:
     """Finite-difference gradient (f(x + h e_t) - f(x - h e_t)) / 2h for every tile t, all rows as one batch.
@@ -96,8 +97,8 @@ def gradient(
         Rows per forward pass of the batch engine; by default what is fastest within a budget of 512 MB.
     batched : bool, optional
         Whether a callable takes rows.
-    progress : callable, optional
-        Called as ``progress(rows done, rows expected)``.
+    progress : callable or bool
+        Called as ``progress(rows done, rows expected)``; True shows a bar, in a terminal or a notebook.
     **kwargs
         Further arguments of a callable f.
 
@@ -133,6 +134,7 @@ def gradient(
     return trusting(request, found, always=False)
 
 
+@with_bar("differences")
 @interruptible()
 def estimate(
     f: Any,
@@ -150,7 +152,7 @@ def estimate(
     max_rows: int | None = None,
     batched: bool | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = None,
     **kwargs: Any,
 ) -> Estimate:
     """Finite-difference derivative of every tile with its error bar, one-sided slopes and kind.
@@ -188,6 +190,7 @@ def estimate(
     return trusting(request, found)
 
 
+@with_bar("checking")
 @interruptible()
 def gradcheck(
     f: Any,
@@ -216,7 +219,7 @@ def gradcheck(
     budget: int | str | None = None,
     seed: int = 0,
     label: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = None,
     **kwargs: Any,
 ) -> Report:
     """Check a gradient against finite differences, and say what was found; for tests there is `assert_gradcheck`.
@@ -276,6 +279,11 @@ def gradcheck(
     if wrt != "input":
         check_scope()
     terms = Terms(h, request.bounds, rtol, atol, coverage, jitter, seed, selftest)
+    if selftest and wrt != "weights" and (wrt != "input" or check == "directions"):
+        raise ValueError(
+            "selftest=True plants a fault in one element of x, which directions are proved to find: leave it out, or "
+            "check x by itself, with wrt='input' and check='auto' or 'every'"
+        )
     check_order(order, analytic)
     report = _of_first_order(request, terms, wrt, check, directions, analytic, budget, label)
     return report if order == 1 else with_second(report, request, terms, wrt=wrt, directions=directions)
@@ -328,5 +336,5 @@ def assert_gradcheck(f: Any, x: npt.ArrayLike, y: Any = None, **options: Any) ->
     __tracebackhide__ = True  # pytest then ends at the caller's line
     report = gradcheck(f, x, y, **options)
     if not report:
-        raise AssertionError(str(report))
+        raise AssertionError(f"{report.short}\n\n{report}")
     return report

@@ -30,6 +30,7 @@ from fdfast.moves import (
     displace,
     select,
 )
+from fdfast.progress import Progress, with_bar
 
 Array = npt.NDArray[Any]
 Precision = Literal["auto", "float32", "float64"]
@@ -37,6 +38,7 @@ Precision = Literal["auto", "float32", "float64"]
 _log = logging.getLogger("fdfast")
 
 
+@with_bar("differences")
 def jacobian(
     f: Any,
     x: Any,
@@ -50,7 +52,7 @@ def jacobian(
     bounds: Bounds | None = None,
     max_rows: int | None = None,
     batched: bool | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = None,
     **kwargs: Any,
 ) -> Any:
     """Finite-difference Jacobian (f(x + h e_t) - f(x - h e_t)) / 2h for every tile t, outputs of any shape.
@@ -155,7 +157,7 @@ def _all(
     channels: Channels,
     reduction: Reduction,
     bounds: Bounds | None,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress,
 ) -> list[Array]:
     base = source.base
     if base.dtype.kind not in "fc" and base.dtype.name != "bfloat16":
@@ -180,7 +182,7 @@ def _all(
             pairs = len(values) // 2
             slopes[tiles : tiles + pairs] = plan.slopes(values[: 2 * pairs], base, tiles)
             tiles, left = tiles + pairs, values[2 * pairs :]
-            if progress is not None:
+            if callable(progress):
                 progress(done, total)
         found.append(plan.pixels(slopes, reduction))
     return found

@@ -61,3 +61,29 @@ def image(png: bytes, says: str) -> Markup:
     """Put a picture into the page itself; `says` is for those who cannot see it."""
     data = base64.b64encode(png).decode("ascii")
     return Markup(f'<img src="data:image/png;base64,{data}" alt="{escape(says)}">')
+
+
+#: Styles by the beginning of an element. A notebook has rules of its own for what is in an output, and drops the style
+#: sheets of one that it does not trust: only what stands at the element itself holds. No colour of text or paper, so
+#: that they are those of the notebook, light or dark.
+_AT_ELEMENTS = {
+    "<table>": "border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.4em 0",
+    "<tr>": "background:none",
+    "<th>": "text-align:left;padding:.2em .7em;border-bottom:1px solid #8888;white-space:nowrap",
+    '<th class="number">': "text-align:right;padding:.2em .7em;border-bottom:1px solid #8888;white-space:nowrap",
+    "<td>": "text-align:left;padding:.2em .7em;border-bottom:1px solid #8885",
+    '<td class="number">': "text-align:right;padding:.2em .7em;border-bottom:1px solid #8885;white-space:nowrap",
+    '<div class="wide">': "overflow-x:auto",
+    '<span class="badge" style="': "color:#fff;padding:.15em .7em;border-radius:.4em;font-weight:bold;",
+    '<span class="key" style="': "display:inline-block;width:.8em;height:.8em;margin-right:.5em;border-radius:.15em;",
+    "<img ": "max-width:100%;height:auto;background:#fff;border-radius:.4em",
+}
+
+
+def for_notebook(parts: Iterable[str]) -> Markup:
+    """Write pieces of HTML as one, as the output of a notebook's cell: every style at its element."""
+    whole = "\n".join(part for part in parts if part)
+    for start, style in _AT_ELEMENTS.items():
+        styled = start + style if start[-1] == '"' else f'{start[:-1]} style="{style}"{start[-1]}'
+        whole = whole.replace(start, styled)  # text is escaped, so that a "<" begins an element
+    return Markup(f'<div class="fdfast" style="max-width:70em;overflow-wrap:anywhere">\n{whole}\n</div>')

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.differences import NoDifferences, compiled_for
-from fdfast.engines import BatchEngine, DifferenceEngine, Progress, TapeEngine, Untrusted
+from fdfast.engines import BatchEngine, DifferenceEngine, TapeEngine, Untrusted
 from fdfast.estimates import Engine
 from fdfast.functions import (
     Flat,
@@ -53,6 +53,7 @@ from fdfast.moves import (
     check_step,
     make_tiling,
 )
+from fdfast.progress import Progress
 from fdfast.tape import NoTape
 from fdfast.taped import Taped, on_the_tape
 
@@ -85,7 +86,7 @@ class Request:
     bounds: Bounds | None = None
     max_rows: int | None = None
     batched: bool | None = None
-    progress: Progress | None = None
+    progress: Progress = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -339,12 +340,12 @@ def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:
 class Count:
     """Adds up rows over several engine calls for one progress callback."""
 
-    def __init__(self, progress: Progress | None, expected: int) -> None:
+    def __init__(self, progress: Progress, expected: int) -> None:
         self._progress, self._expected, self._done = progress, expected, 0
 
     def __call__(self, rows: int) -> None:
         """Count rows that are done."""
         tell_interrupt()
         self._done += rows
-        if self._progress is not None:
+        if callable(self._progress):
             self._progress(min(self._done, self._expected), self._expected)

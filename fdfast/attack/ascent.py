@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fdfast.attack.result import Attacked
 from fdfast.attack.slopes import Slope, Way, slope_of
 from fdfast.attack.subject import Subject
-from fdfast.engines import Progress
+from fdfast.progress import Progress
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -48,9 +48,7 @@ class _Best:
         self.points[which], self.astray[which], self.height[which] = points[better], astray[better], height[better]
 
 
-def climb(
-    subject: Subject, way: Way, how: Climb, name: str, progress: Progress | None, settings: dict[str, Any]
-) -> Attacked:
+def climb(subject: Subject, way: Way, how: Climb, name: str, progress: Progress, settings: dict[str, Any]) -> Attacked:
     """Run the attack, and say what came of it."""
     started = time.perf_counter()
     slope, best = slope_of(subject, way), _Best(subject.points)
@@ -73,9 +71,9 @@ def climb(
             # A random model is astray by chance: only many draws tell.
             open_ = open_ if draws > 1 else open_[~best.astray[open_]]
             done += 1
-            if progress is not None:
+            if callable(progress):
                 progress(done, total)
-    if progress is not None:
+    if callable(progress):
         progress(total, total)
     found = points if draws > 1 and how.steps else best.points
     return judged(

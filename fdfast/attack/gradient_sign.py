@@ -15,12 +15,13 @@ from fdfast.attack.projected import way_of
 from fdfast.attack.slopes import KINDS, GradientKind, slope_of
 from fdfast.attack.subject import subject_of
 from fdfast.check import gradient as finite_difference
-from fdfast.engines import Progress
 from fdfast.functions import MARGIN, interruptible
 from fdfast.moves import Bounds, Channels, Precision, TileLike, as_floats, check_choice, make_tiling
 from fdfast.problem import Request, problem_of
+from fdfast.progress import Progress, with_bar
 
 
+@with_bar("attacking")
 @interruptible()
 def fgsm(
     model: Any,
@@ -41,7 +42,7 @@ def fgsm(
     precision: Precision = "auto",
     max_rows: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = None,
     full: bool = False,
 ) -> Any:
     """Fast gradient sign method: x + epsilon sign(d loss / d x), clipped to the bounds.
@@ -75,8 +76,8 @@ def fgsm(
         float64 copy.
     max_rows : int, optional
         Rows per forward pass of the finite differences; by default what is fastest within a budget of 512 MB.
-    progress : callable, optional
-        Called as ``progress(rows done, rows expected)`` by the finite differences.
+    progress : callable or bool
+        Called as ``progress(rows done, rows expected)`` by the finite differences; True shows a bar.
 
     full : bool
         Return an `Attacked`, with what the model says before and after, instead of the examples alone.

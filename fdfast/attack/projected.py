@@ -13,13 +13,14 @@ from fdfast.attack.result import Attacked
 from fdfast.attack.slopes import GradientKind, Way
 from fdfast.attack.step_search import smallest_step
 from fdfast.attack.subject import Subject, subject_of
-from fdfast.engines import Progress
 from fdfast.moves import Bounds, Channels, TileLike, check_choice
+from fdfast.progress import Progress, with_bar
 
 #: Of a step times the number of steps, in radii of the ball: far enough to cross it and come back.
 REACH = 2.5
 
 
+@with_bar("attacking")
 def pgd(
     model: Any,
     x: npt.ArrayLike,
@@ -44,7 +45,7 @@ def pgd(
     bounds: Bounds | None = (0, 1),
     max_rows: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = None,
 ) -> Attacked:
     """Projected gradient descent: steps along the gradient of the loss, kept within `epsilon` of x.
 
@@ -98,8 +99,8 @@ def pgd(
         Rows per call of f; 256 by default.
     seed : int
         Of every random choice.
-    progress : callable, optional
-        Called as ``progress(steps done, steps in all)``.
+    progress : callable or bool
+        Called as ``progress(steps done, steps in all)``; True shows a bar.
 
     Returns
     -------

@@ -1,207 +1,125 @@
-"""The arguments of the command ``fdfast``. Nothing here needs TensorFlow, so --help is quick."""
+"""The arguments of the command ``fdfast``. Nothing here needs TensorFlow, so --help and completion are quick."""
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from types import SimpleNamespace
+from typing import Any
+
+import click
 
 from fdfast import __version__
 from fdfast.files import LIMIT
 
-_UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
+Run = Callable[[str, SimpleNamespace], int]
 
-_EPILOG = """\
-exit codes of demo, check and sweep:
-  0 pass   1 fail: a gradient is wrong   2 inconclusive   3 bad usage or unusable files   130 interrupted
-"""
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
+_JUDGED = "  0    pass\n  1    fail: a gradient is wrong\n  2    inconclusive"
+_DONE = "  0    done"
+_MODEL = "MODEL is a .keras or .h5 file, or the folder of a SavedModel (needs --loss)."
+_ARRAYS = "DATA is an .npz file with the arrays x and y, such as mnist.npz."
+_SHELLS = ("bash", "zsh", "fish")
 
 
 class UsageError(ValueError):
     """The arguments cannot be used."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        # argparse would exit with 2, which means inconclusive here.
-        raise UsageError(f"{message} (see {self.prog} --help)")
+class _Kind(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
+    """What `parse` makes of a text; `name` says in messages what it is."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name, self._parse = name, parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._parse(value) if isinstance(value, str) else value
+        except ValueError:
+            self.fail(f"{value!r} is no {self.name}", param, ctx)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the parser of ``fdfast``; its result has a `command` beside the arguments."""
-    root = _Parser(
-        prog="fdfast",
-        description="Finite-difference gradients of Keras models, and whether autodiff agrees with them.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def root(run: Run) -> click.Group:
+    """Build the command; ``run(name, arguments)`` is called with what was given, and returns the exit code."""
+    group = click.Group(
+        "fdfast",
+        help="Finite-difference gradients of Keras models, and whether autodiff agrees with them.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        params=[click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version)],
+        epilog=_codes(_JUDGED.replace("pass", "pass; done")),
     )
-    root.add_argument("--version", action="version", version=f"fdfast {__version__}")
-    commands = root.add_subparsers(dest="command", title="commands", metavar="COMMAND", required=True)
-    _add_demo(commands)
-    _add_check(commands)
-    _add_sweep(commands)
-    _add_attack(commands)
-    _add_bench(commands)
-    for command in commands.choices.values():
-        command.add_argument("--quiet", action="store_true", help="print nothing but errors")
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return root
 
+    def add(name: str, what: str, codes: str, *params: click.Parameter, files: str = "") -> None:
+        said = f"{what}\n\n{files}" if files else what
+        group.add_command(
+            click.Command(
+                name,
+                params=[*params, *_EVERYWHERE],
+                help=said,
+                short_help=what.rstrip("."),
+                epilog=_codes(codes),
+                callback=lambda **given: run(name, SimpleNamespace(**given)),
+            )
+        )
 
-def _add_demo(commands: Any) -> None:
-    add = _command(commands, "demo", "check real MNIST digits, time it against the loop, draw pictures")
+    add("demo", "Check real MNIST digits, time it against the loop, draw pictures.", _JUDGED, *_DEMO, _JSON)
+    check = (*_FILES, _index("0"), *_DATA, *_TILES, *_JUDGING, *_CHECK, _JSON)
+    add("check", "Check the gradient of a saved model.", _JUDGED, *check, files=f"{_MODEL} {_ARRAYS}")
+    sweep = (*_SWEEP, *_DATA, *_TILES, *_JUDGING, _JSON)
+    parts = "MODEL is a .keras or .h5 file; it is left out with --checkpoints where these are whole models."
+    tables = "DATA is an .npz file, a Parquet table, a folder of them, or a quoted pattern."
     add(
-        "--digits",
-        type=_whole_numbers,
-        default=(3, 4, 6),
-        metavar="D,D,...",
-        help="which digits (default: 3,4,6)",
+        "sweep",
+        "Check every example of a data set, one row of a table each.",
+        _JUDGED,
+        *sweep,
+        files=f"{parts} {tables}",
     )
-    add("--count", type=int, metavar="N", help="the first N digits instead: 0, 1, 2, ...")
-    add("--tile", type=int, default=1, metavar="N", help="move squares of N x N pixels together (default: 1)")
-    add("--epsilon", type=float, default=0.2, help="strength of the attack (default: 0.2)")
-    add("--no-loop", action="store_true", help="skip the slow loop that fdfast is timed against (10 to 20 s)")
-    add("--train", action="store_true", help="also train for one epoch on adversarial digits (a minute)")
-    add(
-        "--out",
-        type=Path,
-        default=Path("fdfast-demo"),
-        metavar="DIR",
-        help="for the pictures (default: ./fdfast-demo)",
+    attack = (*_FILES, _index("all"), *_ATTACK, *_DATA, *_TILES, _JSON)
+    said = "Write adversarial examples, or say which gradient to trust (--diagnose)."
+    add("attack", said, _DONE, *attack, files=f"{_MODEL} {_ARRAYS}")
+    optional = [click.Argument([name], required=False) for name in ("model", "data")]
+    bench = (*optional, _index("0"), *_DATA, *_TILES[:2], _JSON)
+    usual = "Without MODEL and DATA: the shipped CNN and a digit."
+    said = "Time the engines on a model, and say what checks of many examples would take."
+    add("bench", said, _DONE, *bench, files=f"{_MODEL} {_ARRAYS} {usual}")
+    group.add_command(
+        click.Command(
+            "completion",
+            params=[click.Argument(["shell"], type=click.Choice(_SHELLS))],
+            help="Print what makes a shell complete commands and options.\n\n\b\n" + "\n".join(_INSTALLED),
+            short_help="Print what makes bash, zsh or fish complete commands and options",
+            epilog=_codes(_DONE),
+            callback=lambda shell: _completion(group, shell),
+        )
     )
-    add(
-        "--data",
-        nargs="?",
-        const="",
-        metavar="PATH",
-        help="your whole MNIST: mnist.npz or a folder of IDX files; without PATH Keras' copy",
-    )
+    return group
 
 
-def _add_check(commands: Any) -> None:
-    add = _command(commands, "check", "check the gradient of a saved model on examples of a file", model=True)
-    _add_problem(add, "0", "which examples: I, I:J or all (default: 0)")
-    _add_judging(add)
-    add("--order", type=int, choices=(1, 2), default=1, help="2 checks the second derivative, too (default: 1)")
-    add("--out", type=Path, metavar="DIR", help="write report.json, report.html and check.png there")
-    add("--json", metavar="FILE", help="write the report as JSON; - prints it, and nothing else")
+_INSTALLED = (
+    '  bash  eval "$(fdfast completion bash)"    in ~/.bashrc',
+    '  zsh   eval "$(fdfast completion zsh)"     in ~/.zshrc',
+    "  fish  fdfast completion fish | source     in ~/.config/fish/config.fish",
+)
 
 
-def _add_sweep(commands: Any) -> None:
-    add = _command(commands, "sweep", "check every example of a data set, one row of a Parquet table for each")
-    add("model", nargs="?", metavar="MODEL", help="a .keras file; with --checkpoints only for files of weights")
-    add("data", metavar="DATA", help="an .npz file, a Parquet table, a folder or a quoted pattern of them")
-    add("--out", type=Path, required=True, metavar="DIR", help="for the rows; a sweep that is there already goes on")
-    add(
-        "--task", choices=("gradcheck", "gradient", "attack", "masking"), default="gradcheck", help="default: gradcheck"
-    )
-    add("--epsilon", type=float, help="with the tasks attack and masking: how far each element may move")
-    add("--checkpoints", type=Path, metavar="DIR", help="sweep at every .keras or .weights.h5 file of DIR")
-    add("--limit", type=int, metavar="N", help="only the first N examples")
-    add("--batch", type=int, metavar="N", help="examples of one part (default: 100, less if they are large)")
-    add("--keep", choices=("summary", "maps"), default="summary", help="maps: also write the maps of every example")
-    add("--ray", metavar="ADDRESS", help="run on a Ray cluster: its address, or local for one on this machine")
-    add("--workers", type=int, metavar="N", help="with --ray: number of workers (default: one for each machine)")
-    add("--worker-cpus", type=float, metavar="N", help="with --ray: CPUs that a worker reserves (default: 1)")
-    add("--worker-gpus", type=float, metavar="N", help="with --ray: GPUs that a worker reserves (default: 0)")
-    add("--import", action="append", default=[], dest="imports", metavar="MODULE", help="defines layers of your own")
-    add("--restart", action="store_true", help="remove the results in DIR first")
-    add("--json", metavar="FILE", help="write the summary as JSON; - prints it, and nothing else")
-    add("--no-html", action="store_true", help="do not write DIR/_summary.html")
-    _add_arrays(add)
-    _add_judging(add)
+def _codes(own: str) -> str:
+    return f"\b\nExit codes:\n{own}\n  3    bad usage or unusable files\n  130  interrupted"
 
 
-def _add_attack(commands: Any) -> None:
-    add = _command(
-        commands, "attack", "write adversarial examples, or find out which gradient to trust (--diagnose)", model=True
-    )
-    _add_problem(add, "all", "which examples: I, I:J or all (default: all)")
-    add("--epsilon", type=float, required=True, help="how far each pixel moves, in the units of x")
-    add("--diagnose", action="store_true", help="say whether autodiff's gradient is masked, instead of attacking")
-    add("--out", type=Path, metavar="NPZ", help="for the arrays x (adversarial), x_clean and y")
-    add("--pictures", type=Path, metavar="DIR", help="draw the first examples there, or write the diagnosis there")
-    add("--json", metavar="FILE", help="write what was found as JSON; - prints it, and nothing else")
-    add("--method", choices=("fgsm", "pgd"), default="fgsm", help="one step, or many (default: fgsm)")
-    add("--steps", type=int, default=40, metavar="N", help="of --method pgd (default: 40)")
-    add(
-        "--gradient",
-        choices=("finite-difference", "difference", "autodiff", "straight-through", "spsa", "nes", "directions"),
-        default="finite-difference",
-        help="default: finite-difference",
-    )
-    add("--step", type=_step, default="auto", metavar="H", help="of the differences, or search (default: auto)")
-    add("--samples", type=int, default=1, metavar="N", help="gradients averaged, for random models (default: 1)")
-    add("--seed", type=int, default=0, help="of the random choices (default: 0)")
-    add(
-        "--bounds",
-        type=_bounds,
-        default=(0.0, 1.0),
-        metavar="LOW,HIGH",
-        help="range of valid pixels, or none (default: 0,1)",
-    )
+def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"fdfast {__version__}")
+        ctx.exit()
 
 
-def _add_bench(commands: Any) -> None:
-    add = _command(commands, "bench", "time the engines on a model, and say what checks of many examples would take")
-    add(
-        "model",
-        nargs="?",
-        metavar="MODEL",
-        help="a .keras file; with DATA (default: the shipped CNN and a digit)",
-    )
-    add("data", nargs="?", metavar="DATA", help="an .npz file with the arrays x and y")
-    _add_problem(add, "0", "which examples: I, I:J or all (default: 0)", precision=False)
+def _completion(group: click.Group, shell: str) -> int:
+    from click.shell_completion import get_completion_class
 
-
-def _command(commands: Any, name: str, what: str, *, model: bool = False) -> Any:
-    made = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".", allow_abbrev=False)
-    if model:
-        made.add_argument("model", metavar="MODEL", help="a .keras file")
-        made.add_argument("data", metavar="DATA", help="an .npz file with the arrays x and y")
-    return made.add_argument
-
-
-def _add_judging(add: Any) -> None:
-    add("--step", type=float, metavar="H", help="step in the units of x (default: chosen)")
-    add("--engine", default="auto", help="what evaluates the differences (default: auto)")
-    add("--rtol", type=float, default=1e-4, help="relative error tolerated (default: 1e-4)")
-    add(
-        "--coverage",
-        type=float,
-        default=0.99,
-        help="share of tiles that must agree for a pass (default: 0.99)",
-    )
-    add("--no-jitter", action="store_true", help="do not look near x where x itself sits on a kink")
-    add("--seed", type=int, default=0, help="of the random choices (default: 0)")
-
-
-def _add_problem(add: Any, index: str, index_help: str, *, precision: bool = True) -> None:
-    add("--index", default=index, metavar="I", help=index_help)
-    _add_arrays(add, precision=precision)
-
-
-def _add_arrays(add: Any, *, precision: bool = True) -> None:
-    add("--x-key", default="x", metavar="NAME", help="array of DATA that holds the inputs (default: x)")
-    add("--y-key", default="y", metavar="NAME", help="array of DATA that holds the targets (default: y)")
-    add("--no-scale", action="store_true", help="take 8-bit pixels as 0 .. 255 instead of dividing by 255")
-    add("--loss", metavar="NAME", help="a Keras loss (default: the one the model was compiled with)")
-    add("--tile", type=_tile, default=1, metavar="N[,M]", help="move tiles of this size together (default: 1)")
-    add(
-        "--channels",
-        choices=("apart", "together"),
-        default="apart",
-        help="whether each channel of a tile moves on its own (default: apart)",
-    )
-    add(
-        "--max-bytes",
-        type=_bytes,
-        default=LIMIT,
-        metavar="N",
-        help="what MODEL and DATA may claim to hold, unpacked: bytes, or a number with K, M or G (default: 2G)",
-    )
-    if precision:
-        add("--precision", choices=("auto", "float32", "float64"), default="auto", help="default: auto")
+    found = get_completion_class(shell)
+    assert found is not None  # the choices are those that click has
+    click.echo(found(group, {}, "fdfast", "_FDFAST_COMPLETE").source())
+    return 0
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
@@ -217,7 +135,7 @@ def _step(text: str) -> float | str:
     return text if text in ("auto", "search") else float(text)
 
 
-def _bounds(text: str) -> tuple[float, float] | None:
+def _pair(text: str) -> tuple[float, float] | None:
     if text == "none":
         return None
     low, high = (float(part) for part in text.split(","))
@@ -232,7 +150,110 @@ def _bytes(text: str) -> int:
     return found
 
 
-# argparse names the type in its message: "invalid tile value: 'x'".
-_whole_numbers.__name__, _tile.__name__, _bounds.__name__ = "list of digits", "tile", "pair of bounds"
-_bytes.__name__ = "number of bytes"
-_step.__name__ = "step"
+def _option(name: str, metavar: str | None = None, what: str = "", **given: Any) -> click.Option:
+    if isinstance(given.get("type"), list):
+        given["type"] = click.Choice(given["type"])
+    shown = given.get("default") is not None and not given.get("multiple")
+    return click.Option(name.split(), metavar=metavar, help=what, show_default=given.pop("shown", shown), **given)
+
+
+def _flag(name: str, what: str) -> click.Option:
+    return click.Option(name.split(), is_flag=True, help=what)
+
+
+def _index(default: str) -> click.Option:
+    return _option("--index", "I", "which examples: I, I:J or all", default=default)
+
+
+_FOLDER: Any = click.Path(file_okay=False, path_type=Path)
+_FILE: Any = click.Path(dir_okay=False, path_type=Path)
+_BOUNDS = _Kind("pair of bounds LOW,HIGH", _pair)
+
+_EVERYWHERE = (_flag("--quiet", "print nothing but errors"), _flag("--debug", "show the traceback of an error"))
+_JSON = _option("--json", "FILE", "write what was found as JSON; - prints it, and nothing else")
+_FILES = tuple(click.Argument([name], type=click.Path(path_type=Path)) for name in ("model", "data"))
+_SEED = _option("--seed", "N", "of the random choices", type=int, default=0)
+_EPSILON = "how far each element may move, in the units of x"
+
+_DATA = (
+    _option("--x-key", "NAME", "array of DATA that holds the inputs", default="x"),
+    _option("--y-key", "NAME", "array of DATA that holds the targets", default="y"),
+    _flag("--no-scale", "take 8-bit pixels as 0 .. 255 instead of dividing by 255"),
+    _option("--loss", "NAME", "a Keras loss (default: the one the model was compiled with)"),
+    _option("--import imports", "MODULE", "a module of yours that defines layers", multiple=True),
+    _option(
+        "--max-bytes", "N", "what MODEL and DATA may claim to hold: bytes, or a number with K, M or G  [default: 2G]",
+        type=_Kind("number of bytes", _bytes), default=LIMIT, shown=False,
+    ),
+)  # fmt: skip
+_TILES = (
+    _option("--tile", "N[,M]", "move tiles of this size together", type=_Kind("size of a tile", _tile), default=1),
+    _option(
+        "--channels", None, "each channel of a tile by itself, or all", type=["apart", "together"], default="apart"
+    ),
+    _option("--precision", None, "of the differences", type=["auto", "float32", "float64"], default="auto"),
+)
+_JUDGING = (
+    _option("--step", "H", "step in the units of x (default: chosen)", type=float),
+    _option("--engine", None, "what evaluates the differences",
+            type=["auto", "batch", "windows", "tape", "difference"], default="auto"),
+    _option("--rtol", "R", "relative error tolerated", type=float, default=1e-4),
+    _option("--coverage", "C", "share of tiles that must agree for a pass", type=float, default=0.99),
+    _flag("--no-jitter", "do not look near x where x itself sits on a kink"),
+    _SEED,
+)  # fmt: skip
+_CHECK = (
+    _option("--wrt", None, "what moves: x, the weights, or both", type=["input", "weights", "all"], default="input"),
+    _option("--check", None, "every element by itself, or all by random directions",
+            type=["auto", "every", "directions"], default="auto"),
+    _option("--order order", None, "2 checks the second derivative, too", type=["1", "2"], default="1"),
+    _option("--bounds", "LOW,HIGH", "interval that no moved element leaves (default: none)", type=_BOUNDS),
+    _flag("--selftest", "also plant a fault of 1 % and require that it is found"),
+    _option("--out", "DIR", "write report.json, report.html and check.png there", type=_FOLDER),
+)  # fmt: skip
+_DEMO = (
+    _option("--digits", "D,D,...", "which digits  [default: 3,4,6]", type=_Kind("list of digits", _whole_numbers),
+            default=(3, 4, 6), shown=False),
+    _option("--count", "N", "the first N digits instead: 0, 1, 2, ...", type=int),
+    _option("--tile", "N", "move squares of N x N pixels together", type=int, default=1),
+    _option("--epsilon", "E", "strength of the attack", type=float, default=0.2),
+    _flag("--no-loop", "skip the slow loop that fdfast is timed against (10 to 20 s)"),
+    _flag("--train", "also train for one epoch on adversarial digits (a minute)"),
+    _option("--out", "DIR", "for the pictures", type=_FOLDER, default=Path("fdfast-demo")),
+    _option("--data", "PATH", "your whole MNIST: mnist.npz or a folder of IDX files; without PATH Keras' copy",
+            is_flag=False, flag_value=""),
+)  # fmt: skip
+_SWEEP = (
+    click.Argument(["model"], required=False, type=click.Path(path_type=Path)),
+    click.Argument(["data"], required=False),
+    _option("--out", "DIR", "for the rows; a sweep that is there already goes on", type=_FOLDER, required=True),
+    _option("--task", None, "what is done with each", type=["gradcheck", "gradient", "attack", "masking"],
+            default="gradcheck"),
+    _option("--epsilon", "E", f"with the tasks attack and masking: {_EPSILON}", type=float),
+    _option("--checkpoints", "DIR", "sweep at every .keras or .weights.h5 file of DIR", type=_FOLDER),
+    _option("--limit", "N", "only the first N examples", type=int),
+    _option("--batch", "N", "examples of one part (default: 100, less if they are large)", type=int),
+    _option("--keep", None, "maps: also those of every example", type=["summary", "maps"], default="summary"),
+    _option("--ray", "ADDRESS", "run on a Ray cluster: its address, or local for one on this machine"),
+    _option("--workers", "N", "with --ray: number of workers (default: one for each machine)", type=int),
+    _option("--worker-cpus", "N", "with --ray: CPUs that a worker reserves (default: 1)", type=float),
+    _option("--worker-gpus", "N", "with --ray: GPUs that a worker reserves (default: 0)", type=float),
+    _flag("--restart", "remove the results in DIR first"),
+    _flag("--no-html", "do not write DIR/_summary.html"),
+)  # fmt: skip
+_ATTACK = (
+    _option("--epsilon", "E", _EPSILON, type=float, required=True),
+    _flag("--diagnose", "say whether autodiff's gradient is masked, instead of attacking"),
+    _option("--out", "NPZ", "for the arrays x (adversarial), x_clean and y", type=_FILE),
+    _option("--pictures", "DIR", "draw the first examples there, or write the diagnosis there", type=_FOLDER),
+    _option("--method", None, "one step, or many", type=["fgsm", "pgd"], default="fgsm"),
+    _option("--steps", "N", "of --method pgd", type=int, default=40),
+    _option("--gradient", None, "which gradient is followed",
+            type=["finite-difference", "difference", "autodiff", "straight-through", "spsa", "nes", "directions"],
+            default="finite-difference"),
+    _option("--step", "H", "of the differences: a number, auto or search", type=_Kind("step", _step), default="auto"),
+    _option("--samples", "N", "gradients averaged, for random models", type=int, default=1),
+    _option("--bounds", "LOW,HIGH", "range of valid pixels, or none  [default: 0,1]", type=_BOUNDS,
+            default=(0.0, 1.0), shown=False),
+    _SEED,
+)  # fmt: skip

@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from fdfast.attack import Attacked, fgsm, masking, pgd
-from fdfast.cli.terminal import progress_bar
+from fdfast.cli.loading import tell
+from fdfast.cli.terminal import bar, broken
 from fdfast.files import Examples
 
 #: Examples that are drawn.
 PICTURES = 3
 
 
-def diagnose(arguments: argparse.Namespace, model: Any, examples: Examples) -> None:
+def diagnose(arguments: SimpleNamespace, model: Any, examples: Examples) -> None:
     """Print the diagnosis, and write it where asked to."""
-    report = masking(
-        model,
-        examples.x,
-        examples.y,
-        arguments.epsilon,
-        loss=arguments.loss,
-        bounds=arguments.bounds,
-        seed=arguments.seed,
-        label=f"{model.name}, {Path(arguments.data).name}",
-    )
+    with bar("", before="attacking by each gradient", quiet=arguments.quiet):
+        report = masking(
+            model,
+            examples.x,
+            examples.y,
+            arguments.epsilon,
+            loss=arguments.loss,
+            bounds=arguments.bounds,
+            seed=arguments.seed,
+            label=f"{model.name}, {Path(arguments.data).name}",
+        )
     written = []
     if arguments.pictures is not None:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
         written = [arguments.pictures / f"masking.{kind}" for kind in ("json", "html", "png")]
         for write, path in zip((report.to_json, report.to_html, report.plot), written, strict=True):
             write(path)
-    _tell(arguments, report, written)
+    tell(arguments, report, broken(str(report)), written)
 
 
-def attack(arguments: argparse.Namespace, model: Any, examples: Examples) -> None:
+def attack(arguments: SimpleNamespace, model: Any, examples: Examples) -> None:
     """Write adversarial examples, and print what became of the model's accuracy."""
     found = _attacked(arguments, model, examples)
     with open(arguments.out, "wb") as file:  # by name, NumPy would append a suffix
@@ -48,10 +50,10 @@ def attack(arguments: argparse.Namespace, model: Any, examples: Examples) -> Non
         for i in range(min(PICTURES, len(found.success))):
             written.append(arguments.pictures / f"attack-{i}.png")
             found.plot(written[-1], i)
-    _tell(arguments, found, written)
+    tell(arguments, found, broken(str(found)), written)
 
 
-def _attacked(arguments: argparse.Namespace, model: Any, examples: Examples) -> Attacked:
+def _attacked(arguments: SimpleNamespace, model: Any, examples: Examples) -> Attacked:
     shared = {
         "loss": arguments.loss,
         "gradient": arguments.gradient,
@@ -62,7 +64,7 @@ def _attacked(arguments: argparse.Namespace, model: Any, examples: Examples) -> 
         "h": arguments.step,
         "seed": arguments.seed,
     }
-    with progress_bar("attacking", quiet=arguments.quiet) as progress:
+    with bar("attacking", quiet=arguments.quiet) as progress:
         if arguments.method == "pgd":
             return pgd(
                 model, examples.x, examples.y, arguments.epsilon, steps=arguments.steps, progress=progress, **shared
@@ -72,16 +74,3 @@ def _attacked(arguments: argparse.Namespace, model: Any, examples: Examples) -> 
             full=True, **shared,
         )  # fmt: skip
         return found
-
-
-def _tell(arguments: argparse.Namespace, result: Any, written: list[Path]) -> None:
-    if arguments.json == "-":
-        print(result.to_json())
-        return
-    if arguments.json is not None:
-        result.to_json(arguments.json)
-        written.append(Path(arguments.json))
-    if not arguments.quiet:
-        print(result)
-        for path in written:
-            print(f"written: {path}")

@@ -7,8 +7,8 @@ import statistics
 import textwrap
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from fdfast.attack import GradientKind, check_epsilon, fgsm
 from fdfast.check import gradcheck, gradient
-from fdfast.cli.terminal import Progress, progress_bar, table
+from fdfast.cli.terminal import bar, table, width
 from fdfast.data import CLASSES, mnist_cnn, mnist_sample, mnist_test, seed_loop
 from fdfast.moves import make_tiling
-from fdfast.report import Report
+from fdfast.progress import Bar
+from fdfast.report import Report, json_text
 from fdfast.verdict import AGREE, WRONG, error_summary
 
 Images = npt.NDArray[np.float32]
@@ -29,7 +30,6 @@ Float64 = npt.NDArray[np.float64]
 LOOP_STEP = 1e-3
 #: More digits than these are checked, but not drawn.
 PICTURES = 3
-_WIDTH = 98  # of text
 _COLUMNS = {
     "max_abs_error": "Absolute",
     "median_rel_error": "Median",
@@ -39,26 +39,11 @@ _COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the command line asks for; `digits` are classes, `count` takes the first digits instead."""
-
-    digits: tuple[int, ...] = (3, 4, 6)
-    count: int | None = None
-    tile: int = 1
-    loop: bool = True
-    epsilon: float = 0.2
-    out: Path = Path("fdfast-demo")
-    data: str | None = None
-    quiet: bool = False
-    train: bool = False
-
-
-def run(settings: Settings) -> list[Report]:
-    """Print the demonstration, write its pictures, and return the reports."""
+def run(settings: SimpleNamespace) -> list[Report]:
+    """Print the demonstration, write its pictures, and return the reports; settings are the options of the command."""
     out = settings.out
     check_epsilon(settings.epsilon)
-    say = _say_nothing if settings.quiet else _say
+    say = _say_nothing if settings.quiet or settings.json == "-" else _say
     x, labels, source = _digits(settings)
     out.mkdir(parents=True, exist_ok=True)
     y = np.eye(CLASSES)[labels]
@@ -70,10 +55,10 @@ def run(settings: Settings) -> list[Report]:
         f"A trained MNIST CNN ({model.count_params()} weights) and {len(x)} {many}: the derivative of the loss "
         f"with respect to each of the {parts}, autodiff checked against finite differences."
     )
-    say(textwrap.fill(intro, _WIDTH) + "\n")
+    say(_filled(intro) + "\n")
 
     reports = []
-    with progress_bar("checking", quiet=settings.quiet) as progress:
+    with bar("checking", quiet=settings.quiet) as progress:
         for i, label in enumerate(labels):
             part = _part_of(progress, i, len(x))
             reports.append(gradcheck(model, x[i], y[i], tile=tile, label=f"MNIST digit {label}", progress=part))
@@ -84,9 +69,9 @@ def run(settings: Settings) -> list[Report]:
     for report, label in zip(reports, labels, strict=True):
         rows += [_row(str(label), "all", report.summary), _row("", "smooth", report.summary_smooth)]
     times = _times(model, x[0], y[0], settings)
-    if settings.loop:
+    if not settings.no_loop:
         what = f"the loop, two calls per {'pixel' if tile == 1 else 'square'}"
-        with progress_bar(f"{what}, on digit {labels[0]}", quiet=settings.quiet) as progress:
+        with bar(f"{what}, on digit {labels[0]}", quiet=settings.quiet) as progress:
             start = time.perf_counter()
             looped = seed_loop(model, x[0], y[0], LOOP_STEP, settings.tile, progress=progress)
             times.append((f"{what}: float32, h = {LOOP_STEP:g}", time.perf_counter() - start))
@@ -113,6 +98,10 @@ def run(settings: Settings) -> list[Report]:
     say("")
     for sentence in _closing(reports, labels):
         say(sentence)
+    if settings.json is not None:
+        told = {str(label): report.to_dict() for label, report in zip(labels, reports, strict=True)}
+        found = {"digits": told, "seconds": dict(times), "pictures": [str(path) for path in paths]}
+        print(json_text(found)) if settings.json == "-" else json_text(found, settings.json)
     return reports
 
 
@@ -124,7 +113,7 @@ def _say_nothing(text: str) -> None:
     pass
 
 
-def _part_of(progress: Progress | None, i: int, n: int) -> Progress | None:
+def _part_of(progress: Bar | None, i: int, n: int) -> Callable[[int, int], None] | None:
     """Progress of the i-th of n equal parts."""
     if progress is None:
         return None
@@ -132,7 +121,7 @@ def _part_of(progress: Progress | None, i: int, n: int) -> Progress | None:
     return lambda done, expected: whole(i * expected + done, n * expected)
 
 
-def _digits(settings: Settings) -> tuple[Images, npt.NDArray[np.int64], str]:
+def _digits(settings: SimpleNamespace) -> tuple[Images, npt.NDArray[np.int64], str]:
     if settings.data is None:
         x, labels = mnist_sample()
         source = "real digit"
@@ -185,7 +174,7 @@ def _row(name: str, which: str, summary: dict[str, Any]) -> list[str]:
     return [name, which, str(summary["n"]), *numbers]
 
 
-def _times(model: Any, x: Images, y: Float64, settings: Settings) -> list[tuple[str, float]]:
+def _times(model: Any, x: Images, y: Float64, settings: SimpleNamespace) -> list[tuple[str, float]]:
     tile, h = settings.tile, LOOP_STEP
     calls: dict[str, Callable[[], object]] = {
         f"fdfast.gradient: float32, h = {h:g}": lambda: gradient(model, x, h, y=y, tile=tile, precision="float32"),
@@ -231,7 +220,7 @@ def _attack_table(
 
 
 def _pictures(
-    settings: Settings,
+    settings: SimpleNamespace,
     reports: Sequence[Report],
     x: Images,
     labels: npt.NDArray[np.int64],
@@ -242,7 +231,7 @@ def _pictures(
     from fdfast.report import adversarial_figure
 
     paths = []
-    with progress_bar("drawing", quiet=settings.quiet) as progress:
+    with bar("drawing", quiet=settings.quiet) as progress:
         drawn = reports[:PICTURES]
         for i, report in enumerate(drawn):
             if progress is not None:
@@ -254,6 +243,10 @@ def _pictures(
             adversarial_figure(x[i], moved[i], before[i], after[i], title).savefig(attack, dpi=150)
             paths += [check, attack]
     return paths
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, min(width(), 98))
 
 
 def _relative(path: Path) -> str:
@@ -283,7 +276,7 @@ def _closing(reports: Sequence[Report], labels: npt.NDArray[np.int64]) -> list[s
             f"The model's own float32 gradient keeps {worst:.1f} right decimal digits on the image of a "
             f"{digit}, so the checks compare in float64, where rounding is not mistaken for a wrong formula."
         )
-    return [textwrap.fill(sentence, _WIDTH) for sentence in sentences]
+    return [_filled(sentence) for sentence in sentences]
 
 
 def _brightest(report: Report) -> Float64:

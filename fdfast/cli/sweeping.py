@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from fdfast.cli.arguments import UsageError
-from fdfast.cli.terminal import import_tensorflow, progress_bar
-from fdfast.files import check_model_file
+from fdfast.cli.loading import tell
+from fdfast.cli.terminal import bar, broken
+from fdfast.model_files import check_model_file
+from fdfast.quiet import quiet_start
 
 #: Arguments by the option of `fdfast.gradient` that they are for, and those that only `fdfast.gradcheck` has.
 _GRADIENT = ("loss", "tile", "channels", "engine", "precision")
 _CHECK = ("rtol", "coverage", "seed")
 
 
-def sweep_command(arguments: argparse.Namespace) -> str:
+def sweep_command(arguments: SimpleNamespace) -> str:
     """Make the sweep, or go on with it; return its verdict."""
-    if arguments.model is None and arguments.checkpoints is None:
+    model, data = arguments.model, arguments.data
+    if data is None:
+        model, data = None, None if model is None else str(model)
+    if data is None or (model is None and arguments.checkpoints is None):
         raise UsageError("sweep needs MODEL and DATA, or --checkpoints DIR and DATA (see fdfast sweep --help)")
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise UsageError(f"--out {arguments.out} must be a folder, but is a file")
-    if arguments.model is not None:
-        check_model_file(arguments.model)
+    if model is not None:
+        check_model_file(model, loss=arguments.loss)
     ray = _ray(arguments)
-    import_tensorflow()
+    with bar("", before="loading TensorFlow", quiet=arguments.quiet):
+        quiet_start()
     from fdfast.sweeps import Interrupted, sweep
 
     try:
-        with progress_bar("sweeping", quiet=arguments.quiet) as progress:
+        with bar("sweeping", quiet=arguments.quiet) as progress:
             found = sweep(
-                arguments.model,
-                arguments.data,
+                model,
+                data,
                 arguments.out,
                 task=arguments.task,
                 batch=arguments.batch,
@@ -50,24 +55,15 @@ def sweep_command(arguments: argparse.Namespace) -> str:
     except Interrupted as stop:
         again = [word for word in arguments.given if word != "--restart"]
         raise KeyboardInterrupt(f"{stop}: fdfast {shlex.join(again)}") from None
-    written = []
+    written: list[Path] = []
     if not arguments.no_html:
         written.append(arguments.out / "_summary.html")
         found.to_html(written[0])
-    if arguments.json == "-":
-        print(found.to_json())
-        return found.verdict
-    if arguments.json is not None:
-        found.to_json(arguments.json)
-        written.append(arguments.json)
-    if not arguments.quiet:
-        print(found)
-        for path in written:
-            print(f"  written: {path}")
+    tell(arguments, found, broken(str(found)), written)
     return found.verdict
 
 
-def _ray(arguments: argparse.Namespace) -> dict[str, Any] | None:
+def _ray(arguments: SimpleNamespace) -> dict[str, Any] | None:
     asked = {"workers": arguments.workers, "cpus": arguments.worker_cpus, "gpus": arguments.worker_gpus}
     given = {name: value for name, value in asked.items() if value is not None}
     if arguments.ray is not None:
@@ -77,7 +73,7 @@ def _ray(arguments: argparse.Namespace) -> dict[str, Any] | None:
     return None
 
 
-def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+def _options(arguments: SimpleNamespace) -> dict[str, Any]:
     if arguments.task in ("attack", "masking"):
         if arguments.epsilon is None:
             raise UsageError(f"--task {arguments.task} needs --epsilon, how far each element may move")

@@ -1,40 +1,84 @@
-"""What the command line shows: tables, a progress bar, and nothing of TensorFlow's start-up messages."""
+"""What the command line shows: tables, verdicts in colour, and a bar."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 
-Progress = Callable[[int, int], None]
+from fdfast.progress import Bar, progress_bar
 
 #: Colours of the verdicts, for rich.
-_COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
+COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
+#: Columns where there is no terminal.
+PIPED = 114
+_GAP = 2  # between columns
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None], None] | None]:
-    """Yield a callback (done, expected or None) that draws a bar on stderr; None where stderr is no terminal.
-
-    Parameters
-    ----------
-    what : str
-        Stands before the bar.
-    quiet : bool
-        Draw none.
-    """
+def bar(what: str, *, before: str = "recording the model, compiling", quiet: bool = False) -> Iterator[Bar | None]:
+    """Yield a bar on stderr that leaves nothing behind; None where stderr is no terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    try:
+        kept = os.dup(sys.stderr.fileno())
+    except OSError:  # a stream of somebody's own
+        with progress_bar(what, before=before, transient=True) as shown:
+            yield shown
+        return
+    # Of its own, because what TensorFlow says on descriptor 2 while it is imported is kept away from the terminal.
+    with os.fdopen(kept, "w") as file, progress_bar(what, before=before, file=file, transient=True) as shown:
+        yield shown
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, expected: bar.update(task, completed=done, total=expected)
+
+def width() -> int:
+    """Columns of the terminal, or of what COLUMNS says."""
+    return shutil.get_terminal_size((PIPED, 24)).columns if in_colour() or "COLUMNS" in os.environ else PIPED
+
+
+def in_colour() -> bool:
+    """Whether stdout is a terminal, or FORCE_COLOR says that it is to be taken for one."""
+    return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+
+
+def broken(text: str) -> str:
+    """Break the lines of a text that are longer than the terminal, and colour what `coloured` does."""
+    lines = []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        lines += textwrap.wrap(line, width(), subsequent_indent=indent, drop_whitespace=True) or [""]
+    return coloured("\n".join(lines))
+
+
+def coloured(text: str) -> str:
+    """Colour verdicts, and lines of what is wrong, where stdout is a terminal; NO_COLOR leaves them bold."""
+    if not in_colour():
+        return text
+    from rich.text import Text
+
+    drawn = Text(text)
+    drawn.highlight_regex(r"(?m)^fdfast.*$", "bold")
+    for word, style in COLOURS.items():
+        drawn.highlight_regex(rf"\b{word}\b", style)
+    drawn.highlight_regex(r"(?m)^  Wrong in .*|^  wrong +[1-9].*|^  .*[)\]] +(\* +)?wrong +.*$", COLOURS["FAIL"])
+    drawn.highlight_regex(r"(?m)^  written: ", "dim")
+    return _drawn(drawn)
+
+
+def _drawn(*what: object) -> str:
+    from rich.console import Console
+
+    # Lines have their length by now; rich must not break them once more.
+    console = Console(width=1000, force_terminal=True)
+    with console.capture() as text:
+        for one in what:
+            console.print(one, soft_wrap=True)
+    return "\n".join(line.rstrip() for line in text.get().rstrip().splitlines())
 
 
 def duration(seconds: float) -> str:
@@ -48,73 +92,40 @@ def duration(seconds: float) -> str:
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
     """Align cells in columns, the first `left` ones to the left; with rules and colours in a terminal.
 
-    Rows may hold empty cells. The result ends without a line break.
+    Rows may hold empty cells. Where a terminal is narrower than the table, each row becomes lines of names and cells.
+    The result ends without a line break.
     """
-    if sys.stdout.isatty():
-        return _rich_table(title, head, rows, left)
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    if in_colour() and sum(widths) + _GAP * (len(head) + 1) > width():
+        return _records(title, head, rows)
 
     def line(cells: Sequence[str]) -> str:
         padded = [c.ljust(w) for c, w in zip(cells[:left], widths, strict=False)]
         padded += [c.rjust(w) for c, w in zip(cells[left:], widths[left:], strict=True)]
         return ("  " + "  ".join(padded)).rstrip()
 
-    return "\n".join([title, "", line(head), line(["-" * w for w in widths]), *map(line, rows)])
+    rule = ["-" * w for w in widths]
+    if not in_colour():
+        return "\n".join([title, "", line(head), line(rule), *map(line, rows)])
+    lines = "\n".join(["", line(head), line(rule).replace("-", "─"), *map(line, rows)])
+    return f"{_bold(title)}\n{coloured(lines)}"
 
 
-def _rich_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+def _records(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    wide = max(map(len, head))
+    found = [_bold(title)]
+    for row in rows:
+        told = [f"  {name:<{wide}}  {cell}" for name, cell in zip(head, row, strict=True) if cell]
+        found += ["", *told]
+    return "\n".join([found[0], coloured("\n".join(found[1:]))])
+
+
+def _bold(title: str) -> str:
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, name in enumerate(head):
-        drawn.add_column(Text(name), justify="left" if i < left else "right", no_wrap=True)
-    for row in rows:
-        drawn.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
-    # Wider than the terminal if need be: a broken line can be read, a cut-off cell cannot.
-    console = Console(width=1000)
-    with console.capture() as text:
-        console.print(Text(title, style="bold"))
-        console.print(drawn, end="")
-    return "\n".join(line.rstrip() for line in text.get().rstrip().splitlines())
+    return _drawn(Text(textwrap.fill(title, width()), style="bold"))
 
 
-@contextlib.contextmanager
-def silent_stderr() -> Iterator[None]:
-    """Keep what native code writes to file descriptor 2 to ourselves, unless something goes wrong.
-
-    TensorFlow writes a dozen lines while it is imported and when it first looks for devices, before any of
-    its own settings act. An exception brings them to light. Does nothing if TF_CPP_MIN_LOG_LEVEL asks for
-    messages.
-    """
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") in ("0", "1"):
-        yield
-        return
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no stderr
-        yield
-        return
-    with tempfile.TemporaryFile() as said:
-        sys.stderr.flush()
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        except Exception:
-            os.dup2(kept, 2)
-            said.seek(0)
-            os.write(2, said.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-def import_tensorflow() -> None:
-    """Import TensorFlow and let it look for devices, without its start-up messages."""
-    with silent_stderr():
-        import tensorflow as tf
-
-        tf.zeros(1)
+def plain(text: str) -> str:
+    """Return text without colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

@@ -89,7 +89,10 @@ def check_flag(name: str, value: object, *, unset: bool = False) -> None:
 def check_progress(progress: object) -> None:
     """Raise TypeError unless there is nobody to be told, or somebody that can be called."""
     if progress is not None and not callable(progress):
-        raise TypeError(f"progress must be called as progress(rows done, rows expected), got {shown(progress)}")
+        raise TypeError(
+            "progress must be True, for a bar, or be called as progress(rows done, rows expected), got "
+            f"{shown(progress)}"
+        )
     if progress is not None:
         check_fits(progress, "progress", 0, 0)
 

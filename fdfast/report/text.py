@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fdfast.report.first_lines import by_order, said_first
@@ -20,31 +23,60 @@ _METRIC_NAMES = {
     "max_rel_error": "max relative error",
     "cs231n_rel_error": "CS231n max relative error",
 }
-_COLUMNS = {"agree": 9, "wrong": 7, "kink": 7, "unresolved": 8, "singular": 10}
+#: Columns of text where nobody says how many there are.
+WIDTH = 114
 _WORST = 8
 _LINES = 40  # variables in the table, those with most to say
 
 
-def render(report: Report) -> str:
-    """Verdict, counts, table of variables, metrics, reasons and worst tiles; and the same of the second order."""
-    lines = [_headline(report), *(f"  {line}" for one in said_first(report) for line in textwrap.wrap(one, 112))]
-    lines += ["", *_found(report)]
+def render(report: Report, width: int = WIDTH) -> str:
+    """Verdict, counts, table of variables, metrics, reasons and worst tiles; and the same of the second order.
+
+    Parameters
+    ----------
+    report : Report
+    width : int
+        Columns that there are: tables leave out what has no room, sentences are broken.
+    """
+    lines = [
+        *_broken(_headline(report), width, ""),
+        *(line for one in said_first(report) for line in _broken(one, width)),
+    ]
+    lines += ["", *_found(report, width)]
     if report.second is not None and not isinstance(report.second, str):
         many = f"{report.second.total:,} {report.second.noun}s"
-        lines += ["", f"  second order: {report.second.verdict.upper()}  u . H v, {many}", *_found(report.second)]
-    return "\n".join([*lines, "", _footer(report)])
+        second = f"second order: {report.second.verdict.upper()}  u . H v, {many}"
+        lines += ["", *_broken(second, width), *_found(report.second, width)]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join([*lines, "", *_broken(_footer(report), width)]))
 
 
-def _found(report: Report) -> list[str]:
-    lines = _counts(report)
+def _found(report: Report, width: int) -> list[str]:
+    lines = _counts(report, width)
     if report.wrt != "input" or len(report.parts) > 1:
-        lines += ["", *_table(report)]
+        lines += ["", *_table(report, width)]
     lines += ["", *_metrics(report), ""] if report.check == "every" else [""]
-    lines += [f"  {sentence}" for reason in (*report.reasons, *report.hints) for sentence in _wrapped(reason)]
-    lines += [f"  {sentence}" for sentence in _wrapped(power_sentence(report)) if sentence]
+    for one in (*report.reasons, *report.hints, power_sentence(report)):
+        lines += _broken(one, width, "  - ")
     if report.verdicts[0] != "pass" and (worst := report.worst(_WORST)):
-        lines += ["", *_worst(report, worst)]
+        lines += ["", *_worst(report, worst, width)]
     return lines
+
+
+def _broken(text: str, width: int, first: str = "  ") -> list[str]:
+    """Lines of a sentence; what names a file or a layer stays whole."""
+    wrap = partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
+    return wrap(text, max(width - 2, 20), initial_indent=first, subsequent_indent=" " * max(2, len(first)))
+
+
+def _aligned(columns: Sequence[tuple[str, Sequence[str], str, int]], width: int) -> list[str]:
+    """Lines of a table of columns (name, cells, "<" or ">", rank), of which those with the highest rank go first."""
+    rooms = [max(map(len, (name, *cells))) for name, cells, _, _ in columns]
+    shown = list(range(len(columns)))
+    while len(shown) > 1 and sum(rooms[i] + 2 for i in shown) > width:
+        shown.remove(max(shown, key=lambda i: (columns[i][3], i)))
+    lines = zip(*((columns[i][0], *columns[i][1]) for i in shown), strict=True)
+    kinds = [f"{columns[i][2]}{rooms[i]}" for i in shown]
+    return ["  " + "  ".join(map(format, cells, kinds)).rstrip() for cells in lines]
 
 
 def _headline(report: Report) -> str:
@@ -74,7 +106,7 @@ def title(report: Report) -> str:
     return f"weights of {report.label or 'f'}, {examples}"
 
 
-def _counts(report: Report) -> list[str]:
+def _counts(report: Report, width: int) -> list[str]:
     near = sum(int((part.near & (part.codes == 0)).sum()) for part in report.parts)
     lines = []
     for name, n in report.met.items():
@@ -82,28 +114,34 @@ def _counts(report: Report) -> list[str]:
         lines.append(f"  {name:<11}{n:>8}  {100 * n / max(1, report.checked):6.2f} %{note}")
     of = f" of the {report.checked} weights to check" if report.wrt == "weights" else ""
     left = f"; {report.left_out} weights were left out by the budget" if report.left_out else ""
-    lines.append(f"  coverage {100 * report.coverage:.2f} %{of} (asked: {100 * report.coverage_asked:g} %){left}")
-    return lines
+    coverage = f"coverage {100 * report.coverage:.2f} %{of} (asked: {100 * report.coverage_asked:g} %){left}"
+    return lines + _broken(coverage, width)
 
 
-def _table(report: Report) -> list[str]:
+def _table(report: Report, width: int) -> list[str]:
     rows = report.table
     order = sorted(range(len(rows)), key=lambda i: (-rows[i]["wrong"], -rows[i]["unresolved"], -rows[i]["kink"], i))
-    shown = sorted(order[:_LINES])
-    wide = max([len(rows[i]["name"]) for i in shown] + [8])
-    columns = {name: width for name, width in _COLUMNS.items() if name in report.met}
-    named = "".join(f"{'unres.' if name == 'unresolved' else name:>{width}}" for name, width in columns.items())
-    head = f"{'shape':>14}{'checked':>10}{named}{'max rel. error':>16}  engine"
-    lines = [f"  {report.parts[0].kind:<{wide}}  {head}"]
-    for i in shown:
-        row = rows[i]
-        error = "" if math.isnan(row["max_rel_error"]) else f"{row['max_rel_error']:.1e}"
-        counts = "".join(f"{row[name]:>{width}}" for name, width in columns.items())
-        shape = times(row["shape"])
-        lines.append(f"  {row['name']:<{wide}}  {shape:>14}{row['checked']:>10}{counts}{error:>16}  {row['engine']}")
-    if len(rows) > len(shown):
-        lines.append(f"  ... and {len(rows) - len(shown)} more with as few to say about them")
-    return lines
+    shown = [rows[i] for i in sorted(order[:_LINES])]
+    errors = ["" if math.isnan(row["max_rel_error"]) else f"{row['max_rel_error']:.1e}" for row in shown]
+    named = [
+        (
+            "unres." if name == "unresolved" else name,
+            [str(row[name]) for row in shown],
+            ">",
+            0 if name == "wrong" else 2,
+        )
+        for name in report.met
+    ]
+    columns = [
+        (str(report.parts[0].kind), [row["name"] for row in shown], "<", 0),
+        ("shape", [times(row["shape"]) for row in shown], ">", 3),
+        ("checked", [str(row["checked"]) for row in shown], ">", 1),
+        *named,
+        ("max rel. error", errors, ">", 1),
+        ("engine", [row["engine"] for row in shown], "<", 4),
+    ]
+    left = len(rows) - len(shown)
+    return _aligned(columns, width) + ([f"  ... and {left} more with as few to say about them"] if left else [])
 
 
 def _metrics(report: Report) -> list[str]:
@@ -116,23 +154,23 @@ def _metrics(report: Report) -> list[str]:
     return lines
 
 
-def _worst(report: Report, rows: list[dict[str, Any]]) -> list[str]:
-    wide = max([len(place(row)) + 3 for row in rows] + [18])
-    head = f"  {f'{report.noun} at':<{wide}}{'class':<12}{'autodiff':>13}{'difference':>13}{'rel. error':>12}"
+def _worst(report: Report, rows: list[dict[str, Any]], width: int) -> list[str]:
     sides = report.check == "every"
-    head += f"{'error bar':>11}" + (f"{'left':>13}{'right':>13}" if sides else "")
-    lines = [head]
-    for row in rows:
-        near = "*" if row["near_x"] else " "
-        lines.append(
-            f"  {place(row)}".ljust(wide + 2)
-            + f"{row['class']:<12}{row['autodiff']:>13.4e}{row['finite_difference']:>13.4e}{row['rel_error']:>12.1e}"
-            + f"{row['error_bar']:>11.1e}"
-            + (f"{row['left']:>13.4e}{row['right']:>13.4e}{near}" if sides else "")
-        )
-    if sides and any(row["near_x"] for row in rows):
-        lines.append("  * autodiff, difference and bar are those near x, the one-sided slopes those at x")
-    return lines
+    columns = [
+        (f"{report.noun} at", [place(row) for row in rows], "<", 0),
+        ("class", [row["class"] for row in rows], "<", 1),
+        ("autodiff", [f"{row['autodiff']:.4e}" for row in rows], ">", 0),
+        ("difference", [f"{row['finite_difference']:.4e}" for row in rows], ">", 0),
+        ("rel. error", [f"{row['rel_error']:.1e}" for row in rows], ">", 1),
+        ("error bar", [f"{row['error_bar']:.1e}" for row in rows], ">", 2),
+    ]
+    if sides:
+        columns += [(side, [f"{row[side]:.4e}" for row in rows], ">", 3) for side in ("left", "right")]
+    starred = sides and any(row["near_x"] for row in rows)
+    if starred:
+        columns.insert(1, ("", ["*" if row["near_x"] else "" for row in rows], "<", 0))
+    note = "* autodiff, difference and bar are those near x, the one-sided slopes those at x"
+    return _aligned(columns, width) + (_broken(note, width) if starred else [])
 
 
 def place(row: dict[str, Any]) -> str:
@@ -162,8 +200,4 @@ def _footer(report: Report) -> str:
     if report.refined:
         parts[-1] += f" ({report.refined} of them to refine single {report.noun}s)"
     parts.append(f"{report.timings.get('total', float('nan')):.3g} s")
-    return "  " + ", ".join(parts)
-
-
-def _wrapped(text: str, width: int = 108) -> list[str]:
-    return textwrap.wrap(text, width, initial_indent="- ", subsequent_indent="  ")
+    return ", ".join(parts)

@@ -7,18 +7,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fdfast.files import BadFile, import_modules
-from fdfast.moves import check_choice
+from fdfast.files import BadFile
+from fdfast.model_files import import_modules
+from fdfast.moves import check_choice, check_progress
+from fdfast.progress import Progress, with_bar
 from fdfast.sweeps.checkpoints import checkpoints_in, loaded, name_of, weights_kept
 from fdfast.sweeps.folder import arrow
 from fdfast.sweeps.found import Sweep
 from fdfast.sweeps.models import model_of
-from fdfast.sweeps.run import Asked, Progress, pictures_of, run
+from fdfast.sweeps.run import Asked, pictures_of, run
 from fdfast.sweeps.shards import DataError, Source, batch_for
 from fdfast.sweeps.sources import source_of
 from fdfast.sweeps.tasks import Keep, Task, Work, check_options
 
 
+@with_bar("sweeping")
 def sweep(
     model: Any,
     data: Any,
@@ -30,7 +33,7 @@ def sweep(
     resume: bool = True,
     keep: Keep = "summary",
     limit: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = None,
     x_key: str = "x",
     y_key: str = "y",
     scale: bool = True,
@@ -65,8 +68,8 @@ def sweep(
         ``"maps"`` also writes the maps of every shard, ``out/_maps/part-*.npz``.
     limit : int, optional
         Only so many examples, from the first on.
-    progress : callable, optional
-        Called as ``progress(examples done, examples in all or None)``.
+    progress : callable or bool
+        Called as ``progress(examples done, examples in all or None)``; True shows a bar.
     x_key, y_key : str
         Arrays or columns of files.
     scale : bool
@@ -99,6 +102,7 @@ def sweep(
     check_choice("keep", keep, ("summary", "maps"))
     _check_count("batch", batch)
     _check_count("limit", limit)
+    check_progress(progress)
     asked = Asked(task, batch, ray, resume, keep, limit, progress, tuple(imports), options)
     if checkpoints is not None:
         return _of_checkpoints(model, data, Path(out), checkpoints, asked, (x_key, y_key, scale))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fdfast.progress import Progress
 from fdfast.sweeps.folder import Folder
 from fdfast.sweeps.found import Sweep
 from fdfast.sweeps.here import results_here
@@ -15,8 +16,6 @@ from fdfast.sweeps.manifest import hold_against, identity, manifest_of
 from fdfast.sweeps.models import threads_of
 from fdfast.sweeps.shards import DataError, Shard, Source, batch_for
 from fdfast.sweeps.tasks import Keep, Result, Task, Work
-
-Progress = Callable[[int, "int | None"], None]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -33,7 +32,7 @@ class Asked:
     resume: bool
     keep: Keep
     limit: int | None
-    progress: Progress | None
+    progress: Progress
     imports: tuple[str, ...]
     options: Mapping[str, Any]
 
@@ -62,7 +61,7 @@ def run(model: Any, source: Source, out: Path, asked: Asked, checkpoint: tuple[i
         notes += spoilt
         expected = source.total if limit is None or source.total is None else min(limit, source.total)
         have = sum(one.examples for one in done.values())
-        if progress is not None:
+        if callable(progress):
             progress(have, expected)
         missing = source.shards(many, limit, done)
         try:
@@ -70,7 +69,7 @@ def run(model: Any, source: Source, out: Path, asked: Asked, checkpoint: tuple[i
                 about = {"identity": which, "examples": len(shard), "digest": shard.digest}
                 folder.write(shard.name, result.table, about, result.maps)
                 have += len(shard) - (done[shard.name].examples if shard.name in done else 0)
-                if progress is not None:
+                if callable(progress):
                     progress(have, expected)
         except KeyboardInterrupt:
             told = f"{have} of {expected or 'the'} examples are in {out}; the same call goes on from there"

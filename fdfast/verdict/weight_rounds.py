@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from fdfast.differences import Compiled, NoDifferences, compiled_for
 from fdfast.engines import Pairs, PointValues, Untrusted, WeightPaths
 from fdfast.functions import WeightObjective
 from fdfast.moves import ROWS, Budget, Draw
+from fdfast.progress import Progress
 from fdfast.verdict.compare import UNRESOLVED
 from fdfast.verdict.weight_judge import Found, WeightJudge
 
@@ -103,7 +103,7 @@ def judged(
     budget: Budget,
     seed: int,
     started: float,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress,
 ) -> list[Found]:
     """Judge all weights, or what the budget pays for; with a time, in rounds that grow while they fit."""
     draw = Draw(sizes, seed)
@@ -117,7 +117,7 @@ def judged(
             if mask.any():
                 found[i] = _joined(found[i], judge(i, mask))
                 done += int(mask.sum())
-                if progress is not None:
+                if callable(progress):
                     progress(min(ROWS * done, ROWS * total), ROWS * total)
 
     if budget.seconds is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_the_user_s_own_mnist(tmp_path: Path, capfd: pytest.CaptureFixture[str])
 
 
 def test_digits_are_taken_once_each() -> None:
-    x, labels, _ = demo._digits(demo.Settings(digits=(7, 7, 2)))
+    x, labels, _ = demo._digits(SimpleNamespace(digits=(7, 7, 2), count=None, data=None))
     assert labels.tolist() == [7, 7, 2]
     assert (x[0] != x[1]).any()
 

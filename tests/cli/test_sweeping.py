@@ -120,7 +120,7 @@ BAD = [
     ("m.keras d.npz --import nothing_there", "--import nothing_there: No module named"),
     ("m.keras d.npz --limit 0", "limit must be a whole number of at least 1"),
     ("d.npz --checkpoints nowhere", "checkpoints 'nowhere' is no folder"),
-    ("m.keras d.npz --task train", "argument --task: invalid choice"),
+    ("m.keras d.npz --task train", "'--task': 'train' is not one of"),
 ]
 
 

@@ -179,11 +179,11 @@ fdfast: FAIL  model, 2 examples of 4, 4 tiles of 2
   - Would have been found: a wrong factor of 1 +- 2.0e-04; on a single tile, a relative error of 2.0e-04 (half
     of the tiles) or 2.0e-04 (nine tenths).
 
-  tile at           class            autodiff   difference  rel. error  error bar         left        right
-  (1, 0)            wrong          3.0000e+00   3.0000e+00     3.8e-06    1.0e-06   2.5000e+00   3.5000e+00
-  (0, 2)            kink           2.0000e+00   2.0000e+00     1.9e-06    1.0e-06   1.5000e+00   2.5000e+00
-  (1, 2)            agree          4.0000e+00   4.0000e+00     7.6e-06    1.0e-06   3.5000e+00   4.5000e+00*
-  (0, 0)            agree          1.0000e+00   1.0000e+00     9.5e-07    1.0e-06   5.0000e-01   1.5000e+00
+  tile at     class    autodiff  difference  rel. error  error bar        left       right
+  (1, 0)      wrong  3.0000e+00  3.0000e+00     3.8e-06    1.0e-06  2.5000e+00  3.5000e+00
+  (0, 2)      kink   2.0000e+00  2.0000e+00     1.9e-06    1.0e-06  1.5000e+00  2.5000e+00
+  (1, 2)   *  agree  4.0000e+00  4.0000e+00     7.6e-06    1.0e-06  3.5000e+00  4.5000e+00
+  (0, 0)      agree  1.0000e+00  1.0000e+00     9.5e-07    1.0e-06  5.0000e-01  1.5000e+00
   * autodiff, difference and bar are those near x, the one-sided slopes those at x
 
   batch engine in float64, step 7.6e-06, 34 rows (4 of them to refine single tiles), 1.25 s"""
@@ -195,6 +195,18 @@ def test_text_letter_by_letter():
     )
     assert render(report) == str(report)
     assert [line.rstrip() for line in str(report).split("\n")] == GOLDEN.split("\n")
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_text_fits_the_width_that_there_is(width: int) -> None:
+    near = np.array([[False, False], [False, True]])
+    for report in (make([[AGREE, KINK], [WRONG, AGREE]], batched=True, near=near), of_weights()):
+        told = render(report, width)
+        assert max(map(len, told.splitlines())) <= width
+        # What says how wrong it is stays, however narrow.
+        for name in ("autodiff", "difference", "rel. error", "max relative error"):
+            assert name in told
+        assert ("error bar" in told) == (width > 60)
 
 
 def test_text_of_a_pass_is_short():
@@ -254,7 +266,7 @@ def test_weights_and_inputs_are_one_kind_of_report():
     text = str(report)
     assert text.startswith("fdfast: FAIL  weights of model, 4 examples, 6 weights in 2 variables\n")
     assert "coverage 75.00 % of the 4 weights to check (asked: 75 %); 2 weights were left out by the budget" in text
-    assert "  net/b/kernel               3         2        1      1      0       0         3.8e-06  batch" in text
+    assert "  net/b/kernel      3        2      1      1     0       0         3.8e-06  batch" in text
     assert "net/b/kernel[1]" in text
     assert repr(report) == "<WeightReport fail: model, 6 weights, coverage 75.00%>"
     found = strict(report.to_json(maps=True))

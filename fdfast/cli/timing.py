@@ -1,0 +1,70 @@
+"""``fdfast bench``: what a check of a model costs on this machine."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any
+
+from fdfast.cli.loading import load, tell
+from fdfast.cli.terminal import bar, duration, table, width
+from fdfast.quiet import quiet_start
+
+#: Numbers of examples of which the time is told.
+_MANY = (10, 100, 1000, 10_000)
+
+
+def bench(arguments: SimpleNamespace) -> None:
+    """Time the engines and whole checks, and tell it."""
+    model, x, y, name = _problem(arguments)
+    from fdfast.cli.costs import check_cost, gradient_costs
+
+    asked = (x, y, arguments.loss, arguments.tile, arguments.channels)
+    with bar("", before=f"timing {name}", quiet=arguments.quiet):
+        costs, whole = list(gradient_costs(model, *asked)), check_cost(model, *asked)
+    many = {n: whole.of(n) for n in _MANY}
+    rows, reasons = [], []
+    for cost in costs:
+        rows_at_once = "" if cost.chunk is None else str(cost.chunk)
+        if cost.why:
+            rows.append([cost.engine, cost.precision, rows_at_once, "-", "", ""])
+            reasons.append(f"{cost.engine} {cost.precision}: {cost.why}")
+            continue
+        sample = "" if cost.timed == cost.tiles else f"from {cost.timed} of {cost.tiles} tiles"
+        figures = duration(cost.seconds), f"{cost.rows_per_second:.0f}", sample
+        rows.append([cost.engine, cost.precision, rows_at_once, *figures])
+    head = ("engine", "precision", "rows at once", "time", "rows per s", "")
+    told = ", ".join(f"{n:,}: {duration(seconds)}" for n, seconds in many.items())
+    said = [
+        *dict.fromkeys(reasons),
+        f"A whole check, fdfast.gradcheck: {duration(whole.later)} (the first {duration(whole.first)}).",
+        f"Examples checked together: {told}.",
+        "The whole set of measurements is in the folder bench of the source tree: make bench",
+    ]
+    lines = "\n".join(textwrap.fill(one, width()) for one in said)
+    text = f"{table(f'One gradient, {name}, warm', head, rows, left=2)}\n\n{lines}"
+    found = {"model": name, "engines": [asdict(cost) for cost in costs], "check": asdict(whole), "examples": many}
+    tell(arguments, SimpleNamespace(to_json=lambda path=None: _json(found, path)), text, [])
+
+
+def _problem(arguments: SimpleNamespace) -> tuple[Any, Any, Any, str]:
+    """Model, examples, targets and a name: of the files, or the shipped ones."""
+    import numpy as np
+
+    if arguments.model is not None:
+        model, examples = load(arguments)
+        x, y = (v if examples.batched else v[None] for v in (examples.x, examples.y))
+        return model, x, y, ", ".join(filter(None, (model.name, examples.which)))
+    with bar("", before="loading TensorFlow", quiet=arguments.quiet):
+        quiet_start()
+    from fdfast.data import CLASSES, mnist_cnn, mnist_sample
+
+    x, labels = mnist_sample(1)
+    return mnist_cnn(), x, np.eye(CLASSES)[labels], "the shipped CNN, one MNIST digit"
+
+
+def _json(found: dict[str, Any], path: str | None = None) -> str:
+    from fdfast.report import json_text
+
+    return json_text(found, path)
