@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fdfast.attack.masking_figure import COLOURS, save
 from fdfast.attack.masking_text import step_rows
 from fdfast.attack.masks import meaning
-from fdfast.report import Markup, Number, badge, bullets, escape, image, number, page, table
+from fdfast.report import Markup, Number, badge, bullets, escape, for_notebook, image, number, page, table
 
 if TYPE_CHECKING:
     from fdfast.attack.diagnosis import MaskingReport
@@ -16,16 +16,10 @@ if TYPE_CHECKING:
 
 def to_html(report: MaskingReport) -> str:
     """Write a diagnosis as one HTML page that needs nothing else: no network, no file, no script."""
-    picture = io.BytesIO()
-    try:
-        save(report, picture)
-        drawn = image(picture.getvalue(), f"Loss along each gradient, and step against cosine. {report.meaning}.")
-    except ImportError:
-        drawn = Markup("<p>No figure: matplotlib is not installed. Remedy: pip install matplotlib.</p>")
     sections = [
         ("Why", bullets(report.reasons)),
         ("What to do", _advice(report)),
-        ("Where the loss goes", drawn),
+        ("Where the loss goes", _figure(report)),
         ("Examples", _counts(report)),
         ("One step of epsilon", _gains(report)),
         ("Steps", _steps(report)),
@@ -38,11 +32,21 @@ def fragment(report: MaskingReport) -> str:
     """Write verdict, reasons, advice and gains as a piece of HTML: what a notebook shows."""
     parts = [
         f"<p>{_head(report)} {escape(_summary(report))}</p>",
+        _figure(report),
         bullets(report.reasons),
         _advice(report),
         _gains(report),
     ]
-    return '<div class="fdfast">' + "\n".join(parts) + "</div>"
+    return for_notebook(parts)
+
+
+def _figure(report: MaskingReport) -> Markup:
+    picture = io.BytesIO()
+    try:
+        save(report, picture)
+    except ImportError:
+        return Markup("<p>No figure: matplotlib is not installed. Remedy: pip install matplotlib.</p>")
+    return image(picture.getvalue(), f"Loss along each gradient, and step against cosine. {report.meaning}.")
 
 
 def _head(report: MaskingReport) -> Markup:

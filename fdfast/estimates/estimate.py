@@ -84,6 +84,11 @@ class Estimate:
     scale: Float64 = field(repr=False)
     tie: npt.NDArray[np.int32] | None = None
 
+    def _repr_html_(self) -> str:
+        from fdfast.estimates.page import fragment
+
+        return fragment(self)
+
     @staticmethod
     def join(parts: Sequence[Estimate]) -> Estimate:
         """Put groups of examples back together."""

@@ -14,6 +14,16 @@ def said_first(report: Report) -> list[str]:
     return [one for one in (_how(report), _blame(report), *report.caveats, _of_second(report)) if one]
 
 
+def in_short(report: Report) -> str:
+    """Say verdict, count and culprit in few words, and then what was checked: the line that a test's summary has."""
+    wrong = report.counts["wrong"]
+    many = f"{wrong:,} of {report.checked:,} {report.noun}s wrong" if wrong else f"coverage {report.coverage:.2%}"
+    why = f" in {report.culprit}" if report.culprit else ""
+    if report.verdict == "inconclusive" and not wrong and report.selftest_passed is False:
+        why = ", the planted fault was missed"
+    return f"gradcheck {report.verdict.upper()}: {by_order(report) or many + why}: {report.label or 'f'}"
+
+
 def by_order(report: Report) -> str:
     """Say which order is right and which is not; empty where only one was asked for."""
     if report.second is None:

@@ -10,8 +10,8 @@ import io
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from fdfast.markup import Markup, Number, badge, bullets, escape, for_notebook, image, number, pairs, table
 from fdfast.report.first_lines import by_order, said_first
-from fdfast.report.markup import Markup, Number, badge, bullets, escape, image, number, pairs, table
 from fdfast.report.panels import CLASS_COLOURS
 from fdfast.report.plain import times
 from fdfast.report.plot import VERDICT_COLOURS, percent_text, save, step_text, tile_text
@@ -102,7 +102,7 @@ def page(name: str, head: Markup, summary: str, sections: Iterable[tuple[str, st
 
 
 def fragment(report: Report) -> str:
-    """Write verdict, reasons, counts and metrics as a piece of HTML: what a notebook shows of a report.
+    """Write verdict, figure, reasons, counts and metrics as a piece of HTML: what a notebook shows of a report.
 
     Parameters
     ----------
@@ -111,18 +111,20 @@ def fragment(report: Report) -> str:
     Returns
     -------
     str
-        One ``div``, with no script and no picture.
+        One ``div``, with no script and no style sheet.
     """
     name = escape(title(report) or "Gradient check")
     parts = [
         f"<p>{_badge(report)} <b>{name}</b> {escape(_summary(report))}</p>",
         *_first(report),
+        _figure(report, dpi=100),
         bullets([*report.reasons, *report.hints]),
         _counts(report),
         _metrics(report),
+        _worst(report) if report.verdict == "fail" else "",
         _second(report),
     ]
-    return f'<div class="fdfast"><style>{_TABLES}</style>\n' + "\n".join(filter(None, parts)) + "\n</div>"
+    return for_notebook(parts)
 
 
 def _badge(report: Report) -> Markup:
@@ -182,10 +184,10 @@ def _counts(report: Report) -> str:
     return table(("class", f"{report.noun}s", "share", "meaning"), rows)
 
 
-def _figure(report: Report) -> str:
+def _figure(report: Report, dpi: float = 150) -> str:
     picture = io.BytesIO()
     try:
-        save(report, picture)
+        save(report, picture, dpi)
     except ImportError:
         return "<p>No figure: matplotlib is not installed. Remedy: pip install matplotlib.</p>"
     shown = "Maps of both gradients, the relative error and the class of each tile"

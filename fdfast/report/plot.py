@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -234,14 +236,28 @@ def styled() -> Iterator[None]:
         yield
 
 
+@cache
+def shown_figure() -> type[Figure]:
+    """matplotlib's Figure, which a notebook shows as a picture where it ends a cell, without pyplot's help."""
+    from matplotlib.figure import Figure
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            picture = io.BytesIO()
+            with styled():
+                self.savefig(picture, format="png", dpi=100)
+            return picture.getvalue()
+
+    return ShownFigure
+
+
 def blank_figure(width: float, height: float, header: float = _HEADER) -> Figure:
     """A figure with room of `header` inches above for what is said of it; for use under `styled`."""
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     # The engine makes room for a title, but not for the badge beside it: both stand above its rectangle.
     room = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, rect=(0, 0, 1, 1 - header / height))
-    return Figure(figsize=(width, height), layout=room)
+    return shown_figure()(figsize=(width, height), layout=room)
 
 
 def _header(report: Report, title: str | None) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fdfast.report.first_lines import in_short
 from fdfast.report.part import MAPS, Part
 from fdfast.report.plain import plain, write
 from fdfast.report.ranking import worst_of
@@ -278,6 +279,11 @@ class Report:
         from fdfast.report.text import render
 
         return render(self)
+
+    @property
+    def short(self) -> str:
+        """Verdict, count, culprit, and what was checked, in one line."""
+        return in_short(self)
 
     def to_dict(self, *, maps: bool = False) -> dict[str, Any]:
         """Everything but the maps (and these too, as lists, if asked for), ready for JSON: NaN becomes None."""

@@ -16,6 +16,7 @@ from fdfast.report import (
     badge,
     bullets,
     escape,
+    for_notebook,
     image,
     number,
     pairs,
@@ -36,13 +37,6 @@ _MEANING = {
     "done": "what was asked for, with nothing to judge",
 }
 _PICTURES, _LISTED = 4, 20
-#: Of a piece for notebooks.
-_STYLE = """
-.fdfast td, .fdfast th { padding: .25rem .7rem; text-align: left; }
-.fdfast td.number, .fdfast th.number { text-align: right; }
-.fdfast .badge { color: #fff; padding: .15rem .7rem; border-radius: .4rem; font-weight: bold; }
-.fdfast .key { display: inline-block; width: .8em; height: .8em; margin-right: .5em; }
-"""
 #: Columns of which there is a histogram, where they are.
 _HISTOGRAMS = {
     "worst_over_allowed": "worst element of each example: error over the error allowed",
@@ -67,9 +61,10 @@ def text(sweep: Sweep) -> str:
 
 
 def fragment(sweep: Sweep) -> str:
-    """Write verdict and counts as a piece of HTML, with no picture."""
-    parts = [f"<p>{_badge(sweep)} {escape(_headline(sweep))}</p>", _counts(sweep), bullets(sweep.notes)]
-    return f'<div class="fdfast"><style>{_STYLE}</style>\n' + "\n".join(filter(None, parts)) + "\n</div>"
+    """Write verdict, counts, histograms and the worst as a piece of HTML: what a notebook shows."""
+    head = f"<p>{_badge(sweep)} {escape(_headline(sweep))}</p>"
+    worst = _worst(sweep) if {"fail", "error"} & set(sweep.counts) else ""
+    return for_notebook([head, _counts(sweep), _checkpoints(sweep), _histograms(sweep), worst, bullets(sweep.notes)])
 
 
 def page(sweep: Sweep) -> str:

@@ -66,6 +66,7 @@ def test_without_model_and_data_there_are_no_pictures_and_it_is_said(found: Swee
 
 def test_a_notebook_gets_a_piece(found: Sweep) -> None:
     piece = found._repr_html_()
-    assert piece.startswith('<div class="fdfast">')
-    assert "<img" not in piece
+    assert piece.startswith('<div class="fdfast" style=')
+    assert piece.count("<img ") == 1
+    assert "<style" not in piece
     assert "5" in piece
