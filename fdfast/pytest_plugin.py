@@ -55,7 +55,7 @@ def gradcheck(request: pytest.FixtureRequest) -> Callable[..., Report]:
         report = gradcheck(f, x, y, **options)
         if not report:
             failed.append(report)
-            raise AssertionError(str(report))  # its first line is the one in pytest's short summary
+            raise AssertionError(f"{report.short}\n\n{report}")
         return report
 
     return check
@@ -65,8 +65,11 @@ def gradcheck(request: pytest.FixtureRequest) -> Callable[..., Report]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Write the reports of a test that failed, and name the files below its output."""
+    """Put the verdict first in the short summary; keep the reports of a test that failed, and name their files."""
     report = yield
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if report.failed and crash is not None:  # the short summary cuts lines: the verdict comes first
+        crash.message = crash.message.removeprefix("AssertionError: gradcheck ")
     directory, failed = _directory(item.config), item.stash.get(_FAILED, [])
     if report.failed and directory is not None:
         for i, one in enumerate(failed):

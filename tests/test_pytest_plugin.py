@@ -42,6 +42,24 @@ CASES = """
     def test_xfail(gradcheck):
         gradcheck(square, X, analytic=2.2 * X, batched=True)
 
+    def test_layer(gradcheck):
+        import keras
+        layer = keras.layers.Dense(2)
+        assert gradcheck(layer, np.ones((1, 3), "float32")).check == "directions"
+
+    def test_wrong_layer(gradcheck):
+        import keras, tensorflow as tf
+
+        @tf.custom_gradient
+        def twice(x):
+            return 2 * x, lambda up: 2.2 * up
+
+        class Twice(keras.layers.Layer):
+            def call(self, x):
+                return twice(x)
+
+        gradcheck(Twice(name="my_layer"), np.ones((1, 3), "float32"))
+
     def test_error(gradcheck):
         gradcheck(explodes, X, analytic=X, batched=True)
 
@@ -75,14 +93,21 @@ def test_failures_end_at_the_line_of_the_test_with_the_report(session):
     result.stdout.fnmatch_lines(
         [
             ">       gradcheck(square, X, analytic=2.2 * X, batched=True)  # the line of the test",
-            "E       AssertionError: fdfast: FAIL  square, 3, 3 tiles of 1",
+            "E       AssertionError: gradcheck FAIL: 3 of 3 tiles wrong: square",
+            "E       fdfast: FAIL  square, 3, 3 tiles of 1",
             "E         wrong             3  100.00 %",
             "test_cases.py:*: AssertionError",
-            "FAILED test_cases.py::test_wrong* - AssertionError: fdfast: FAIL *",
+            "FAILED test_cases.py::test_wrong* - FAIL: 3 of 3 tiles wrong: square*",
         ]
     )
     assert "pytest_plugin.py" not in text
     assert "check.py" not in text
+
+
+def test_layers_are_checked_and_blamed_first_in_the_summary(session):
+    result = session("-k", "layer")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["FAILED test_cases.py::test_wrong_layer - FAIL: 3 of 3 elements wrong in *"])
 
 
 def test_an_error_of_f_shows_where_it_comes_from(session):
@@ -92,12 +117,12 @@ def test_an_error_of_f_shows_where_it_comes_from(session):
 
 def test_reports_of_failed_tests_are_kept_and_named(session, pytester):
     result = session("--gradcheck-html", "kept/here")
-    result.assert_outcomes(passed=2, failed=6, xfailed=1, errors=1)
+    result.assert_outcomes(passed=3, failed=7, xfailed=1, errors=1)
     found = sorted(path.name for path in (pytester.path / "kept/here").iterdir())
     ids = [f"test_cases.py::test_wrong[{name}]" for name in ("a/b", "a b", "../../etc")]
     expected = [file_name(one) for one in ids]
     expected += [file_name("test_cases.py::test_two"), file_name("test_cases.py::test_two", 1)]
-    expected += [file_name("test_cases.py::test_setup")]
+    expected += [file_name(f"test_cases.py::test_{name}") for name in ("setup", "wrong_layer")]
     assert set(expected) < set(found)
     assert len(found) == len(expected) + 1  # and the one with the long name
     assert list(pytester.path.glob("**/*.html")) == list((pytester.path / "kept/here").glob("*.html"))
