@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, left_out, no_directions, not_checked, what_moves
+from fdfast.counting import Count
 from fdfast.directed import check_directed, with_culprits
 from fdfast.estimates import Estimate, estimate_tiles, slopes
 from fdfast.every_tile import check_every_tile
@@ -29,7 +30,7 @@ from fdfast.moves import (
     check_wrt,
     plan_steps,
 )
-from fdfast.problem import Count, Problem, Request, engine_for, trusting
+from fdfast.problem import Problem, Request, engine_for, trusting
 from fdfast.progress import Progress, with_bar
 from fdfast.report import Report
 from fdfast.second_order import check_order, with_second
@@ -122,7 +123,7 @@ def gradient(
     )  # fmt: skip
 
     def found(problem: Problem) -> Float64:
-        count = Count(progress, 2 * problem.tiling.tiles * len(problem.points))
+        count = Count(progress, 2 * problem.tiling.tiles, len(problem.points), sure=True)
         each = np.empty((len(problem.points), *problem.shape))
         for group in problem.groups():
             points = problem.points[group]
@@ -178,13 +179,14 @@ def estimate(
     check_seed(seed)
 
     def found(problem: Problem) -> Estimate:
-        count = Count(progress, 4 * problem.tiling.tiles * len(problem.points))
+        count = Count(progress, 4 * problem.tiling.tiles, len(problem.points))
         parts = []
         for group in problem.groups():
             points = problem.points[group]
             runner = engine_for(problem, group, max_rows, count)
             steps = plan_steps(points, problem.tiling, h, bounds, runner.step)
             parts.append(estimate_tiles(runner, points, steps, problem.tiling, rtol=rtol, seed=seed))
+            count.through(len(points))
         return Estimate.join(parts)
 
     return trusting(request, found)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from fdfast.counting import Count
 from fdfast.functions import connected
-from fdfast.problem import Count, Problem, Request, analytic_of, engine_for, trusting
+from fdfast.problem import Problem, Request, analytic_of, engine_for, trusting
 from fdfast.report import Report, input_report
 from fdfast.verdict import Judge, Judgement, Terms
 
@@ -20,13 +21,14 @@ def check_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any,
     def found(problem: Problem) -> Report:
         if analytic is None:
             connected(problem.objective, problem.points)
-        count = Count(request.progress, 4 * problem.tiling.tiles * len(problem.points))
+        count = Count(request.progress, 4 * problem.tiling.tiles, len(problem.points))
         judge = Judge(problem.tiling, terms)
         judgements = []
         for group in problem.groups():
             runner = engine_for(problem, group, request.max_rows, count)
             given = analytic_of(analytic, problem, group)
             judgements.append(judge(runner, problem.objective.select(group), problem.points[group], given))
+            count.through(len(problem.points[group]))
         whole = Judgement.join(judgements)
         whole.timings["total"] = time.perf_counter() - started
         return input_report(

@@ -31,7 +31,6 @@ from fdfast.functions import (
     said_of,
     state_kept,
     takes_tensors,
-    tell_interrupt,
 )
 from fdfast.moves import (
     Bounds,
@@ -335,17 +334,3 @@ def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:
         raise ValueError(f"analytic has shape {array.shape}; it must have the shape of x, {problem.x.shape}")
     whole = array.reshape(-1, *problem.shape)
     return whole[group]
-
-
-class Count:
-    """Adds up rows over several engine calls for one progress callback."""
-
-    def __init__(self, progress: Progress, expected: int) -> None:
-        self._progress, self._expected, self._done = progress, expected, 0
-
-    def __call__(self, rows: int) -> None:
-        """Count rows that are done."""
-        tell_interrupt()
-        self._done += rows
-        if callable(self._progress):
-            self._progress(min(self._done, self._expected), self._expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import keras
 import numpy as np
@@ -455,6 +456,34 @@ def test_same_seed_same_report():
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
     assert first.near.any()
     assert not np.array_equal(first.checked_numeric[first.near], other.checked_numeric[first.near])
+
+
+@pytest.mark.parametrize("examples", [1, 60])
+def test_progress_never_says_that_all_is_done_before_it_is(examples):
+    # Kinks: more rows than one would expect refine them and look near x.
+    def f(rows):
+        return np.abs(rows).sum(axis=1) + np.sin(9 * rows).sum(axis=1)
+
+    x = np.where(np.arange(600) % 2, 0.0, np.linspace(-1, 1, 600))
+    told = []
+    if examples == 1:
+        fdfast.gradcheck(f, x, analytic=np.ones(600), batched=True, progress=lambda *now: told.append(now))
+    else:
+        many = np.repeat(X, examples // 3, axis=0), np.repeat(Y, examples // 3)
+        fdfast.gradcheck(small(), *many, tile=4, check="every", progress=lambda *now: told.append(now))
+    shares = [done / expected for done, expected in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert sum(share > 0.99 for share in shares) <= 1 + 0.05 * len(shares)  # the bar does not wait at its end
+    with pytest.raises(TypeError, match="progress must be True, for a bar, or be called as"):
+        fdfast.gradient(f, x, batched=True, progress="yes")
+
+
+def test_true_shows_a_bar_and_false_none(capfd):
+    expected = fdfast.gradient(small(), X, y=Y, tile=4, progress=False)
+    assert capfd.readouterr().err == ""
+    np.testing.assert_array_equal(fdfast.gradient(small(), X, y=Y, tile=4, progress=True), expected)
+    assert re.search(r"differences .*100%", capfd.readouterr().err)
 
 
 def test_progress_ends_at_the_end():
