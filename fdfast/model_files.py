@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
+import logging
 import math
 import re
 import warnings
@@ -102,13 +104,25 @@ def load_model(path: str | Path, *, compiled: bool, limit: int = LIMIT) -> Any:
     import keras
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _no_advice():
             # Saved before it was trained: the optimizer's state is of no use here.
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
             return keras.models.load_model(path, safe_mode=True, compile=compiled)
     except Exception as error:
         # Keras raises whatever the failing part raises: TypeError, ValueError, KeyError, OSError, zlib.error.
         raise BadFile(f"{what} cannot be loaded: {_why(error, compiled)}") from error
+
+
+@contextlib.contextmanager
+def _no_advice() -> Iterator[None]:
+    """Keep back what Keras logs of metrics and of the format: neither is of use here."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _check_claims(path: Path, limit: int, what: str) -> None:
@@ -136,22 +150,24 @@ def _check_h5(content: bytes, limit: int, what: str, *, whole: bool) -> None:
     """Look at the arrays of an HDF5 file, of which nobody reads any, and at the layers if it is a whole model."""
     import h5py
 
-    claimed = 0
+    claimed, elsewhere = 0, []
 
     def add(name: str, one: Any) -> None:
         nonlocal claimed
         if isinstance(one, h5py.Dataset):
             claimed += math.prod(one.shape or (0,)) * one.dtype.itemsize
             if one.external or one.is_virtual:
-                raise BadFile(f"{what} takes {name!r} from another file, which is not read")
+                elsewhere.append(name)
 
     def look(name: str, link: Any) -> None:
         if isinstance(link, h5py.ExternalLink):
-            raise BadFile(f"{what} takes {name!r} from another file, which is not read")
+            elsewhere.append(name)
 
     with h5py.File(io.BytesIO(content), "r") as file:
         file.visititems_links(look)
         file.visititems(add)
+        if elsewhere:
+            raise BadFile(f"{what} takes {elsewhere[0]!r} from another file, which is not read")
         refuse_claim(claimed, limit, what)
         if not whole:
             return

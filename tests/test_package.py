@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fdfast
 
 
-def python(*arguments: str, **options: str) -> subprocess.CompletedProcess[str]:
+def python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, **options)
 
 
@@ -54,3 +56,11 @@ def test_a_tree_that_was_not_compiled_says_what_to_type(tmp_path: Path) -> None:
     assert "ImportError: fdfast._core, the compiled part of fdfast, is missing" in run.stderr
     assert "`make build`" in run.stderr
     assert "`pip install -e .`" in run.stderr
+
+
+def test_a_quiet_start_says_nothing_and_a_loud_one_is_left_alone() -> None:
+    code = "import fdfast; fdfast.quiet_start(); import tensorflow as tf; print(int(tf.reduce_sum([1, 2])))"
+    plain = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    said = python("-c", code, env=plain)
+    assert (said.stdout, said.stderr) == ("3\n", "")
+    assert "oneDNN" in python("-c", code, env=plain | {"TF_CPP_MIN_LOG_LEVEL": "0"}).stderr

@@ -76,4 +76,9 @@ def by_example(report: Report) -> str:
         rows.append([str(i), one.verdict.upper(), *counts, "-" if error != error else f"{error:.1e}"])
     left = len(each) - len(rows)
     title = "Examples, the worst first" + (f" ({left} more with less to say)" if left > 0 else "")
-    return table(title, ("example", "verdict", *names, "max rel. error"), rows, left=2)
+    return table(
+        title,
+        ("example", "verdict", *("unres." if name == "unresolved" else name for name in names), "rel. error"),
+        rows,
+        left=2,
+    )

@@ -23,6 +23,8 @@ _METRIC_NAMES = {
     "max_rel_error": "max relative error",
     "cs231n_rel_error": "CS231n max relative error",
 }
+#: Columns of a sentence, at most: longer lines are hard to follow.
+_READABLE = 118
 #: Columns of text where nobody says how many there are.
 WIDTH = 114
 _WORST = 8
@@ -65,7 +67,9 @@ def _found(report: Report, width: int) -> list[str]:
 def _broken(text: str, width: int, first: str = "  ") -> list[str]:
     """Lines of a sentence; what names a file or a layer stays whole."""
     wrap = partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
-    return wrap(text, max(width - 2, 20), initial_indent=first, subsequent_indent=" " * max(2, len(first)))
+    return wrap(
+        text, min(max(width - 2, 20), _READABLE), initial_indent=first, subsequent_indent=" " * max(2, len(first))
+    )
 
 
 def _aligned(columns: Sequence[tuple[str, Sequence[str], str, int]], width: int) -> list[str]:

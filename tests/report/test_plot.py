@@ -217,3 +217,9 @@ def test_percent_text_never_rounds_up(part: float, text: str) -> None:
 )
 def test_tile_text(shape: tuple[int, ...], tile: tuple[int, ...], axis: int | None, text: str) -> None:
     assert plot.tile_text(FakeReport(shape=shape, tile=tile, channel_axis=axis)) == text  # type: ignore[arg-type]
+
+
+def test_a_notebook_shows_a_figure_that_ends_a_cell() -> None:
+    picture = fake_report((6, 6, 1))
+    drawn = plot.figure(picture)._repr_png_()
+    assert drawn.startswith(b"\x89PNG\r\n")
