@@ -70,14 +70,14 @@ def _in_cell(bar: Any) -> Iterator[Any]:
     """Show a bar as an output that is written over: rich itself would need ipywidgets."""
     from IPython.display import display
 
-    handle, update = display(bar.get_renderable(), display_id=True), bar.update
+    handle, update = display(bar.make_tasks_table(bar.tasks), display_id=True), bar.update
     last = 0.0
 
     def shown(*args: Any, **given: Any) -> None:
         nonlocal last
         update(*args, **given)
         if time.monotonic() - last >= _EVERY:
-            handle.update(bar.get_renderable())
+            handle.update(bar.make_tasks_table(bar.tasks))
             last = time.monotonic()
 
     bar.update = shown
@@ -86,7 +86,7 @@ def _in_cell(bar: Any) -> Iterator[Any]:
     finally:
         for task in bar.tasks:
             bar.stop_task(task.id)
-        handle.update(bar.get_renderable())
+        handle.update(bar.make_tasks_table(bar.tasks))
 
 
 def with_bar(what: str) -> Callable[[_Call], _Call]:

@@ -88,9 +88,13 @@ class MaskingReport:
         return f"<MaskingReport {self.verdict}: {self.label}, {len(self.verdicts)} examples, epsilon {self.epsilon:g}>"
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, width: int = 100) -> str:
+        """Return the report as text, sentences broken to so many columns, and never more than 100."""
         from fdfast.attack.masking_text import render
 
-        return render(self)
+        return render(self, width)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""

@@ -10,19 +10,19 @@ import numpy as np
 if TYPE_CHECKING:
     from fdfast.attack.diagnosis import MaskingReport
 
-_WIDTH = 100
+WIDTH = 100
 
 
-def render(report: MaskingReport) -> str:
-    """Write verdict, reasons, advice, gains and the table of steps."""
+def render(report: MaskingReport, width: int = WIDTH) -> str:
+    """Write verdict, reasons, advice, gains and the table of steps, sentences broken to so many columns."""
     many = len(report.verdicts)
     counts = ", ".join(f"{name} {n}" for name, n in report.counts.items())
     lines = [
         f"{report.verdict.upper()}  {report.label}, {many} example{'s' * (many != 1)}, epsilon {report.epsilon:g}",
-        _wrap(f"{report.meaning[0].upper()}{report.meaning[1:]}."),
+        _wrap(f"{report.meaning[0].upper()}{report.meaning[1:]}.", width),
         f"  examples: {counts}",
-        *(_wrap(f"- {reason}", "    ") for reason in report.reasons),
-        _wrap(report.advice),
+        *(_wrap(f"- {reason}", width, "    ") for reason in report.reasons),
+        _wrap(report.advice, width),
         "",
         "  one step of epsilon adds to the measure of the loss (median)",
     ]
@@ -48,5 +48,5 @@ def step_rows(report: MaskingReport) -> list[tuple[float, str, str]]:
     return rows
 
 
-def _wrap(text: str, indent: str = "  ") -> str:
-    return textwrap.fill(text, _WIDTH, initial_indent="  ", subsequent_indent=indent)
+def _wrap(text: str, width: int, indent: str = "  ") -> str:
+    return textwrap.fill(text, min(width, WIDTH), initial_indent="  ", subsequent_indent=indent)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fdfast.attack import Attacked, fgsm, masking, pgd
 from fdfast.cli.loading import tell
-from fdfast.cli.terminal import bar, broken
+from fdfast.cli.terminal import bar, broken, width
 from fdfast.files import Examples
 
 #: Examples that are drawn.
@@ -36,7 +36,7 @@ def diagnose(arguments: SimpleNamespace, model: Any, examples: Examples) -> None
         written = [arguments.pictures / f"masking.{kind}" for kind in ("json", "html", "png")]
         for write, path in zip((report.to_json, report.to_html, report.plot), written, strict=True):
             write(path)
-    tell(arguments, report, broken(str(report)), written)
+    tell(arguments, report, broken(report.text(width())), written)
 
 
 def attack(arguments: SimpleNamespace, model: Any, examples: Examples) -> None:

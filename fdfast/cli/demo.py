@@ -149,7 +149,7 @@ def _verdicts(reports: Sequence[Report], labels: npt.NDArray[np.int64], p: npt.N
         others = [str(report.counts[name]) for name in ("kink", "unresolved", "wrong")]
         said = [str(label), _prediction(row), report.verdict.upper()]
         rows.append([*said, str(agree - near), str(near), *others])
-    head = ("digit", "model says", "verdict", "agree at x", "agree near x", "kink", "unresolved", "wrong")
+    head = ("digit", "model says", "verdict", "agree at x", "agree near x", "kink", "unres.", "wrong")
     return table("Verdicts", head, rows, left=3)
 
 

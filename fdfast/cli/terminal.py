@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -92,23 +93,36 @@ def duration(seconds: float) -> str:
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
     """Align cells in columns, the first `left` ones to the left; with rules and colours in a terminal.
 
-    Rows may hold empty cells. Where a terminal is narrower than the table, each row becomes lines of names and cells.
-    The result ends without a line break.
+    Rows may hold empty cells. Where a terminal is narrower than the table, names of columns are broken; and where it is
+    narrower still, each row becomes lines of names and cells. The result ends without a line break.
     """
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    if in_colour() and sum(widths) + _GAP * (len(head) + 1) > width():
+    heads, room = [[name] for name in head], width() if in_colour() else math.inf
+    if not _fits(heads, rows, room):
+        heads = [name.split() or [""] for name in head]
+    if not _fits(heads, rows, room):
         return _records(title, head, rows)
+    widths = _widths(heads, rows)
 
     def line(cells: Sequence[str]) -> str:
         padded = [c.ljust(w) for c, w in zip(cells[:left], widths, strict=False)]
         padded += [c.rjust(w) for c, w in zip(cells[left:], widths[left:], strict=True)]
         return ("  " + "  ".join(padded)).rstrip()
 
-    rule = ["-" * w for w in widths]
+    tall = max(map(len, heads))
+    top = [line(cells) for cells in zip(*([""] * (tall - len(one)) + one for one in heads), strict=True)]
+    rule = line(["-" * w for w in widths])
     if not in_colour():
-        return "\n".join([title, "", line(head), line(rule), *map(line, rows)])
-    lines = "\n".join(["", line(head), line(rule).replace("-", "─"), *map(line, rows)])
+        return "\n".join([title, "", *top, rule, *map(line, rows)])
+    lines = "\n".join(["", *top, rule.replace("-", "─"), *map(line, rows)])
     return f"{_bold(title)}\n{coloured(lines)}"
+
+
+def _widths(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, [*one, *(row[i] for row in rows)])) for i, one in enumerate(heads)]
+
+
+def _fits(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], room: float) -> bool:
+    return sum(_widths(heads, rows)) + _GAP * len(heads) <= room
 
 
 def _records(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

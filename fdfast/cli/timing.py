@@ -31,10 +31,10 @@ def bench(arguments: SimpleNamespace) -> None:
             rows.append([cost.engine, cost.precision, rows_at_once, "-", "", ""])
             reasons.append(f"{cost.engine} {cost.precision}: {cost.why}")
             continue
-        sample = "" if cost.timed == cost.tiles else f"from {cost.timed} of {cost.tiles} tiles"
+        sample = f"{100 * cost.timed / cost.tiles:.0f} %"
         figures = duration(cost.seconds), f"{cost.rows_per_second:.0f}", sample
         rows.append([cost.engine, cost.precision, rows_at_once, *figures])
-    head = ("engine", "precision", "rows at once", "time", "rows per s", "")
+    head = ("engine", "precision", "rows at once", "time", "rows per s", "tiles timed")
     told = ", ".join(f"{n:,}: {duration(seconds)}" for n, seconds in many.items())
     said = [
         *dict.fromkeys(reasons),
