@@ -59,7 +59,9 @@ def progress_bar(
     console = Console(file=file, stderr=True)
     if console.is_jupyter:
         with _in_cell(Progress(*columns, console=console, auto_refresh=False)) as shown:
-            yield Bar(shown, what, before)
+            bar = Bar(shown, what, before)
+            bar.say(before)  # what is shown so far has no task yet
+            yield bar
     else:
         with Progress(*columns, console=console, transient=transient) as shown:
             yield Bar(shown, what, before)
