@@ -146,7 +146,7 @@ BAD = {
     "bounds nan": ({"bounds": (0, np.nan)}, ValueError, "bounds must satisfy low < high, got (0, nan)"),
     "h huge": ({"h": 10**400}, ValueError, "h must be positive and finite, got h=1000"),
     "max_rows huge": ({"max_rows": 10**12}, ValueError, "max_rows must be an int of at most 2147483647, got 10000000"),
-    "progress": ({"progress": 3}, TypeError, "progress must be called as progress(rows done, rows expected), got 3"),
+    "progress": ({"progress": 3}, TypeError, "progress must be True, for a bar, or be called as progress(rows done"),
     "progress of "
     "one": ({"progress": lambda done: None}, TypeError, "progress is called with 2 arguments, but its param"),
     "loss of "
