@@ -64,3 +64,8 @@ def test_a_quiet_start_says_nothing_and_a_loud_one_is_left_alone() -> None:
     said = python("-c", code, env=plain)
     assert (said.stdout, said.stderr) == ("3\n", "")
     assert "oneDNN" in python("-c", code, env=plain | {"TF_CPP_MIN_LOG_LEVEL": "0"}).stderr
+
+
+def test_what_is_to_be_cited_has_the_version_of_the_package() -> None:
+    cited = Path(__file__).parent.parent / "CITATION.cff"
+    assert f"\nversion: {fdfast.__version__}\n" in cited.read_text(encoding="utf-8")
