@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import shutil
 import sys
 import textwrap
@@ -138,8 +137,3 @@ def _bold(title: str) -> str:
     from rich.text import Text
 
     return _drawn(Text(textwrap.fill(title, width()), style="bold"))
-
-
-def plain(text: str) -> str:
-    """Return text without colours."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)

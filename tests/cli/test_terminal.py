@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 
-from fdfast.cli.terminal import bar, broken, coloured, plain, table
+from fdfast.cli.terminal import bar, broken, coloured, table
 from fdfast.quiet import silent_stderr
 
 HEAD = ("digit", "verdict", "error")
 ROWS = [["3", "PASS", "1.0e-09"], ["", "FAIL", ""]]
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 class Terminal(io.StringIO):
