@@ -41,7 +41,10 @@ class Count:
         self._tell()
 
     def _tell(self) -> None:
-        if callable(self._progress) and self._done:
+        first = self._rows * self._examples
+        if callable(self._progress) and self._sure:  # what an engine looks at twice is not told
+            self._progress(min(self._done, first), first)
+        elif callable(self._progress) and self._done:
             # Never less than before: a group that takes longer than the last only slows it down.
             share = max(self._share, min(1.0, self._done / self._expected()))
             expected = max(self._done, int(self._done / share))
@@ -50,8 +53,6 @@ class Count:
 
     def _expected(self) -> int:
         first = self._rows * self._examples
-        if self._sure:
-            return first
         if self._ready:
             left = self._through * (self._examples - self._ready) // self._ready
             return max(self._through + left, self._done + (left > 0))
