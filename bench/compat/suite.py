@@ -1,8 +1,7 @@
-"""`fdfast.compat.tensorflow` against `tf.test.compute_gradient`: ``python -m bench.compat``."""
+"""Larger calls: the loss of a network, and the suite of the tests."""
 
 from __future__ import annotations
 
-import itertools
 import runpy
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +16,7 @@ from bench.rig import digits
 from bench.timing import Row, Spread, clocked, ratio
 from fdfast.compat.tensorflow import compute_gradient, max_error, patch
 
-SUITE = Path(__file__).parents[1] / "tests" / "compat" / "test_suite.py"
+SUITE = Path(__file__).parents[2] / "tests" / "compat" / "test_suite.py"
 
 
 def cnn_rows() -> Iterator[Row]:
@@ -49,8 +48,3 @@ def suite_rows() -> Iterator[Row]:
             fast += clocked(partial(suite.check, name))
         slow += clocked(partial(suite.check, name))
     yield ratio(f"{len(suite.CHECKS)} checks of a suite / under patch(), in total", Spread(slow), Spread(fast), ">= 10")
-
-
-if __name__ == "__main__":
-    for one in itertools.chain(cnn_rows(), suite_rows()):
-        print(one, flush=True)
