@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from fdfast.compat.analytic import flat
+import tensorflow as tf
 
 Array = npt.NDArray[Any]
+#: Dtypes that TensorFlow has derivatives for.
+ALLOWED = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128)
+
+
+class Directions:
+    """Unit vectors of the outputs, in the shape and dtype of y; for complex outputs 1 and i in turn."""
+
+    def __init__(self, y: Any) -> None:
+        self._shape, self._dtype = y.shape, y.dtype
+        self.count = reals(y)
+
+    def shaped(self, flat: Any) -> Any:
+        """Tensor like y of `count` real numbers."""
+        flat = tf.cast(flat, self._dtype.real_dtype)
+        if self._dtype.is_complex:
+            parts = tf.reshape(flat, [-1, 2])
+            flat = tf.complex(parts[:, 0], parts[:, 1])
+        return tf.reshape(flat, self._shape)
+
+    def block(self, some: range) -> Array:
+        """Some of the unit vectors, stacked."""
+        block = np.eye(len(some), self.count, some.start, self._dtype.real_dtype.as_numpy_dtype)
+        whole: Array = block.view(self._dtype.as_numpy_dtype).reshape(len(some), *self._shape)
+        return whole
 
 
 def displaced(point: Array, x: Array, delta: float) -> Callable[[int, int], Array]:
@@ -67,3 +91,14 @@ def columns_of(
         jacobian[:, done : done + pairs] = quotient.T
         done, left = done + pairs, rows[2 * pairs :]
     return jacobian
+
+
+def reals(tensor: Any) -> int:
+    """Number of elements, complex ones counted twice."""
+    return int(np.prod(tensor.shape, dtype=np.int64)) * (2 if tensor.dtype.is_complex else 1)
+
+
+def flat(values: Array, keep: int = 0) -> Array:
+    """View an array as real numbers, all axes but the first `keep` in one."""
+    whole = np.ascontiguousarray(values).reshape(*values.shape[:keep], math.prod(values.shape[keep:]))
+    return whole.view(whole.real.dtype) if np.iscomplexobj(whole) else whole

@@ -10,23 +10,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from tensorflow.python.ops import gradient_checker_v2
+from tensorflow.python.ops import gradient_checker, gradient_checker_v2
 
-from fdfast.compat.analytic import Autodiff, flat, reals
+from fdfast.compat import tensorflow_v1
+from fdfast.compat.eager import Eager, as_tensorflow_does
 from fdfast.compat.graph import compute_in_graph
-from fdfast.compat.numeric import columns_of, displaced
-from fdfast.functions import RowValues, as_array, check_fork, interruptible
+from fdfast.compat.numeric import ALLOWED, reals
+from fdfast.functions import check_fork, interruptible
 
 Array = npt.NDArray[Any]
 Jacobians = tuple[Array, ...]
 
-_ALLOWED = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128)
 _log = logging.getLogger("fdfast")
 
 
@@ -93,35 +93,23 @@ def compute_gradient(
         return compute_in_graph(f, x, delta, check_dtypes)
     # Two arguments may be the same tensor; the tape has to tell them apart.
     xs = [tf.identity(tf.convert_to_tensor(value)) for value in x]
-    analytic = Autodiff(f, xs)
-    dtype = tf.as_dtype(analytic.value.dtype)
-    check_dtypes([t.dtype for t in xs], dtype)
-    theoretical = analytic.jacobians()
-    for note in analytic.notes:
-        _log.info(note)
-    value = as_array(analytic.value)
-    numerical = [_numerical(f, xs, place, value, dtype, delta) for place in range(len(xs))]
-    return tuple(theoretical), tuple(numerical)
+    found = Eager(f, xs)
+    if not hasattr(found.value, "dtype"):
+        return as_tensorflow_does(f, xs, found.value, delta)  # which raises
+    check_dtypes([t.dtype for t in xs], tf.as_dtype(found.value.dtype))
+    if not tf.is_tensor(found.value) or not reals(found.value) or found.keeps_state:
+        return as_tensorflow_does(f, xs, found.value, delta)
+    return tuple(found.theoretical()), tuple(found.numerical(delta))
 
 
 def check_dtypes(dtypes: Sequence[Any], result: Any) -> None:
     """Raise AssertionError where TensorFlow does: for dtypes that it has no derivative for."""
-    names = ", ".join(dtype.name for dtype in _ALLOWED)
+    names = ", ".join(dtype.name for dtype in ALLOWED)
     for place, dtype in enumerate(dtypes):
-        if dtype.base_dtype not in _ALLOWED:
+        if dtype.base_dtype not in ALLOWED:
             raise AssertionError(f"argument {place} has dtype {dtype.name}, which has no gradient; allowed: {names}")
-        if result.base_dtype not in _ALLOWED:
+        if result.base_dtype not in ALLOWED:
             raise AssertionError(f"f returns {result.name}, which has no gradient; allowed: {names}")
-
-
-def _numerical(f: Any, xs: list[Any], place: int, value: Array, dtype: Any, delta: float) -> Array:
-    x = xs[place].numpy()
-    columns = reals(xs[place])
-    blocks: Iterable[tuple[int, Array]] = ()
-    if value.size and columns:
-        rows = RowValues(f, xs, place, value)
-        blocks = rows.blocks(displaced(flat(x), x, delta), 2 * columns)
-    return columns_of(blocks, xs[place].dtype, dtype, value, columns, delta)
 
 
 def max_error(grad1: Sequence[Any], grad2: Sequence[Any]) -> Any:
@@ -146,9 +134,12 @@ def max_error(grad1: Sequence[Any], grad2: Sequence[Any]) -> Any:
 
 @contextlib.contextmanager
 def patch() -> Iterator[None]:
-    """Let `tf.test.compute_gradient` be the one of this module, wherever a loaded module holds it under that name.
+    """Let TensorFlow's gradient checkers be ours, wherever a loaded module holds them under their names.
 
-    Everything is put back at the end, after an exception too. For pytest see `fdfast.compat.pytest_fixture`.
+    That is ``tf.test.compute_gradient``, in ``tensorflow.python.ops.gradient_checker_v2`` too, and TensorFlow 1's
+    ``compute_gradient`` and ``compute_gradient_error``, in ``tf.compat.v1.test`` and
+    ``tensorflow.python.ops.gradient_checker``. Everything is put back at the end, after an exception too. For pytest
+    see `fdfast.compat.pytest_fixture`.
 
     Examples
     --------
@@ -156,24 +147,36 @@ def patch() -> Iterator[None]:
     >>> with patch():
     ...     theoretical, numerical = tf.test.compute_gradient(tf.sin, [0.5])
     """
-    original = gradient_checker_v2.compute_gradient
-    if original is compute_gradient:  # already patched
+    pairs = (
+        (gradient_checker_v2, "compute_gradient", compute_gradient),
+        (gradient_checker, "compute_gradient", tensorflow_v1.compute_gradient),
+        (gradient_checker, "compute_gradient_error", tensorflow_v1.compute_gradient_error),
+    )
+    with contextlib.ExitStack() as stack:
+        for module, name, ours in pairs:
+            stack.enter_context(_replaced(name, getattr(module, name), ours))
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(name: str, original: Any, ours: Any) -> Iterator[None]:
+    if original is ours:  # already patched
         yield
         return
-    before = set(_holders(compute_gradient))
-    _replace(_holders(original), compute_gradient)
+    before = set(_holders(name, ours))
+    _replace(_holders(name, original), name, ours)
     try:
         yield
     finally:
         # TensorFlow loads modules when first used: some may have taken the name since.
-        _replace([name for name in _holders(compute_gradient) if name not in before], original)
+        _replace([module for module in _holders(name, ours) if module not in before], name, original)
 
 
-def _holders(function: Any) -> list[str]:
+def _holders(name: str, function: Any) -> list[str]:
     modules = list(sys.modules.items())
-    return [name for name, module in modules if getattr(module, "__dict__", {}).get("compute_gradient") is function]
+    return [module for module, one in modules if getattr(one, "__dict__", {}).get(name) is function]
 
 
-def _replace(names: list[str], function: Any) -> None:
-    for name in names:
-        vars(sys.modules[name])["compute_gradient"] = function
+def _replace(modules: list[str], name: str, function: Any) -> None:
+    for module in modules:
+        vars(sys.modules[module])[name] = function

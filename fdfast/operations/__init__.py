@@ -22,7 +22,7 @@ import fdfast.operations.rows
 import fdfast.operations.softmax
 import fdfast.operations.values  # noqa: F401
 from fdfast.operations.call import Call, Notes, at_rows, difference, has_value, is_real
-from fdfast.operations.kernel import LIFTS, NARROW, Kernel, Unmapped, repeated
+from fdfast.operations.kernel import LIFTS, NARROW, Kernel, Plain, Unmapped, repeated
 from fdfast.operations.table import TABLE, Operation, Rows, difference_rule, for_rows, smooth_rule, value
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Kernel",
     "Notes",
     "Operation",
+    "Plain",
     "Rows",
     "Unmapped",
     "at_rows",

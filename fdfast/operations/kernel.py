@@ -50,13 +50,13 @@ class Kernel:
     def lifted(self) -> Kernel:
         """The same in float64."""
         wide = {name: _lifted(value) for name, value in self.attributes.items()}
-        found = object.__new__(Kernel)
+        found = object.__new__(type(self))
         found.__dict__.update(self.__dict__, attributes=wide)
         return found
 
     def moving(self, moves: Sequence[bool]) -> Kernel:
         """The same for inputs of which these depend on the rows."""
-        found = object.__new__(Kernel)
+        found = object.__new__(type(self))
         found.__dict__.update(self.__dict__, moves=tuple(moves))
         return found
 
@@ -84,6 +84,14 @@ class Kernel:
         if isinstance(found, list | tuple):
             return list(found)
         return [] if found is None or isinstance(found, tf.Operation) else [found]
+
+
+class Plain(Kernel):
+    """A kernel that answers as TensorFlow does, in the precision that it is given."""
+
+    def __call__(self, *inputs: Any, **attributes: Any) -> list[Any]:
+        """See `Kernel.raw`."""
+        return self.raw(*inputs, **attributes)
 
 
 class _Signature:

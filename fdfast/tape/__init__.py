@@ -7,8 +7,10 @@ operation does is in `operations`; what is asked of a function is not known here
 from __future__ import annotations
 
 from fdfast.tape.again import guards_hold, push, replay
+from fdfast.tape.at_rows import Moving, Step, changes, evaluated, replayed, row_bytes
 from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
+from fdfast.tape.eagerly import Recording, key_of
 from fdfast.tape.precision import narrowest
 from fdfast.tape.recorded import Point, Recorded, Slopes, trace_of, unkinked, values_graph
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
@@ -22,23 +24,31 @@ __all__ = [
     "Entry",
     "Guard",
     "Handle",
+    "Moving",
     "Narrow",
     "NoTape",
     "Point",
     "Products",
     "Recorded",
     "Recorder",
+    "Recording",
     "Slopes",
+    "Step",
     "Tape",
     "Traced",
+    "changes",
+    "evaluated",
     "guards_hold",
     "is_steady",
+    "key_of",
     "lifted",
     "narrowest",
     "numpy_calls",
     "products",
     "push",
     "replay",
+    "replayed",
+    "row_bytes",
     "steady",
     "trace_of",
     "unkinked",

@@ -67,7 +67,7 @@ def of_lists(recorder: Any, op: Any, slots: list[Any], name: str) -> list[Any]:
     if kind == "TensorListConcatV2":
         parts = _all(recorder, op, slots, slots[0])
         axis, count = tape.add(tf.constant(0)), {"N": len(parts)}
-        lengths = tape.add(tf.constant([tape.values[p].shape[0] for p in parts], tf.int64))
+        lengths = tape.add(tf.constant([recorder.shape_of(p)[0] for p in parts], tf.int64))
         return [*recorder.made("ConcatV2", count, [*parts, axis], name), lengths]
     if kind == "TensorListSplit":
         sizes = at(2)
@@ -75,7 +75,7 @@ def of_lists(recorder: Any, op: Any, slots: list[Any], name: str) -> list[Any]:
         return [tuple(recorder.made("SplitV", {"num_split": len(sizes)}, [slots[0], *more], name))]
     if kind == "TensorListElementShape":
         first = next((i for i in slots[0] if i is not None), None)
-        shape = [] if first is None else tape.values[first].shape.as_list()
+        shape = [] if first is None else recorder.shape_of(first).as_list()
         return [tape.add(tf.constant(shape, op.get_attr("shape_type")))]
     if kind == "OptionalFromValue":  # how a condition hands values to its gradient
         return [tuple(slots)]
@@ -104,7 +104,7 @@ def _stacked(recorder: Any, parts: list[int], name: str) -> list[int]:
 
 
 def _parts(recorder: Any, slot: int, name: str) -> list[int]:
-    count = recorder.tape.values[slot].shape[0]
+    count = recorder.shape_of(slot)[0]
     found: list[int] = recorder.made("Unpack", {"axis": 0, "num": count}, [slot], name)
     return found
 
@@ -121,9 +121,9 @@ def _set(recorder: Any, op: Any, slots: list[Any], part: int | None) -> int:
         return part
     tape = recorder.tape
     beside = next((i for i in slots[0] if i is not None), None)
-    shape = tape.values[beside].shape if beside is not None else tape.values[slots[-1]].numpy()
+    shape = recorder.shape_of(beside) if beside is not None else tape.values[slots[-1]].numpy()
     dtype = op.get_attr("element_dtype")
-    return int(tape.add(tf.zeros(shape, tf.float64 if dtype.is_floating else dtype)))
+    return int(tape.add(recorder.lift(tf.zeros(shape, dtype))))
 
 
 def _all(recorder: Any, op: Any, slots: list[Any], parts: tuple[int | None, ...]) -> list[int]:

@@ -112,6 +112,13 @@ class Recorder:
         self._order: dict[int, list[Any]] = {}
         self.tape = Tape()
 
+    #: What becomes of a value that comes from outside: float64 of one in a narrower type.
+    lift = staticmethod(lifted)
+
+    def shape_of(self, slot: int) -> Any:
+        """Shape of a value."""
+        return self.tape.values[slot].shape
+
     def __call__(self, arguments: Sequence[Any]) -> Tape:
         """Run at these flat arguments, and return what ran.
 
@@ -121,7 +128,7 @@ class Recorder:
             An operation runs foreign code, or cannot be run by itself.
         """
         self.tape = tape = Tape()
-        slots: list[Any] = [tape.add(lifted(tf.convert_to_tensor(value))) for value in arguments]
+        slots: list[Any] = [tape.add(self.lift(tf.convert_to_tensor(value))) for value in arguments]
         tape.arguments = list(slots)
         slots += [self._captured(tensor) for tensor in self.concrete.captured_inputs]
         tape.outputs = self.graph(self.concrete.graph, slots, "")
@@ -133,7 +140,7 @@ class Recorder:
     def _captured(self, tensor: Any) -> Any:
         if tensor.dtype in (tf.resource, tf.variant):
             return Handle(tensor)
-        return self.tape.add(lifted(tensor))
+        return self.tape.add(self.lift(tensor))
 
     def graph(self, graph: Any, slots: Sequence[Any], prefix: str) -> list[Any]:
         """Run a graph; `slots` are numbers of values, handles, or tuples of them."""
@@ -219,20 +226,20 @@ class Recorder:
         if key not in self.tape.variables:
             value = tf.raw_ops.ReadVariableOp(resource=handle.tensor, dtype=dtype)
             self.tape.handles[key] = handle
-            self.tape.variables[key] = self.tape.add(lifted(value))
+            self.tape.variables[key] = self.tape.add(self.lift(value))
         return self.tape.variables[key]
 
     def _constant(self, op: Any, name: str) -> Any:
         if id(op) not in self._constants:
             value = tf.constant(tf.make_ndarray(op.get_attr("value")), op.get_attr("dtype"))
             exact = _unrounded(value) if "gradient" in name else None
-            self._constants[id(op)] = lifted(value) if exact is None else exact
+            self._constants[id(op)] = self.lift(value) if exact is None else exact
         return self._constants[id(op)]
 
     def _shapes(self, op: Any, slots: list[int]) -> list[int]:
         """Answered without running, so that axes can be read while a graph is made."""
         kernel = self._kernel(op)
-        return [self.tape.add(v) for v in kernel(*(tf.zeros(self.tape.values[slot].shape, tf.bool) for slot in slots))]
+        return [self.tape.add(v) for v in kernel(*(tf.zeros(self.shape_of(slot), tf.bool) for slot in slots))]
 
     def _kernel(self, op: Any) -> Any:
         if id(op) not in self._kernels:

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fdfast.compat import analytic
-from fdfast.compat.analytic import Autodiff
 from fdfast.functions import rowwise
 from fdfast.functions.over_rows import Mapped, as_array
 from fdfast.functions.rowwise import RowValues
@@ -35,8 +33,7 @@ def product(x):
 def made(monkeypatch):
     """Always start one by one; list of the forms that were traced."""
     forms = []
-    for module in (rowwise, analytic):
-        monkeypatch.setattr(module, "cheapest", lambda rows, *_: "single" if rows else "loop")
+    monkeypatch.setattr(rowwise, "cheapest", lambda rows, *_: "single" if rows else "loop")
     for form in (Mapped, Single):
 
         def init(self, *arguments, form=form, original=form.__init__):
@@ -95,19 +92,6 @@ def test_what_takes_too_long_alone_goes_on_batched(count, made, monkeypatch):
     assert made[0] == "Single"
 
 
-@pytest.mark.parametrize("enough", [True, False])
-def test_derivatives_are_those_of_the_tape(enough, made, monkeypatch):
-    monkeypatch.setattr(analytic, "pays", lambda *_: enough)
-    x = tf.constant(X)
-    (got,) = Autodiff(lambda x: product(x), [x]).jacobians()
-    assert made == (["Single"] if enough else ["Single", "Mapped"])
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(x)
-        y = product(x)
-    wanted = tape.jacobian(y, x, experimental_use_pfor=False)
-    np.testing.assert_allclose(got, np.reshape(wanted, got.shape), rtol=1e-13, atol=0)
-
-
 def random_number(x):
     return x * float(np.random.default_rng().uniform(1, 2))
 
@@ -120,9 +104,6 @@ def test_what_is_another_function_when_traced_is_refused(made):
     _, notes = evaluate(random_number)
     assert len(notes) == 1
     assert "gives another value at x" in notes[0]
-    once = Autodiff(random_number, [tf.constant(X)])
-    once.jacobians()
-    assert "has other derivatives at x" in once.notes[0]
 
 
 def test_what_cannot_be_traced_is_called_in_a_loop_and_that_is_said(made):

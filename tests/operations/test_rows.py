@@ -191,6 +191,7 @@ CASES = {
         lambda x: tf.math.unsorted_segment_sum(x, [[0, 2], [-1, 0], [1, 2]], 4),
         [normal(3, 2, 5)],
     ),
+    "InplaceUpdate": (lambda x, v: RAW.InplaceUpdate(x=x * 1, i=[2, 0], v=v), [normal(3, 4), normal(2, 4)]),
     # rows as more of the batch
     "MaxPool": (pool, [IMAGE]),
     "MaxPoolGrad": (backward(pool), [IMAGE, normal(2, 3, 3, 3)]),

@@ -149,3 +149,15 @@ def segment_sum(kernel: Kernel, rows: int, x: Any, segments: Any, count: Any) ->
     own = np.where(segments.numpy() < 0, -1, segments.numpy() + of_row * int(count))
     (found,) = kernel(x, like(own, segments), like(rows * int(count), count))
     return tf.reshape(found, [rows, int(count), *found.shape[1:]])
+
+
+@for_rows("InplaceUpdate")
+def written(kernel: Kernel, rows: int, x: Any, indices: Any, values: Any) -> Any:
+    """The same entries of each row, in a new tensor: TensorFlow writes to the old one."""
+    if kernel.moves[1]:
+        raise Unmapped("InplaceUpdate has no rule for places that move")
+    each = all_rows(kernel, rows, (x, indices, values))
+    places = np.stack(np.broadcast_arrays(np.arange(rows)[:, None], indices.numpy().reshape(1, -1)), -1)
+    return tf.tensor_scatter_nd_update(
+        each[0], places, tf.reshape(each[2], [rows, -1, *x.shape[2 if kernel.moves[0] else 1 :]])
+    )
