@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from fdfast.compat.numeric import Directions, columns_of, displaced, flat, reals
+from fdfast.compat.numeric import Directions, columns_of, displaced, flat
 from fdfast.functions import dense, first_line, rows_at_once, same_values
 from fdfast.operations import Unmapped
 from fdfast.tape import Moving, NoTape, Step, changes, evaluated, row_bytes
@@ -34,12 +34,14 @@ def compute_in_graph(
     if any(point is None for point in points):
         points = session.run(xs)
     feeds = [tf.compat.v1.placeholder(t.dtype, t.shape) for t in xs]
-    y = dense(f(*feeds))
+    with tf.GradientTape() as tape:  # as TensorFlow's own: tf.gradients does other checks
+        tape.watch([one for one in feeds if one.dtype.is_floating or one.dtype.is_complex])
+        y = dense(f(*feeds))
     check([t.dtype for t in xs], y.dtype)
     dy = tf.compat.v1.placeholder(y.dtype, y.shape)
     # TensorFlow may change the operations of f when it adds their gradient, which a session that has run them does not
     # see: so the gradient is built before anything of f runs.
-    gradients = [None if g is None else dense(g) for g in tf.gradients([y], feeds, [dy])]
+    gradients = [None if g is None else dense(g) for g in tape.gradient(y, feeds, dy)]
     built = Built(session, y, feeds, dy, gradients, dict(zip(feeds, points, strict=True)))
     return tuple(built.theoretical()), tuple(built.numerical(delta))
 
@@ -110,7 +112,7 @@ class Built:
             There are no outputs, and the gradient is not zero or not of the shape of its argument.
         """
         count = self._rows.count
-        out = [np.zeros((count, reals(x)), x.dtype.real_dtype.as_numpy_dtype) for x in self._xs]
+        out = [np.zeros((count, flat(self._feeds[x]).size), x.dtype.real_dtype.as_numpy_dtype) for x in self._xs]
         if count == 0:
             for i, found in zip(self._places, self._last, strict=True):
                 check_empty(found, self._feeds[self._xs[i]])
@@ -140,7 +142,8 @@ class Built:
         """Central differences, of the shape of `theoretical`."""
         found = []
         for x in self._xs:
-            point, columns = np.asarray(self._feeds[x]), reals(x)
+            point = np.asarray(self._feeds[x])
+            columns = flat(point).size
             build = displaced(flat(point), point, delta)
             arguments = x.dtype, self._y.dtype, self._value, columns, delta
             try:
@@ -213,7 +216,8 @@ def steps_between(targets: Sequence[Any], given: Sequence[Any]) -> tuple[list[St
     Unmapped
         One draws random numbers or writes to a state, also if it only runs before the others.
     """
-    stops, order, met, read = {t.name for t in given}, dict[str, Any](), set[str](), dict[str, Any]()
+    stops, order, read = {t.name for t in given}, dict[str, Any](), dict[str, Any]()
+    met = {t.op.name for t in given if t.op.type == "Placeholder"}  # others may run before it
     waiting = [(t.op, False) for t in targets if t.name not in stops]
     while waiting:
         op, ready = waiting.pop()

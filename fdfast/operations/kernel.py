@@ -45,7 +45,7 @@ class Kernel:
     @classmethod
     def of(cls, op: Any, moves: Sequence[bool] = ()) -> Kernel:
         """The operation of a graph."""
-        return cls(op.type, {a.name: op.get_attr(a.name) for a in op.op_def.attr}, moves)
+        return cls(op.type, {name: op.get_attr(name) for name in _signature(op.type).told}, moves)
 
     def lifted(self) -> Kernel:
         """The same in float64."""
@@ -114,6 +114,8 @@ class _Signature:
         self.named |= dict(zip(renamed, others, strict=True))
         self.inputs = [(self.named[arg.name], arg) for arg in args]
         self.attributes = [a.name for a in definition.attr if a.name in self.named]
+        #: Attributes that the inputs do not tell, and the lengths of lists.
+        self.told = [*self.attributes, *{n for arg in args for n in (arg.number_attr, arg.type_list_attr) if n}]
 
 
 @cache

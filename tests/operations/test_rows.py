@@ -72,6 +72,8 @@ HALF = normal(2, 3, 3, 4)  # of IMAGE by FILTER, stride 2
 SQUARE = normal(4, 4, dtype="float64") + 4 * np.eye(4)
 DIAGONAL = {"k": 0, "padding_value": np.float64(0)}
 SIZE = [9, 8]
+IDS = [[0, 1], [1, 0]]
+WINDOW = normal(2, 2, 3)
 NHWC = {"strides": [1, 2, 2, 1], "padding": "SAME"}
 NDHWC = {"strides": [1, 1, 2, 1, 1], "padding": "SAME"}
 POOL = {"ksize": [1, 3, 2, 1], **NHWC}
@@ -192,7 +194,65 @@ CASES = {
         [normal(3, 2, 5)],
     ),
     "InplaceUpdate": (lambda x, v: RAW.InplaceUpdate(x=x * 1, i=[2, 0], v=v), [normal(3, 4), normal(2, 4)]),
+    "GatherV2 in batches": (lambda x: tf.gather(x, [[0, 2], [1, 1]], batch_dims=1), [normal(2, 3, 4)]),
+    "Roll": (lambda x: [tf.roll(x, [1, -2], [0, -1]), tf.roll(x, 1, 1)], [normal(3, 4)]),
+    # rows behind the axes that are picked from
+    "GatherNd": (lambda x: [tf.gather_nd(x, [[0, 1], [2, 2]]), tf.gather_nd(x, [[[1]]])], [normal(3, 3, 2)]),
+    "ScatterNd": (
+        lambda x: [tf.scatter_nd([[0], [4], [0]], x, [6, 5]), tf.scatter_nd([[0, 1], [1, 1], [0, 0]], x, [2, 2, 5])],
+        [normal(3, 5)],
+    ),
+    **{
+        f"TensorScatter{name}": (
+            lambda x, u, name=name: getattr(RAW, f"TensorScatter{name}")(tensor=x, indices=[[0], [3]], updates=u),
+            [normal(5, 3), normal(2, 3)],
+        )
+        for name in ("Add", "Max", "Min", "Sub", "Update")
+    },
+    **{
+        f"Segment{name}": (
+            lambda x, name=name: getattr(RAW, f"Segment{name}")(data=x, segment_ids=[0, 0, 2, 2]),
+            [normal(4, 3)],
+        )
+        for name in ("Max", "Mean", "Min", "Prod", "Sum")
+    },
+    **{
+        f"UnsortedSegment{name}": (
+            lambda x, name=name: getattr(RAW, f"UnsortedSegment{name}")(data=x, segment_ids=IDS, num_segments=2),
+            [normal(2, 2, 3)],
+        )
+        for name in ("Max", "Min", "Prod")
+    },
+    "DynamicStitch": (lambda x, y: RAW.DynamicStitch(indices=[[0, 2], [1]], data=[x, y]), [normal(2, 3), normal(1, 3)]),
+    "ParallelDynamicStitch": (
+        lambda x, y: RAW.ParallelDynamicStitch(indices=[[0, 2], [1]], data=[x, y]),
+        [normal(2, 3), normal(1, 3)],
+    ),
+    "DynamicPartition": (lambda x: tf.dynamic_partition(x, [0, 1, 0], 2), [normal(3, 2)]),
+    "SparseTensorDenseMatMul": (
+        lambda x: tf.sparse.sparse_dense_matmul(tf.SparseTensor([[0, 1], [2, 3]], [1.0, -2.0], [5, 4]), x),
+        [normal(4, 3)],
+    ),
+    "ReverseSequence": (lambda x: tf.reverse_sequence(x, [2, 4], seq_axis=1), [normal(2, 5, 3)]),
+    "SpaceToBatchND": (lambda x: tf.space_to_batch(x, [2, 3], [[0, 0], [1, 1]]), [normal(2, 4, 4, 2)]),
+    "BatchToSpaceND": (lambda x: tf.batch_to_space(x, [2, 3], [[0, 0], [1, 0]]), [normal(12, 2, 2, 3)]),
     # rows as more of the batch
+    "ExtractImagePatches": (
+        lambda x: tf.image.extract_patches(x, [1, 2, 2, 1], [1, 2, 1, 1], [1, 1, 1, 1], "SAME"),
+        [IMAGE],
+    ),
+    "Dilation2D": (lambda x: tf.nn.dilation2d(x, WINDOW, [1] * 4, "SAME", "NHWC", [1] * 4), [IMAGE]),
+    "Dilation2DBackpropInput": (
+        backward(lambda x: tf.nn.dilation2d(x, WINDOW, [1] * 4, "SAME", "NHWC", [1] * 4)),
+        [IMAGE, IMAGE[::-1].copy()],
+        [1],
+    ),
+    "ScaleAndTranslate": (lambda x: tf.image.resize(x, (3, 3), antialias=True), [IMAGE]),
+    "ScaleAndTranslateGrad": (
+        backward(lambda x: tf.image.resize(x, (3, 3), antialias=True)),
+        [IMAGE, normal(2, 3, 3, 3)],
+        [1],
+    ),
     "MaxPool": (pool, [IMAGE]),
     "MaxPoolGrad": (backward(pool), [IMAGE, normal(2, 3, 3, 3)]),
     "MaxPoolGradGrad": (twice("MaxPool", POOL), [IMAGE, IMAGE[::-1].copy()]),
@@ -302,6 +362,22 @@ CASES = {
     "Qr": (tf.linalg.qr, [SQUARE]),
     "SelfAdjointEigV2": (lambda x: tf.linalg.eigvalsh(x + tf.transpose(x)), [SQUARE]),
     "Svd": (lambda x: tf.linalg.svd(x, compute_uv=False), [SQUARE]),
+    "Betainc": (tf.math.betainc, [positive(2, 3), positive(2, 3), positive(2, 3)]),
+    "Cross": (tf.linalg.cross, [normal(2, 3), normal(2, 3)]),
+    "Eig": (lambda x: tf.math.real(tf.linalg.eigvals(x @ tf.transpose(x))), [SQUARE]),
+    "FFT, IFFT": (lambda x: [tf.signal.fft(x), tf.signal.ifft(x)], [normal(2, 5) + 1j * normal(2, 5)]),
+    "FFT2D, IFFT2D": (lambda x: [tf.signal.fft2d(x), tf.signal.ifft2d(x)], [normal(2, 3, 5) + 1j * normal(2, 3, 5)]),
+    "RFFT, IRFFT": (lambda x: tf.signal.irfft(tf.signal.rfft(x) ** 2), [normal(2, 6)]),
+    "RFFT2D, IRFFT2D": (lambda x: tf.signal.irfft2d(tf.signal.rfft2d(x) ** 2), [normal(2, 4, 6)]),
+    "RGBToHSV, HSVToRGB": (lambda x: [tf.image.rgb_to_hsv(x), tf.image.hsv_to_rgb(x / 2)], [positive(2, 2, 3)]),
+    "TridiagonalSolve": (
+        lambda d, b: RAW.TridiagonalSolve(diagonals=d + [[0.0], [3.0], [0.0]], rhs=b),
+        [positive(3, 4).astype("float64"), normal(4, 2, dtype="float64")],
+    ),
+    "TopKV2": (lambda x: tf.math.top_k(x, 2), [normal(3, 4)]),
+    "Select": (lambda x, y: RAW.Select(condition=x > 0, x=x, y=y), [normal(2, 3), normal(2, 3)]),
+    "Select by a number": (lambda x, y: RAW.Select(condition=x[0, 0] > 0, x=x, y=y), [normal(2, 3), normal(2, 3)]),
+    "L2Loss": (tf.nn.l2_loss, [normal(3, 4)]),
     "MatrixBandPart": (lambda x: tf.linalg.band_part(x, 1, 0), [SQUARE]),
     "MatrixDiagV3, MatrixDiagPartV3": (lambda x: tf.linalg.diag(tf.linalg.diag_part(x)), [SQUARE]),
     "MatrixSetDiagV3": (tf.linalg.set_diag, [SQUARE, normal(4, dtype="float64")]),

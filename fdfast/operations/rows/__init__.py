@@ -7,6 +7,6 @@ numbers, have no rule on purpose or for lack of need.
 
 from __future__ import annotations
 
-from fdfast.operations.rows import axes, batch, elementwise, products
+from fdfast.operations.rows import axes, batch, elementwise, placed, products
 
-__all__ = ["axes", "batch", "elementwise", "products"]
+__all__ = ["axes", "batch", "elementwise", "placed", "products"]

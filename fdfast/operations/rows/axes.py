@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fdfast.operations.kernel import Kernel, Unmapped
+from fdfast.operations.kernel import Kernel, Unmapped, repeated
 from fdfast.operations.rows.arranged import aligned, all_rows, ints, like, shifted
 from fdfast.operations.table import for_rows
 
@@ -137,9 +137,18 @@ def split_sizes(kernel: Kernel, rows: int, x: Any, sizes: Any, axis: Any) -> Any
 @for_rows("GatherV2", moving=(0,))
 def gather(kernel: Kernel, rows: int, x: Any, indices: Any, axis: Any) -> Any:
     """The same places of each row."""
-    if kernel.attributes["batch_dims"]:
-        raise Unmapped("GatherV2 has no rule for a batch of its own")
+    batch = kernel.attributes["batch_dims"]
+    if batch:
+        batch = shifted(batch) if batch > 0 else batch
+        return kernel(x, repeated(indices, rows), like(shifted(int(axis)), axis), batch_dims=batch)
     return kernel(x, indices, like(shifted(int(axis)), axis))
+
+
+@for_rows("Roll", moving=(0,))
+def roll(kernel: Kernel, rows: int, x: Any, shift: Any, axis: Any) -> Any:
+    """Along the same axes of each row."""
+    moved = [shifted(one) for one in ints(axis)]
+    return kernel(x, shift, like(moved if axis.shape.rank else moved[0], axis))
 
 
 @for_rows("UnsortedSegmentSum", moving=(0,))

@@ -12,6 +12,7 @@ from fdfast.operations.rows.arranged import batched, fold, ints, like, more, unf
 from fdfast.operations.table import for_rows
 
 
+@for_rows("ExtractImagePatches")
 @for_rows("AvgPool", "AvgPool3D", "DepthToSpace", "LRN", "MaxPool", "MaxPool3D", "SpaceToDepth")
 @for_rows("MaxPoolGrad", "MaxPool3DGrad", "ResizeBicubicGrad", "ResizeBilinearGrad", "SoftmaxCrossEntropyWithLogits")
 @for_rows("LRNGrad", "MaxPoolGradGrad", "MaxPool3DGradGrad", "SparseSoftmaxCrossEntropyWithLogits")
@@ -26,6 +27,24 @@ def of_batch(kernel: Kernel, rows: int, *inputs: Any) -> Any:
 def of_first_batch(kernel: Kernel, rows: int, x: Any, size: Any) -> Any:
     """Axis 0 of the first input is a batch."""
     return batched(kernel, rows, (x, size), 0)
+
+
+@for_rows("Dilation2D", "ScaleAndTranslate", moving=(0,))
+def of_images(kernel: Kernel, rows: int, x: Any, *held: Any) -> Any:
+    """Axis 0 of the first input is a batch."""
+    return batched(kernel, rows, (x, *held), 0)
+
+
+@for_rows("ScaleAndTranslateGrad", moving=(0,))
+def of_images_and_their_shape(kernel: Kernel, rows: int, dy: Any, x: Any, *held: Any) -> Any:
+    """Axis 0 of the first two inputs is a batch."""
+    return batched(kernel, rows, (dy, x, *held), 0, 1)
+
+
+@for_rows("Dilation2DBackpropInput", moving=(2,))
+def dilation_back(kernel: Kernel, rows: int, x: Any, w: Any, dy: Any) -> Any:
+    """Axis 0 of images and of the upstream gradient is a batch."""
+    return batched(kernel, rows, (x, w, dy), 0, 2)
 
 
 @for_rows("AvgPoolGrad", "AvgPool3DGrad", moving=(1,))

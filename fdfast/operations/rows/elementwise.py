@@ -33,6 +33,7 @@ def elementwise(kernel: Kernel, rows: int, *inputs: Any) -> Any:
 )
 # Leading axes are a batch already, to these:
 @for_rows("Cholesky", "LogMatrixDeterminant", "LogSoftmax", "MatrixDeterminant", "MatrixInverse", "MatrixSolve")
+@for_rows("Betainc", "Cross", "Eig", "FFT", "FFT2D", "HSVToRGB", "IFFT", "IFFT2D", "RGBToHSV", "TridiagonalSolve")
 @for_rows("MatrixTriangularSolve", "Qr", "SelfAdjointEigV2", "Softmax", "Svd")
 def same_shape(kernel: Kernel, rows: int, *inputs: Any) -> Any:
     """Nothing broadcasts: what does not move is repeated."""
@@ -47,6 +48,21 @@ def clip_by_value(kernel: Kernel, rows: int, x: Any, low: Any, high: Any) -> Any
     return kernel(x, low, high)
 
 
+@for_rows("Select")
+def select(kernel: Kernel, rows: int, condition: Any, x: Any, y: Any) -> Any:
+    """Nothing broadcasts, but a condition that is one number for each entry of the first axis."""
+    each = all_rows(kernel, rows, (condition, x, y))
+    if condition.shape.rank - kernel.moves[0] not in (0, each[1].shape.rank - 1):
+        raise Unmapped("Select has no rule for a condition of another rank")
+    return kernel(*each)
+
+
+@for_rows("L2Loss")
+def half_of_squares(kernel: Kernel, rows: int, x: Any) -> Any:
+    """Half of the sum of squares; the kernel takes all there is."""
+    return tf.reduce_sum(tf.square(x), list(range(1, x.shape.rank))) / 2
+
+
 @for_rows("EnsureShape")
 def ensure_shape(kernel: Kernel, rows: int, x: Any) -> Any:
     """The shape is that of one row."""
@@ -55,6 +71,7 @@ def ensure_shape(kernel: Kernel, rows: int, x: Any) -> Any:
     return x
 
 
+@for_rows("IRFFT", "IRFFT2D", "RFFT", "RFFT2D", "TopKV2", moving=(0,))
 @for_rows("MatrixBandPart", "MatrixDiagPartV3", "MatrixDiagV3", moving=(0,))
 def of_leading_axes(kernel: Kernel, rows: int, x: Any, *held: Any) -> Any:
     """Leading axes are a batch already."""
