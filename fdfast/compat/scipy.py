@@ -132,7 +132,9 @@ def check_grad(
     """
     if rng is not _NOT_GIVEN:
         if seed is not _NOT_GIVEN:
-            raise TypeError("rng and seed are two names of one argument; give rng only")
+            raise TypeError(
+                "check_grad() got multiple values for argument now known as `rng`. Specify one of `rng` or `seed`."
+            )
         rng = np.random.default_rng(rng)
     point = np.array(x0)
     if direction == "all":

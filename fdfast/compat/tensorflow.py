@@ -179,4 +179,4 @@ def _holders(name: str, function: Any) -> list[str]:
 
 def _replace(modules: list[str], name: str, function: Any) -> None:
     for module in modules:
-        vars(sys.modules[module])[name] = function
+        setattr(sys.modules[module], name, function)  # TensorFlow wraps modules, and keeps what was looked up

@@ -371,7 +371,7 @@ CASES = {
     "RFFT2D, IRFFT2D": (lambda x: tf.signal.irfft2d(tf.signal.rfft2d(x) ** 2), [normal(2, 4, 6)]),
     "RGBToHSV, HSVToRGB": (lambda x: [tf.image.rgb_to_hsv(x), tf.image.hsv_to_rgb(x / 2)], [positive(2, 2, 3)]),
     "TridiagonalSolve": (
-        lambda d, b: RAW.TridiagonalSolve(diagonals=d + [[0.0], [3.0], [0.0]], rhs=b),
+        lambda d, b: RAW.TridiagonalSolve(diagonals=d + tf.constant([[0.0], [3.0], [0.0]], d.dtype), rhs=b),
         [positive(3, 4).astype("float64"), normal(4, 2, dtype="float64")],
     ),
     "TopKV2": (lambda x: tf.math.top_k(x, 2), [normal(3, 4)]),

@@ -1,4 +1,4 @@
-"""Operations that pick, put or add up entries of the leading axes: rows as an axis behind these, which no index names."""
+"""Operations that pick, put or add up entries of leading axes: rows as an axis behind these, which no index names."""
 
 from __future__ import annotations
 
