@@ -26,6 +26,7 @@ class Recording:
     def __init__(self) -> None:
         self.tensors: dict[int, Any] = {}
         self._met: list[tuple[Any, ...]] = []
+        self._definitions: dict[str, bytes] = {}
 
     def __enter__(self) -> Recording:
         op_callbacks.add_op_callback(self._meet)
@@ -39,6 +40,9 @@ class Recording:
     ) -> None:
         if graph is None:  # else a function is traced inside of the call
             kind = kind.decode() if isinstance(kind, bytes) else kind
+            if op_def_registry.get(kind) is None and kind not in self._definitions:
+                # A traced function, which may be gone once the call is over.
+                self._definitions[kind] = context.get_function_def(kind).SerializeToString()
             self._met.append((kind, tuple(inputs), attributes, tuple(outputs)))  # TensorFlow empties its lists
 
     def require_pure(self) -> None:
@@ -46,7 +50,7 @@ class Recording:
         for kind, *_ in self._met:
             definition = op_def_registry.get(kind)
             if definition is None:
-                _pure(_graph_of(kind))
+                _pure(self._graph_of(kind))
             elif changes(definition):
                 raise Unmapped(f"{kind} keeps state or draws random numbers")
 
@@ -64,23 +68,25 @@ class Recording:
             for tensor in (*inputs, *outputs):
                 self.tensors[key_of(tensor)] = tensor
             pairs = dict(zip(attributes[::2], attributes[1::2], strict=True))
-            found.append(Step(kind, _run_of(kind, pairs), tuple(map(key_of, inputs)), tuple(map(key_of, outputs))))
+            found.append(Step(kind, self._run_of(kind, pairs), tuple(map(key_of, inputs)), tuple(map(key_of, outputs))))
         return found
 
+    def _run_of(self, kind: str, attributes: dict[str, Any]) -> Callable[[InRows, list[Any]], list[Any]]:
+        definition = op_def_registry.get(kind)
+        if definition is None:  # TensorFlow runs a traced function by its name
+            return lambda recorder, slots: recorder.graph(self._graph_of(kind), slots, f"{kind}/")
+        if any(a.type in ("func", "list(func)") for a in definition.attr):
+            raise Unmapped(f"{kind} calls functions in a way of its own")
+        kernel = Plain(
+            kind, {**_defaults(kind), **{n: _as_in_graphs(v) for n, v in attributes.items() if v is not None}}
+        )
+        return lambda recorder, slots: recorder.emit(kernel, slots, kind)
 
-def _run_of(kind: str, attributes: dict[str, Any]) -> Callable[[InRows, list[Any]], list[Any]]:
-    definition = op_def_registry.get(kind)
-    if definition is None:  # TensorFlow runs a traced function by its name
-        return lambda recorder, slots: recorder.graph(_graph_of(kind), slots, f"{kind}/")
-    if any(a.type in ("func", "list(func)") for a in definition.attr):
-        raise Unmapped(f"{kind} calls functions in a way of its own")
-    kernel = Plain(kind, {**_defaults(kind), **{n: _as_in_graphs(v) for n, v in attributes.items() if v is not None}})
-    return lambda recorder, slots: recorder.emit(kernel, slots, kind)
-
-
-def _graph_of(name: str) -> Any:
-    """Graph of a traced function."""
-    return graph_of(name, context.get_function_def(name).SerializeToString())
+    def _graph_of(self, name: str) -> Any:
+        try:
+            return graph_of(name, self._definitions[name])
+        except tf.errors.NotFoundError as error:
+            raise Unmapped(f"{name} calls a function that is gone") from error
 
 
 def key_of(tensor: Any) -> int:

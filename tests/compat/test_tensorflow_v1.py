@@ -29,7 +29,7 @@ def session():
 
 
 def outcome(function, make, **options):
-    """What a checker gives for tensors that are made in a graph of its own; or its exception; and what is drawn next."""
+    """What a checker gives for tensors made in a graph of its own, or its exception; and what is drawn next."""
     np.random.seed(7)  # noqa: NPY002 - what TensorFlow draws from
     with session() as own:
         arguments, more = make(own)
@@ -138,7 +138,7 @@ def test_side_by_side(name):
         for side, (a, b) in enumerate(zip(ours, other, strict=True)):
             assert (a.shape, a.dtype) == (b.shape, b.dtype)
             unit = np.finfo(a.dtype).eps if a.dtype.name != "bfloat16" else 2.0**-7
-            # Some units of values of size 10; differences divide those by 2 delta, here 2e-3 at the least but in float64.
+            # Some units of values of size 10; differences divide them by 2 delta, 2e-3 at least but in float64.
             limit = 200 * unit * (1 if side == 0 else 5e4 if a.dtype == np.float64 else 500)
             np.testing.assert_allclose(a.astype("float64"), b.astype("float64"), rtol=0, atol=limit)
 
