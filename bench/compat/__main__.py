@@ -36,11 +36,12 @@ class Timed(NamedTuple):
     original: float
     ours: float
     differs: str
+    failed: bool  # the original, with an exception
 
     @property
     def slower(self) -> bool:
-        """Whether ours is slower by more than is allowed."""
-        return self.ours > self.original + max(SHARE * self.original, SECONDS)
+        """Whether ours is slower by more than is allowed, where the original gives a result at all."""
+        return not self.failed and self.ours > self.original + max(SHARE * self.original, SECONDS)
 
 
 def timed(case: Case, mode: str, rounds: int) -> Timed:
@@ -53,7 +54,8 @@ def timed(case: Case, mode: str, rounds: int) -> Timed:
         if turn and sum(map(sum, seconds.values())) > 1.0:
             break
     original, mine = (min(seconds[which]) for which in ("original", "ours"))
-    return Timed(case, original, mine, difference(found["ours"], found["original"], case, 1 / 1024))
+    differs = difference(found["ours"], found["original"], case, 1 / 1024)
+    return Timed(case, original, mine, differs, isinstance(found["original"], Exception))
 
 
 def once(which: str, case: Case, mode: str) -> tuple[float, Any]:

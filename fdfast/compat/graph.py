@@ -15,7 +15,7 @@ from tensorflow.python.eager import context
 from fdfast.compat.numeric import Directions, columns_of, displaced, flat
 from fdfast.functions import dense, first_line, rows_at_once, same_values
 from fdfast.operations import Unmapped
-from fdfast.tape import Moving, NoTape, Step, changes, evaluated, row_bytes
+from fdfast.tape import InRows, Moving, NoTape, Step, changes, evaluated, row_bytes
 
 Array = npt.NDArray[Any]
 _FAILURES = (Unmapped, NoTape, tf.errors.OpError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError)
@@ -42,7 +42,7 @@ def compute_in_graph(
     # TensorFlow may change the operations of f when it adds their gradient, which a session that has run them does not
     # see: so the gradient is built before anything of f runs.
     gradients = [None if g is None else dense(g) for g in tape.gradient(y, feeds, dy)]
-    built = Built(session, y, feeds, dy, gradients, dict(zip(feeds, points, strict=True)))
+    built = Built(session, y, feeds, dy, gradients, dict(zip(feeds, points, strict=True)), InRows())
     return tuple(built.theoretical()), tuple(built.numerical(delta))
 
 
@@ -64,11 +64,21 @@ class Built:
     gradients : sequence of tensor or None
     feeds : dict of tensor to ndarray
         What is fed, `xs` included.
+    recorder : InRows
+        Keeps kernels, and may be that of another function of the same graph.
     """
 
     def __init__(
-        self, session: Any, y: Any, xs: Sequence[Any], dy: Any, gradients: Sequence[Any], feeds: Mapping[Any, Any]
+        self,
+        session: Any,
+        y: Any,
+        xs: Sequence[Any],
+        dy: Any,
+        gradients: Sequence[Any],
+        feeds: Mapping[Any, Any],
+        recorder: InRows,
     ) -> None:
+        self._recorder = recorder
         self._session, self._y, self._xs, self._dy, self._feeds = session, y, list(xs), dy, dict(feeds)
         self._gradients = [g for g in gradients if g is not None]
         self._places = [i for i, g in enumerate(gradients) if g is not None]
@@ -91,11 +101,11 @@ class Built:
         if read:
             found = self._session.run(read, self._feeds)
             given |= {name: tf.constant(value) for name, value in found.items()}
-        self._values = evaluated(steps, given, [self._y.name])
+        self._values = evaluated(steps, given, [self._y.name], self._recorder)
         self._value = self._values[self._y.name].numpy()
         self._rows = Directions(tf.TensorSpec(self._value.shape, self._y.dtype))
         given[self._dy.name] = tf.constant(self._unit(self._rows.count - 1))
-        self._values |= evaluated(steps, {**given, **self._values}, [g.name for g in self._gradients])
+        self._values |= evaluated(steps, {**given, **self._values}, [g.name for g in self._gradients], self._recorder)
         self._last = [self._values[g.name].numpy() for g in self._gradients]
         self._steps = steps
 
@@ -182,7 +192,10 @@ class Built:
     def _moving(self, source: Any, targets: Sequence[Any]) -> Moving:
         if not self._steps:
             raise Unmapped("its operations cannot be run by themselves")
-        return Moving(self._steps, source.name, [t.name for t in targets], lambda name: name not in self._values)
+        return Moving(self._steps, source.name, [t.name for t in targets], self._unknown, self._recorder)
+
+    def _unknown(self, name: str) -> bool:
+        return name not in self._values
 
     def _in_chunks(
         self, moving: Moving, build: Callable[[int, int], Array], count: int

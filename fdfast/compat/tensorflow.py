@@ -63,12 +63,13 @@ def compute_gradient(
 
     Notes
     -----
-    f is traced once, for one row, and every operation of that trace is run at many rows, by a rule that keeps rows
-    apart (`fdfast.functions.stacked`); the values are compared with those of f itself at x and at the first rows. Where
-    an operation has no rule, draws random numbers or keeps state, and where rows are many and dear, rows go through f
-    by one traced function (`fdfast.functions.over_rows`), fewer of them one by one through that of one row. What was
-    traced is kept while f lives and reads the same. Where so few or so cheap calls are due that any tracing would take
-    longer, and where f cannot be traced, f is called row by row. What could not be done as was planned is logged to
+    Nothing is traced. f is called once, and what runs is recorded; so is one backward pass. Both then run at many rows,
+    each operation once for all of them, by the rules of `fdfast.operations`; one without a rule runs row by row. Before
+    that is trusted, what was recorded has to give what f gives, digit by digit, where all elements are displaced at
+    once; if it does not, values went through Python, and f is called row by row. Few rows are always called. A function
+    that draws random numbers or writes to variables is left to TensorFlow's own checker after the first call, so that
+    it is called as often. In a caller's graph f and its gradient are built once, and their operations run in the same
+    way; the session is asked for variables only. What did not go as was planned is logged to
     ``logging.getLogger("fdfast")`` as information.
 
     Kernels may add up the terms of a batch in another order than those of one row: numbers agree with TensorFlow's up

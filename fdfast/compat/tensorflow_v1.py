@@ -19,6 +19,7 @@ from tensorflow.python.ops import gradient_checker
 from fdfast.compat.graph import Built
 from fdfast.compat.numeric import ALLOWED
 from fdfast.functions import check_fork, dense, interruptible
+from fdfast.tape import InRows
 
 Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
@@ -82,12 +83,12 @@ def compute_gradient(
             one.run()
     shapes = x_shape if several else [x_shape]
     points = (x_init_value if several else [x_init_value]) if x_init_value is not None else [None] * len(xs)
-    pairs = []
+    pairs, recorder = [], InRows()
     for one, shape, gradient, point in zip(xs, shapes, gradients, points, strict=True):
         assert gradient is not None, f"dx = {gradient}: y does not depend on {one.name}"
         at = {**(extra_feed_dict or {}), one: _point(one, shape, point)}
         with y.graph.as_default():
-            built = Built(session, y, [one], dy, [dense(gradient)], at)
+            built = Built(session, y, [one], dy, [dense(gradient)], at, recorder)
         ((theoretical,), (numerical,)) = built.theoretical(), built.numerical(delta)
         pairs.append((np.ascontiguousarray(theoretical.T), np.ascontiguousarray(numerical.T)))
     return pairs if several else pairs[0]

@@ -7,7 +7,7 @@ operation does is in `operations`; what is asked of a function is not known here
 from __future__ import annotations
 
 from fdfast.tape.again import guards_hold, push, replay
-from fdfast.tape.at_rows import Moving, Step, changes, evaluated, replayed, row_bytes
+from fdfast.tape.at_rows import InRows, Moving, Step, changes, evaluated, replayed, row_bytes
 from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.eagerly import Recording, key_of
@@ -24,6 +24,7 @@ __all__ = [
     "Entry",
     "Guard",
     "Handle",
+    "InRows",
     "Moving",
     "Narrow",
     "NoTape",

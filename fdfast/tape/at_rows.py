@@ -177,6 +177,8 @@ class Moving:
         Keys of the values that are wanted.
     made_anew : callable
         Whether the value of a key cannot be given, though it does not move: what makes it then runs, too.
+    recorder : InRows, optional
+        One that knows the kernels already.
 
     Attributes
     ----------
@@ -192,6 +194,7 @@ class Moving:
         source: Any,
         targets: Sequence[Any],
         made_anew: Callable[[Any], bool] = lambda key: False,
+        recorder: InRows | None = None,
     ) -> None:
         moved, found = {source}, set()
         for i, step in enumerate(steps):
@@ -210,7 +213,7 @@ class Moving:
         #: Keys of the values that move on the way.
         self.made = {key for step in self._steps for key in step.outputs}
         self.held = list(dict.fromkeys(k for k in wanted if k != source and k not in self.made))
-        self._recorder = InRows()
+        self._recorder = recorder or InRows()
 
     def __call__(self, rows: Any, held: Mapping[Any, Any]) -> list[Any]:
         """Values of the targets, the rows along axis 0; None for one that does not move.
@@ -255,14 +258,18 @@ def replayed(steps: Sequence[Step], given: Mapping[Any, Any], target: Any, held:
     return evaluated(steps, {**still, **given}, [target])[target]
 
 
-def evaluated(steps: Sequence[Step], given: Mapping[Any, Any], targets: Sequence[Any]) -> dict[Any, Any]:
+def evaluated(
+    steps: Sequence[Step], given: Mapping[Any, Any], targets: Sequence[Any], recorder: InRows | None = None
+) -> dict[Any, Any]:
     """Values of what the targets depend on, by key, without rows; but those of lists and resources."""
     needed, wanted = [], {target for target in targets if target not in given}
     for step in reversed(steps):
         if not wanted.isdisjoint(step.outputs):
             needed.append(step)
             wanted.update(key for key in step.inputs if key not in given)
-    recorder, slots = InRows(), {}
+    recorder = recorder or InRows()
+    recorder.restart(1)
+    slots: dict[Any, Any] = {}
     for step in reversed(needed):
         for key in step.inputs:
             if key not in slots:

@@ -313,5 +313,5 @@ def _function(graph: Any, op: Any, name: str) -> Any:
         raise NoTape(f"{op.name} ({op.type}) calls a function that is not at hand")
     if found not in _graphs:
         with graph.as_default():
-            _graphs[found] = function_def_to_graph(definition)
+            _graphs[found] = function_def_to_graph(definition, include_library_functions=True)
     return _graphs[found]
