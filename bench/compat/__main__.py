@@ -104,7 +104,7 @@ def first_rows(modes: list[str], cases: list[Case]) -> Iterator[Row]:
 
 
 def _in_new_process(which: str, case: Case, mode: str) -> float:
-    command = [sys.executable, "-m", "bench.compat", "--once", which, "--modes", mode, case.name]
+    command = [sys.executable, "-m", "bench.compat", "--once", which, "--mode", mode, case.name]
     found = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(3)]
     return float(np.median([float(text) for text in found]))
 
@@ -113,19 +113,19 @@ def main(arguments: list[str]) -> None:
     """Print what was asked for; a goal that is missed is no error: the machine may be slow."""
     parser = argparse.ArgumentParser(prog="python -m bench.compat", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="checks or families; all by default")
-    parser.add_argument("--modes", nargs="*", default=list(MODES), choices=list(MODES))
+    parser.add_argument("--mode", action="append", choices=list(MODES), help="may be given again; all by default")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--each", action="store_true", help="a line for every check")
     parser.add_argument("--only", choices=["checks", "first", "large"])
     parser.add_argument("--once", choices=["original", "ours"], help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    cases = chosen(CASES, options.names)
+    cases, modes = chosen(CASES, options.names), options.mode or list(MODES)
     if options.once:
-        print(once(options.once, cases[0], options.modes[0])[0])
+        print(once(options.once, cases[0], modes[0])[0])
         return
     parts: dict[str, Callable[[], Iterator[object]]] = {
-        "checks": lambda: checks(cases, options.modes, options.rounds, options.each),
-        "first": lambda: first_rows(options.modes, chosen(cases, options.names or FIRST)),
+        "checks": lambda: checks(cases, modes, options.rounds, options.each),
+        "first": lambda: first_rows(modes, chosen(cases, options.names or FIRST)),
         "large": lambda: (one for rows in (cnn_rows, suite_rows) for one in rows()),
     }
     for name, part in parts.items():
