@@ -30,7 +30,7 @@ NAMES_ONLY = {"canonical", "next", "prev", "alternate", "edit"}
 WORDS, LONG = 1500, "For those who want to know"
 #: Where a page says this, the help of every command is put.
 HELPS = "<!-- the help of every command -->"
-COMMANDS = ("", "demo", "check", "attack", "sweep", "bench")
+COMMANDS = ("", "demo", "check", "attack", "sweep", "bench", "completion")
 _OUTSIDE_STYLE = re.compile(r"""(?:url\(\s*["']?|@import\s+["'])\s*((?:https?:)?//[^)"']+)""")
 
 
