@@ -76,7 +76,10 @@ def check_directed(
         )
         guilty = None
         if found.wrong and analytic is None:
-            guilty = blamed_of(flat, found.point.arguments, [p.number for p in places], layers, terms.seed)
+            at = found.point.arguments
+            if found.ties:  # a unit that ties has no gradient that is the right one, and would be blamed, too
+                at = near_by(flat.points(), flat.moving, terms, 0, batched=flat.model is not None)
+            guilty = blamed_of(flat, at, [p.number for p in places], layers, terms.seed)
     total = time.perf_counter() - started
     timings = {"set-up": setup, "directions": total - setup, "total": total}
     settings = terms.settings() | {"directions": directions}

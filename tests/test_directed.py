@@ -384,6 +384,21 @@ def test_a_bias_that_is_forgotten(right):
     assert check(model, ROWS, np.zeros((3, 1)), loss="mse").verdict == "pass"
 
 
+def test_a_pool_that_ties_on_a_black_background_is_innocent():
+    @tf.custom_gradient
+    def steep(x):
+        return tf.tanh(x), lambda g: g * (1.2 - tf.tanh(x) ** 2)
+
+    keras.utils.set_random_seed(0)
+    own = L.Lambda(steep, name="own")
+    layers = [L.Conv2D(3, 3), own, L.MaxPooling2D(name="pool"), L.Flatten(), L.Dense(2)]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+    black = np.zeros((1, 8, 8, 1))
+    black[:, :3, :3] = RNG.uniform(size=(1, 3, 3, 1))
+    report = check(model, black, np.ones((1, 2)), loss="mse")
+    assert (report.verdict, report.culprit) == ("fail", "own")
+
+
 def test_two_culprits_are_both_named():
     wrong = own(tf.sin, lambda x, g: 1.1 * g * tf.cos(x))
     x = keras.Input((6,))
