@@ -4,6 +4,6 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from fdfast.cli.terminal import import_tensorflow
+from fdfast.quiet import quiet_start
 
-import_tensorflow()  # without its messages
+quiet_start()
