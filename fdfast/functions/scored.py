@@ -154,11 +154,13 @@ class Scored:
         which = ("loss", "measure").index(of)
         if not self.tensors:
             return None
-        found, backward = [], _ready(self._backward[which])
-        for some, targets in self._chunks(rows, example):
-            found.append(backward(some, targets).numpy())
-            if self._cut[which]:
-                return None
+        found = []
+        with known_gradients():
+            backward = _ready(self._backward[which])
+            for some, targets in self._chunks(rows, example):
+                found.append(backward(some, targets).numpy())
+                if self._cut[which]:
+                    return None
         return np.concatenate(found).astype(np.float64)
 
     def _chunks(self, rows: Array, example: npt.NDArray[np.int64]) -> Any:
@@ -199,8 +201,7 @@ class Scored:
             with tf.GradientTape() as tape:
                 tape.watch(rows)
                 values = self._values(rows, targets)[which]
-            with known_gradients():
-                found = tape.gradient(values, rows)
+            found = tape.gradient(values, rows)
             self._cut[which] = found is None  # known once it is traced, and at each call of what is not
             return tf.zeros_like(rows) if found is None else dense(found)
 

@@ -212,8 +212,7 @@ class _Gradient:
                 for source in sources:
                     tape.watch(source)
                 value = of_batch(points, targets)
-            with known_gradients():
-                found = tape.gradient(value, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            found = tape.gradient(value, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             return [tf.cast(dense(g), tf.float64) for g in found]
 
         self._eager = gradient
@@ -223,11 +222,12 @@ class _Gradient:
 
     def __call__(self, points: Any, targets: Any) -> list[Float64]:
         self._taped += 1
-        if self._taped <= _TAPED:
-            found = self._eager(points, targets)
-        else:
-            self._traced = self._traced or Traced(self._function)
-            found = self._traced(points, targets)
+        with known_gradients():
+            if self._taped <= _TAPED:
+                found = self._eager(points, targets)
+            else:
+                self._traced = self._traced or Traced(self._function)
+                found = self._traced(points, targets)
         return [g.numpy() for g in found]
 
 

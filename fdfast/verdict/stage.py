@@ -196,7 +196,9 @@ class Stage:
         directed = self.directed
         if directed.alarm and not directed.suspects:  # nothing stands out of it
             directed.tau = 8 * directed.excess if np.isfinite(directed.excess) else np.inf
-        weak = not directed.alarm and directed.chance(terms.rtol) > WEAK
+        # What stands out of rounding has been found one by one, so that the others agree; of float32's not all does.
+        found = bool(directed.alarm and directed.suspects and not directed.rounded)
+        weak = not found and directed.chance(terms.rtol) > WEAK
         start = UNRESOLVED if directed.ties or weak else AGREE
         self.codes = [np.full(g.shape, start, np.int8) for g in self.claimed]
         wrong, small = self._sorted(directed.suspects, terms)
@@ -221,7 +223,8 @@ class Stage:
             return [], []
         finite = [np.abs(g[np.isfinite(g)]) for g in self.claimed]
         largest = max((float(g.max(initial=0.0)) for g in finite), default=0.0)
-        floor = 64 * _EPS * largest if terms.floor is None else terms.floor
+        eps = 2.0**-23 if self.directed.rounded else _EPS
+        floor = 64 * eps * largest if terms.floor is None else terms.floor
         wrong: list[Suspect] = []
         small: list[Suspect] = []
         for one in suspects:
