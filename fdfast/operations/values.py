@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,16 @@ def _known(size: Any) -> npt.NDArray[Any]:
     return np.array(tf.get_static_value(size))
 
 
+def _by_group(run: Callable[..., list[Any]], groups: int, size: Any, *tensors: Any) -> Any:
+    """What `run` makes of the size and channels of each group, side by side; nothing where there is one group."""
+    if groups == 1:
+        return NotImplemented
+    wide = _known(size)
+    wide[-1] //= groups
+    parts = zip(*(tf.split(tensor, groups, -1) for tensor in tensors), strict=True)
+    return tf.concat([run(tf.constant(wide, size.dtype), *part)[0] for part in parts], -1)
+
+
 _IN_GROUPS = ("Conv2DBackpropInput", "Conv2DBackpropFilter", "Conv3DBackpropInputV2", "Conv3DBackpropFilterV2")
 
 
@@ -86,11 +97,7 @@ def convolution_back(kernel: Kernel, size: Any, w: Any, dy: Any) -> Any:
         return _first(_turned(kernel)(_sizes(size), w, _last(dy))[0])
     wide = _known(size)
     groups = wide[-1] // w.shape[-2] if len(wide) == dy.shape.rank and kernel.kind in _IN_GROUPS else 1
-    if groups == 1:
-        return NotImplemented
-    wide[-1] //= groups
-    parts = zip(tf.split(w, groups, -1), tf.split(dy, groups, -1), strict=True)
-    return tf.concat([kernel(tf.constant(wide, size.dtype), *part)[0] for part in parts], -1)
+    return _by_group(kernel, groups, size, w, dy)
 
 
 @value("Conv2DBackpropFilter", "Conv3DBackpropFilterV2", "DepthwiseConv2dNativeBackpropFilter")
@@ -100,11 +107,7 @@ def filter_back(kernel: Kernel, x: Any, size: Any, dy: Any) -> Any:
         return _turned(kernel)(_last(x), size, _last(dy))[0]
     wide = _known(size)
     groups = x.shape[-1] // wide[-2] if kernel.kind in _IN_GROUPS else 1
-    if groups == 1:
-        return NotImplemented
-    wide[-1] //= groups
-    parts = zip(tf.split(x, groups, -1), tf.split(dy, groups, -1), strict=True)
-    return tf.concat([kernel(one, tf.constant(wide, size.dtype), part)[0] for one, part in parts], -1)
+    return _by_group(lambda size, x, dy: kernel(x, size, dy), groups, size, x, dy)
 
 
 @value("BiasAdd")
