@@ -23,7 +23,7 @@ from fdfast.functions import (
     state_kept,
     trusted,
 )
-from fdfast.moves import as_floats, as_gradient, check_whole
+from fdfast.moves import as_floats, as_gradient, check_fits, check_whole
 from fdfast.problem import Request
 from fdfast.report import Report, whole_report
 from fdfast.tape import NoTape
@@ -138,6 +138,7 @@ def flat_of(request: Request, wrt: str, seed: int = 0) -> Flat:
             f"wrt={wrt!r} needs a Keras model or layer, whose variables it knows, got {type(f).__name__}; for a "
             "function of its weights pass them as x"
         )
+    check_fits(f, "f", request.x, **request.options)
     return flat_callable(f, request.x, request.options, seed, batched=bool(request.batched))
 
 

@@ -120,14 +120,7 @@ def jacobian(
     check_flag("batched", batched, unset=True)
     bounds = as_bounds(bounds)
     keras = sys.modules.get("keras")
-    from fdfast.functions import (
-        BatchedSource,
-        SingleSource,
-        check_callable,
-        check_process,
-        interruptible,
-        state_kept,
-    )
+    from fdfast.functions import BatchedSource, SingleSource, check_callable, check_process, interruptible, state_kept
 
     check_callable(f)
     check_process()

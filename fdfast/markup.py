@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
@@ -61,6 +62,16 @@ def image(png: bytes, says: str) -> Markup:
     """Put a picture into the page itself; `says` is for those who cannot see it."""
     data = base64.b64encode(png).decode("ascii")
     return Markup(f'<img src="data:image/png;base64,{data}" alt="{escape(says)}">')
+
+
+def drawn(draw: Callable[[io.BytesIO], object], says: str) -> Markup:
+    """Put into the page what `draw` writes as a PNG, or the sentence that there is no matplotlib to draw by."""
+    picture = io.BytesIO()
+    try:
+        draw(picture)
+    except ImportError:
+        return Markup("<p>No figure: matplotlib is not installed. Remedy: pip install matplotlib.</p>")
+    return image(picture.getvalue(), says)
 
 
 #: Styles by the beginning of an element. A notebook has rules of its own for what is in an output, and drops the style

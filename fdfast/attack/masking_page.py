@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from fdfast.attack.masking_figure import COLOURS, save
 from fdfast.attack.masking_text import step_rows
 from fdfast.attack.masks import meaning
-from fdfast.report import Markup, Number, badge, bullets, escape, for_notebook, image, number, page, table
+from fdfast.report import Markup, Number, badge, bullets, drawn, escape, for_notebook, number, page, table
 
 if TYPE_CHECKING:
     from fdfast.attack.diagnosis import MaskingReport
@@ -41,12 +40,8 @@ def fragment(report: MaskingReport) -> str:
 
 
 def _figure(report: MaskingReport) -> Markup:
-    picture = io.BytesIO()
-    try:
-        save(report, picture)
-    except ImportError:
-        return Markup("<p>No figure: matplotlib is not installed. Remedy: pip install matplotlib.</p>")
-    return image(picture.getvalue(), f"Loss along each gradient, and step against cosine. {report.meaning}.")
+    says = f"Loss along each gradient, and step against cosine. {report.meaning}."
+    return drawn(lambda file: save(report, file), says)
 
 
 def _head(report: MaskingReport) -> Markup:

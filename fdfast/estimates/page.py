@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fdfast.markup import Markup, Number, escape, for_notebook, image, number, table
+from fdfast.markup import Markup, Number, drawn, escape, for_notebook, number, table
 
 if TYPE_CHECKING:
     from fdfast.estimates.estimate import Estimate
@@ -57,13 +57,15 @@ def _middle(values: object) -> float:
 
 
 def _figure(found: Estimate) -> Markup:
-    try:
-        from matplotlib import style
-        from matplotlib.figure import Figure
-    except ImportError:
-        return Markup("<p>No figure: matplotlib is not installed. Remedy: pip install matplotlib.</p>")
+    says = "Derivative of every tile with its error bar, coloured by kind"
+    return drawn(lambda file: _draw(found, file), says)
+
+
+def _draw(found: Estimate, file: io.BytesIO) -> None:
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
     shown = range(min(len(found.value), _SHOWN))
-    picture = io.BytesIO()
     with style.context(["default", {"font.size": 8.0, "legend.frameon": False}]):
         fig = Figure(figsize=(9.0, 0.4 + 1.9 * len(shown)), layout="constrained")
         for i, ax in zip(shown, fig.subplots(len(shown), 1, squeeze=False)[:, 0], strict=True):
@@ -76,5 +78,4 @@ def _figure(found: Estimate) -> Markup:
             ax.set(ylabel="derivative" if len(shown) == 1 else f"example {i}")
             ax.legend(loc="upper right", ncols=len(_KINDS))
         ax.set(xlabel="tile")
-        fig.savefig(picture, format="png", dpi=100)
-    return image(picture.getvalue(), "Derivative of every tile with its error bar, coloured by kind")
+        fig.savefig(file, format="png", dpi=100)

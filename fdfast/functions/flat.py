@@ -15,7 +15,7 @@ import tensorflow as tf
 from fdfast.functions.arguments import Argument, flattened, packer
 from fdfast.functions.over_rows import dense, first_line
 from fdfast.functions.returned import check_dense, check_returned, check_takes
-from fdfast.moves import as_array, as_floats, check_fits
+from fdfast.moves import as_array, as_floats
 from fdfast.tape import NoTape, numpy_calls
 
 Array = npt.NDArray[Any]
@@ -145,7 +145,6 @@ def flat_callable(
 
     Where it returns more than one number it is their sum, each with a random weight of its own.
     """
-    check_fits(f, "f", x, **kwargs)
     given, names = flattened(x, None)
     arguments = []
     for name, one in zip(names, given, strict=True):

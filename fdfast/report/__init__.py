@@ -5,7 +5,7 @@ A report holds findings; a renderer takes a report. Nothing is computed here but
 
 from __future__ import annotations
 
-from fdfast.markup import Markup, Number, badge, bullets, escape, for_notebook, image, number, pairs, table
+from fdfast.markup import Markup, Number, badge, bullets, drawn, escape, for_notebook, image, number, pairs, table
 from fdfast.report.findings import input_report, weight_report
 from fdfast.report.html import page
 from fdfast.report.part import Part
@@ -26,6 +26,7 @@ __all__ = [
     "badge",
     "blank_figure",
     "bullets",
+    "drawn",
     "escape",
     "for_notebook",
     "image",

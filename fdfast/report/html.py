@@ -6,11 +6,10 @@ Nothing is fetched: no script, no font, no style from outside; the figure is ins
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from fdfast.markup import Markup, Number, badge, bullets, escape, for_notebook, image, number, pairs, table
+from fdfast.markup import Markup, Number, badge, bullets, drawn, escape, for_notebook, number, pairs, table
 from fdfast.report.first_lines import by_order, said_first
 from fdfast.report.panels import CLASS_COLOURS
 from fdfast.report.plain import times
@@ -185,18 +184,12 @@ def _counts(report: Report) -> str:
 
 
 def _figure(report: Report, dpi: float = 150) -> str:
-    picture = io.BytesIO()
-    try:
-        save(report, picture, dpi)
-    except ImportError:
-        return "<p>No figure: matplotlib is not installed. Remedy: pip install matplotlib.</p>"
     shown = "Maps of both gradients, the relative error and the class of each tile"
     if report.check == "directions":
         shown = "Maps of the gradient, of what would have been found, and of the class of each element"
     if report.wrt == "weights":
         shown = "Classes and relative errors of every variable"
-    says = f"{shown}. {_summary(report)}"
-    return image(picture.getvalue(), says)
+    return drawn(lambda file: save(report, file, dpi), f"{shown}. {_summary(report)}")
 
 
 def _metrics(report: Report) -> str:
