@@ -25,8 +25,6 @@ _FIXED = (
     types.MethodDescriptorType,
     np.ufunc,
 )
-#: Things looked at before a function counts as one that cannot be told.
-_LIMIT = 500
 _LIBRARIES = ("tensorflow", "keras", "numpy", "math", "builtins")
 
 # Attributes of a layer that say nothing of what it computes in inference mode.
@@ -82,26 +80,15 @@ class Reading:
     complete: bool
 
 
-def captures(f: Any) -> list[Any] | None:
-    """Stand-in for everything that f reads: equal as long as f reads the same.
+def read(root: Any, limit: int) -> Reading:
+    """Look at everything that `root` reads; of no more than `limit` things that are no layers.
 
     Looked at are closures, globals, defaults, attributes of callable objects and of modules, the arguments of a
     partial, and what functions, containers and objects among these reach in turn. Of layers and models those attributes
     count that say what they compute, and the methods of classes that are no library's. Arrays count by their bytes.
     Tensors and variables count as the same object: a traced function reads a variable's present value. A `tf.function`
     counts as itself, because TensorFlow too traces it only once.
-
-    Returns
-    -------
-    list or None
-        None if f reads something whose changes cannot be seen.
     """
-    found = read(f, _LIMIT)
-    return found.tokens if found.complete else None
-
-
-def read(root: Any, limit: int) -> Reading:
-    """Look at everything that `root` reads; of no more than `limit` things that are no layers."""
     tokens: list[Any] = []
     seen: dict[int, Any] = {}
     place: dict[int, int] = {}
@@ -151,8 +138,13 @@ def _look(one: Any) -> tuple[Any, list[Any]]:
         attributes = vars(one)
     except TypeError:  # for instance a NumPy generator, whose state is not an attribute
         raise _Unknown from None
+    return (_Same(one), tuple(attributes)), attributes_of(one)
+
+
+def attributes_of(one: Any) -> list[Any]:
+    """What an object holds, and what it does when it is called."""
     calls = [vars(kind)["__call__"] for kind in type(one).__mro__ if "__call__" in vars(kind)]
-    return (_Same(one), tuple(attributes)), [*attributes.values(), *calls[:1]]
+    return [*vars(one).values(), *calls[:1]]
 
 
 def _look_at_layer(layer: Any) -> tuple[Any, list[Any]]:
@@ -200,6 +192,14 @@ def telling(layer: Any) -> list[str]:
         and not name.startswith(("_self_", "_compile"))
         and not name.endswith(("_initializer", "_constraint"))
     ]
+
+
+@functools.cache
+def not_looked_at() -> frozenset[str]:
+    """Names by which code would read attributes of a layer that are not looked at, without a leading underscore."""
+    skipped = {name.lstrip("_") for name in _of_every_layer() | _OF_TRAINING} - {"name", "output_names"}
+    derived = {f"{side}trainable_{what}" for side in ("", "non_") for what in ("variables", "weights")}
+    return frozenset(skipped | derived)
 
 
 def own_classes(layer: Any) -> Iterator[type]:

@@ -165,7 +165,8 @@ def flat_callable(
         return projected(f(pack(tensors), **kwargs), seed, notes)
 
     owner = None if kwargs or seed else f
-    return Flat(call, arguments, getattr(f, "__name__", type(f).__name__), owner=owner, notes=notes)
+    label = getattr(f, "__name__", type(f).__name__)
+    return Flat(call, arguments, label, owner=owner, key=(batched, type(x).__name__), notes=notes)
 
 
 def flat_layer(layer: keras.Layer, x: Any, seed: int, *, weights: bool = True) -> Flat:

@@ -133,7 +133,7 @@ def model_objective(
         deployed.may_compile = traced.may_compile
     found = TracedObjective(traced, context, shape, traced.row_bytes, notes, deployed, evaluated, resolved)
     found.version, found.narrow_because = version, why
-    told = state.complete and of_loss.complete and not (state.own or of_loss.own)
+    told = state.in_sight and of_loss.in_sight
     if x is not None and seen_before and not told and not _is_as_it_was(found, model, resolved.of_rows, x):
         for forget in (forget_copy, forget_traces, forget_state):
             forget(model)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from fdfast.functions.captures import captures
+from fdfast.functions.unchanged import present
 from fdfast.operations import Unmapped
 from fdfast.tape import Traced
 
@@ -125,7 +125,7 @@ def known(f: Any, key: object) -> Any:
         return None
     if entry is None or key not in entry[1]:
         return None
-    if entry[0] != captures(f):
+    if entry[0] is not present(f):
         del _known[f]
         return None
     return entry[1][key]
@@ -161,16 +161,16 @@ def remember(f: Any, key: object, make: Callable[[Callable[[], Any]], Form]) -> 
     ------
     Unmapped
     """
-    now = captures(f)
+    now = present(f)
     try:
         weak = weakref.ref(f)
         hash(f)
     except TypeError:
-        now = None
-    if now is None:
+        return make(lambda: f)
+    if not now.complete:
         return make(lambda: f)
     before, forms = _known.get(f, (now, {}))
-    if before != now:
+    if before is not now:
         forms = {}
     _known[f] = now, forms
     try:

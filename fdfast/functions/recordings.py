@@ -65,7 +65,7 @@ def trusted(flat: Flat, layers: Sequence[keras.Layer]) -> Recorded:
         f is not deterministic, or changes its state.
     """
     found = recorded(flat)
-    if flat.model is None and found.trusted and not _agrees(found, flat):
+    if flat.model is None and found.trusted and not (present(flat.owner).in_sight or _agrees(found, flat)):
         forget(flat.owner)  # f reads something that nobody sees
         found = recorded(flat)
     if not found.trusted:
@@ -80,7 +80,7 @@ def _is_as_it_was(kept: Recorded, flat: Flat, states: list[Present]) -> bool:
     """Whether a model is what was recorded: called eagerly, where code of the user's own may read what none can see."""
     if not all(state.complete for state in states):
         return False
-    return not any(state.own for state in states) or _agrees(kept, flat)
+    return all(state.in_sight for state in states) or _agrees(kept, flat)
 
 
 def _agrees(kept: Recorded, flat: Flat) -> bool:

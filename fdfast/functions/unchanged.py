@@ -14,6 +14,7 @@ import tensorflow as tf
 from fdfast.functions.captures import (
     PLAIN,
     Reading,
+    attributes_of,
     checksum,
     class_members,
     is_operation,
@@ -24,6 +25,7 @@ from fdfast.functions.captures import (
     read_by,
     telling,
 )
+from fdfast.functions.sight import in_sight
 
 #: Things that are no layers, beyond which a model cannot be told.
 _LIMIT = 20_000
@@ -39,8 +41,8 @@ class Present:
     ----------
     complete : bool
         Whether every change can be seen.
-    own : bool
-        Whether code of the user's own is among what is read.
+    in_sight : bool
+        Whether, besides, code of the user's own reads nothing else: then it need not be run to be known.
     """
 
     def __init__(self, root: Any) -> None:
@@ -48,7 +50,7 @@ class Present:
 
     def _take(self, reading: Reading) -> None:
         self._tokens, self.complete = reading.tokens, reading.complete
-        self.own = any(isinstance(one, types.FunctionType) and not of_a_library(one) for one in reading.seen)
+        self.in_sight = self.complete and in_sight(reading.seen)
         self._watched = [watched for one in reading.seen for watched in _watch(one)]
 
     def still(self, root: Any) -> bool:
@@ -117,7 +119,7 @@ def _watch(one: Any) -> list[Any]:
         return [] if of_a_library(one) else [_Watched(one, lambda f: (f.__code__, *read_by(f)))]
     if is_operation(one):
         return _of_layer(one)
-    return [_Watched(one, lambda one: tuple(vars(one).values()))] if hasattr(one, "__dict__") else []
+    return [_Watched(one, lambda one: tuple(attributes_of(one)))] if hasattr(one, "__dict__") else []
 
 
 def _of_layer(layer: Any) -> list[Any]:
