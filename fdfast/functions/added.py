@@ -6,7 +6,6 @@ import weakref
 from typing import Any
 
 import keras
-import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
@@ -37,4 +36,4 @@ def penalised(model: keras.Model) -> list[str]:
 
 def weights_of(model: keras.Model) -> int:
     """How many numbers there are in the trainable variables."""
-    return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    return sum(v.value.shape.num_elements() for v in model.trainable_variables)

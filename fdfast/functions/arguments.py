@@ -112,7 +112,7 @@ def _check_shape(model: Any, name: str, array: Array, wanted: Any, alone: bool) 
 
 def _float_dtype(model: Any) -> Any:
     """What a model takes its floating-point inputs in: its own precision, or that of its variables."""
-    inside = {str(w.dtype) for w in model.weights if "float" in str(w.dtype)}
+    inside = {kind for kind in {w.dtype for w in model.weights} if "float" in str(kind)}
     if inside == {"float64"} or (not inside and getattr(model, "compute_dtype", "") == "float64"):
         return tf.float64
     return tf.float32

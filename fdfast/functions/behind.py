@@ -69,7 +69,7 @@ def state_kept(f: Any) -> Iterator[Snapshot]:
             # What raises an error of its own may have written before.
             known = before.settled and error is None and any(one.trainable for one in changed)
             moved = bool(changed) and (known or _by_others(layers, steps))
-            if not moved:
+            if changed and not moved:
                 before.restore()
         if moved and (error is None or isinstance(error, Exception)):
             raise WeightsMoved(
