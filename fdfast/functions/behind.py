@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from fdfast.functions.captures import read_by
 from fdfast.functions.interrupts import uninterrupted
 from fdfast.functions.variables import Snapshot, read
 
@@ -120,19 +121,4 @@ def _reached(f: Any) -> list[Any]:
     if not isinstance(f, types.FunctionType):
         # An object with __call__, or what tf.function and functools.wraps make of a function.
         return [*getattr(f, "__dict__", {}).values(), type(f).__call__, getattr(f, "__wrapped__", None)]
-    cells = [cell.cell_contents for cell in f.__closure__ or () if _filled(cell)]
-    return [*cells, *_globals_of(f.__code__, f.__globals__), getattr(f, "__wrapped__", None)]
-
-
-def _globals_of(code: types.CodeType, values: dict[str, Any]) -> list[Any]:
-    inner = [
-        value for const in code.co_consts if isinstance(const, types.CodeType) for value in _globals_of(const, values)
-    ]
-    return [values[name] for name in code.co_names if name in values] + inner
-
-
-def _filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
+    return [*read_by(f), getattr(f, "__wrapped__", None)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 import sys
@@ -231,9 +232,15 @@ def read_by(f: types.FunctionType) -> list[Any]:
     return [*cells, f.__defaults__, f.__kwdefaults__, *_globals_of(f.__code__, f.__globals__)]
 
 
+@functools.lru_cache(4096)
+def _global_names(code: types.CodeType) -> tuple[str, ...]:
+    steps = dis.get_instructions(code)
+    return tuple(dict.fromkeys(one.argval for one in steps if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")))
+
+
 def _globals_of(code: types.CodeType, names: dict[str, Any]) -> list[Any]:
     read: list[Any] = []
-    for name in code.co_names:
+    for name in _global_names(code):
         if name not in names:
             continue
         value = names[name]
