@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -70,10 +71,10 @@ def model_objective(
     """
     resolved = resolve_loss(loss, model)
     _check_inputs(model, shape)
-    own = np.dtype(np.float64 if _is_float64(model) else np.float32)
+    evaluated, version, built, state = model, None, model.built, present(model)
+    own = _fact(state, "own", lambda: _own_dtype(model))
     notes: list[str] = []
     why = ""
-    evaluated, version, built, state = model, None, model.built, present(model)
     if precision != "float32" and own != np.float64:
         try:
             shadow = shadow_of(model, shape, now, state)
@@ -92,7 +93,7 @@ def model_objective(
             f"{own.name if evaluated is model else 'float64'}"
         )
     dtype = own if evaluated is model else np.dtype(np.float64)
-    output = _output_of(evaluated, shape, dtype)
+    output = _fact(state, (shape, dtype), lambda: _output_shape(evaluated, shape, dtype))
     if not built:
         state = present(model)  # it has been called by now, which builds it
     targets = check_targets(y, resolved, output, examples, batched)
@@ -145,7 +146,7 @@ def _is_as_it_was(objective: TracedObjective, model: keras.Model, loss: RowLoss,
     """Whether the model, called eagerly, has the losses that are kept of it, at some of the examples."""
     rows = x.reshape(-1, *objective.shape)[:_ASKED]
     example = np.arange(len(rows), dtype=np.int32)
-    own = np.dtype(np.float64 if _is_float64(model) else np.float32)
+    own = _own_dtype(model)
     now = tf.reshape(_model_rows(model, loss)(tf.constant(rows, own), tf.constant(example), objective.context), [-1])
     kept = objective.tensor_values(tf.constant(rows, objective.dtype), example, len(rows))
     narrow = min(now.dtype, tf.as_dtype(model.compute_dtype), key=lambda dtype: dtype.size)
@@ -170,14 +171,14 @@ def _model_rows(model: keras.Model, loss: RowLoss) -> RowValues:
     return of_rows
 
 
-def _is_float64(model: keras.Model) -> bool:
+def _own_dtype(model: keras.Model) -> np.dtype[Any]:
     # A functional model's own policy says nothing about its layers.
     inside = [name for w in model.weights if "float" in (name := str(w.dtype))]
     if getattr(model, "inputs", None):
         inside += [t.dtype for t in (*model.inputs, *model.outputs)]
     else:
         inside.append(model.compute_dtype)
-    return all(dtype == "float64" for dtype in inside)
+    return np.dtype(np.float64 if all(dtype == "float64" for dtype in inside) else np.float32)
 
 
 def _check_inputs(model: keras.Model, shape: tuple[int, ...]) -> None:
@@ -206,16 +207,16 @@ def _check_inputs(model: keras.Model, shape: tuple[int, ...]) -> None:
         )
 
 
-def _output_of(model: keras.Model, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int | None, ...]:
-    """Shape of the output, which only a call tells of a subclassed model; kept as long as that stays as it is."""
-    kept, key = _outputs.get(model), (shape, dtype)
-    if kept is None or kept[:2] != (present(model), key):
-        found = _output_shape(model, shape, dtype)
-        kept = _outputs[model] = present(model), key, found
-    return kept[2]
+#: What has been found of models in a state.
+_facts: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
-_outputs: weakref.WeakKeyDictionary[keras.Model, tuple[Any, Any, tuple[int | None, ...]]] = weakref.WeakKeyDictionary()
+def _fact(state: Any, what: Any, find: Callable[[], Any]) -> Any:
+    """Something that a model is, found once while it stays as it is."""
+    known = _facts.setdefault(state, {})
+    if what not in known:
+        known[what] = find()
+    return known[what]
 
 
 def _output_shape(model: keras.Model, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int | None, ...]:
