@@ -26,8 +26,19 @@ from fdfast.functions import (
 from fdfast.moves import as_floats, as_gradient, check_fits, check_whole
 from fdfast.problem import Request
 from fdfast.report import Report, whole_report
-from fdfast.tape import NoTape
-from fdfast.verdict import NO_PATTERN, Culprits, Place, Terms, culprits, judge_whole, near_by
+from fdfast.tape import NoTape, Recorded
+from fdfast.verdict import (
+    NO_PATTERN,
+    Culprits,
+    Place,
+    Terms,
+    Whole,
+    culprits,
+    held_against,
+    is_certain,
+    judge_whole,
+    near_by,
+)
 
 Float64 = npt.NDArray[np.float64]
 _MOST_DIRECTIONS = 1000  # each takes as much memory as x and the weights; three tell what can be told
@@ -63,17 +74,7 @@ def check_directed(
         now.settled = True
         places = places_of(flat, wrt)
         setup = time.perf_counter() - started
-        found = judge_whole(
-            traced,
-            flat.points(),
-            flat.model is not None,
-            places,
-            terms,
-            directions,
-            _given(analytic, flat, places),
-            elsewhere=analytic is None or callable(analytic),
-            layer_of=namer(layers),
-        )
+        found = _judged(traced, flat, places, terms, directions, analytic, layers)
         guilty = None
         if found.wrong and analytic is None:
             at = found.point.arguments
@@ -84,6 +85,44 @@ def check_directed(
     timings = {"set-up": setup, "directions": total - setup, "total": total}
     settings = terms.settings() | {"directions": directions}
     return whole_report(found, flat, wrt, settings, timings, label or flat.label, guilty)
+
+
+def _judged(
+    traced: Recorded,
+    flat: Flat,
+    places: list[Place],
+    terms: Terms,
+    directions: int,
+    analytic: Any,
+    layers: Sequence[keras.Layer],
+) -> Whole:
+    def judge(given: Any) -> Whole:
+        return judge_whole(
+            traced,
+            flat.points(),
+            flat.model is not None,
+            places,
+            terms,
+            directions,
+            given,
+            elsewhere=given is None or callable(analytic),
+            layer_of=namer(layers),
+        )
+
+    given = _given(analytic, flat, places)
+    if given is None or callable(analytic) or not _has_few_digits(analytic):
+        return judge(given)
+    arrays, sure = given(flat.points()), judge(None)
+    if not is_certain(sure):
+        return judge(given)
+    own = flat.own_gradients()
+    return held_against(sure, arrays, [own[p.number] for p in places], traced.point(flat.points()), terms)
+
+
+def _has_few_digits(analytic: Any) -> bool:
+    """Whether a gradient under test, or a part of it, has no more digits than float32."""
+    parts = analytic if isinstance(analytic, list | tuple) else [analytic]
+    return any(as_gradient(one, "analytic").dtype.itemsize < 8 for one in parts)
 
 
 def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:

@@ -83,6 +83,16 @@ class Flat:
         found = self.call(*(tf.cast(tf.constant(p), a.dtype) for p, a in zip(points, self.arguments, strict=True)))
         return float(found)
 
+    def own_gradients(self) -> dict[int, npt.NDArray[np.float64]]:
+        """Autodiff in the precision that f has itself, by place: of arguments that move, then of variables."""
+        given = [tf.cast(tf.constant(a.value), a.dtype) for a in self.arguments]
+        sources = {i: given[i] for i in self.moving} | dict(enumerate(self.variables, len(given)))
+        with tf.GradientTape(watch_accessed_variables=False) as gradient:
+            gradient.watch(list(sources.values()))
+            value = self.call(*given)
+        found = gradient.gradient(value, sources, unconnected_gradients="zero")
+        return {place: dense(one).numpy().astype(np.float64) for place, one in found.items()}
+
     def _own_error(self) -> None:
         """Raise what is wrong with f itself, as f says it."""
         try:

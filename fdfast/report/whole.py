@@ -12,7 +12,7 @@ from fdfast.moves import make_tiling
 from fdfast.report.part import Part
 from fdfast.report.report import Report, WeightReport
 from fdfast.tape import STEP
-from fdfast.verdict import NO_PATTERN, Culprits, Directed, Whole, as_sentence, hints, sentences_on_whole
+from fdfast.verdict import NO_PATTERN, Culprits, Whole, as_sentence, hints, sentences_on_whole
 
 Float64 = npt.NDArray[np.float64]
 
@@ -94,7 +94,7 @@ def _part(found: Whole, flat: Flat, i: int) -> Part:
         "checked_numeric": numeric,
         "checked_analytic": claimed,
         "checked_error": np.broadcast_to(found.directed.tau, claimed.shape),
-        "detectable": _detectable(found.directed, claimed),
+        "detectable": _detectable(found, claimed),
     }
     shape = claimed.shape[1:] if (alone and flat.model is not None) or batched else claimed.shape
     if alone and flat.model is not None:
@@ -114,11 +114,15 @@ def _part(found: Whole, flat: Flat, i: int) -> Part:
     )
 
 
-def _detectable(directed: Directed, claimed: Float64) -> Float64:
+def _detectable(found: Whole, claimed: Float64) -> Float64:
     """Relative error of each element that would never have been missed by itself."""
+    directed = found.directed
     with np.errstate(all="ignore"):
         share: Float64 = np.maximum(directed.low / np.abs(claimed), 1.0)
-    return 4 * directed.tau * share
+        known: Float64 = 4 * directed.tau * share
+        if found.allowed is not None:
+            known = known + found.allowed[0] + found.allowed[1] / np.abs(claimed)
+    return known
 
 
 def _hints(found: Whole, parts: list[Part], blamed: Culprits | None) -> list[str]:

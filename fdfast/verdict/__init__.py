@@ -11,6 +11,7 @@ from fdfast.verdict.compare import AGREE, CLASSES, METRICS, WRONG, error_summary
 from fdfast.verdict.diagnosis import NO_PATTERN, hints
 from fdfast.verdict.directions import Directed, Suspect
 from fdfast.verdict.generic import near_by
+from fdfast.verdict.held import held_against, is_certain
 from fdfast.verdict.judge import Judge
 from fdfast.verdict.judgement import Judgement
 from fdfast.verdict.reasons import as_sentence, deployed_figure, reasons_of, selftest_figure
@@ -43,7 +44,9 @@ __all__ = [
     "culprits",
     "deployed_figure",
     "error_summary",
+    "held_against",
     "hints",
+    "is_certain",
     "judge_whole",
     "judged",
     "linear_agrees",

@@ -53,6 +53,8 @@ class Whole:
         Whether the elements on a kink were judged at all.
     point : fdfast.tape.Point
         Where something is wrong, if anything is.
+    allowed : tuple of float, optional
+        Relative and absolute error that was allowed, where elements were compared one by one.
     """
 
     value: float
@@ -69,6 +71,7 @@ class Whole:
     breaks: dict[tuple[int, int], tuple[int, float]]
     judged_near: bool
     point: Point
+    allowed: tuple[float, float] | None = None
 
     @property
     def wrong(self) -> int:

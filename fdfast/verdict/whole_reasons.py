@@ -162,6 +162,13 @@ def _gaps(found: Whole, settings: dict[str, Any], words: special.Words) -> list[
     if found.directed.subtracted:
         kinds = ", ".join(sorted(set(found.directed.subtracted)))
         said.append(f"{kinds} has no difference rule, and was subtracted, which keeps ten digits.")
+    if found.allowed is not None:
+        relative, absolute = found.allowed
+        said.append(
+            "The gradient under test has the digits of float32. Each of its elements was held against autodiff's in "
+            f"float64, which the directions have shown right: to rtol={relative:g} and {absolute:.1e}, what float32 "
+            "rounds to here."
+        )
     if found.directed.rounded:
         kinds = ", ".join(found.directed.rounded)
         said.append(

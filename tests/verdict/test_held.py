@@ -1,0 +1,116 @@
+"""A gradient of float32's digits, given as an array: right ones pass, wrong ones are found, and said to be few digits."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import fdfast
+
+L = keras.layers
+RNG = np.random.default_rng(0)
+X = RNG.uniform(-1, 1, (2, 12, 12, 1)).astype("float32")
+Y = np.eye(5, dtype="float32")[[1, 3]]
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    layers = [L.Conv2D(8, 3, activation="tanh"), L.MaxPooling2D(), L.Flatten(), L.Dense(5, activation="softmax")]
+    return keras.Sequential([keras.Input((12, 12, 1)), *layers])
+
+
+def gradients(model, what):
+    """Autodiff in float32, as a training loop has it."""
+    x = tf.constant(X)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        rows = keras.losses.categorical_crossentropy(Y, model(x, training=False))
+        value = tf.reduce_sum(rows) if what == "input" else tf.reduce_mean(rows)
+    found = tape.gradient(value, [x] if what == "input" else [v.value for v in model.trainable_variables])
+    return [g.numpy() for g in found]
+
+
+def checked(model, what, given, **options):
+    given = given[0] if what == "input" else given
+    return fdfast.gradcheck(
+        model,
+        X,
+        Y,
+        loss="categorical_crossentropy",
+        wrt=what,
+        analytic=given,
+        check="directions",
+        **options,
+    )
+
+
+@pytest.mark.parametrize("what", ["input", "weights"])
+def test_the_right_one_passes_and_the_report_says_how(model, what):
+    report = checked(model, what, gradients(model, what))
+    assert report.verdict == "pass"
+    assert report.coverage == 1
+    assert "The gradient under test has the digits of float32." in str(report)
+    # Four times what float32 is off by, and 64 of its units: a thousandth of the largest is well above that.
+    part = report.parts[-1]
+    big = np.abs(part.analytic) > 0.1 * np.abs(part.analytic).max()
+    assert np.all(part.detectable[big] < 1e-3)
+
+
+def largest(array):
+    return np.unravel_index(np.abs(array).argmax(), array.shape)
+
+
+def scaled(g):
+    g[0][largest(g[0])] *= 1.001
+
+
+def not_a_number(g):
+    g[0][largest(g[0])] = np.nan
+
+
+def nothing(g):
+    g[0][:] = 0
+
+
+def mirrored(g):
+    g[0][:] = g[0][::-1].copy()
+
+
+@pytest.mark.parametrize("what", ["input", "weights"])
+@pytest.mark.parametrize(("fault", "lone"), [(scaled, True), (not_a_number, True), (nothing, False), (mirrored, False)])
+def test_wrong_ones_are_found(model, what, fault, lone):
+    given = gradients(model, what)
+    before = given[0].copy()
+    fault(given)
+    report = checked(model, what, given)
+    assert report.verdict == "fail"
+    wrong = report.parts[0].codes == 1
+    assert report.counts["wrong"] == wrong.sum()
+    parts = ~(np.abs(given[0] - before) <= 1e-2 * np.abs(before).max())  # far beyond the tolerance
+    assert np.all(wrong[parts])
+    if lone:
+        assert np.argwhere(wrong).tolist() == [list(largest(before))]
+
+
+def test_a_wider_tolerance_of_the_callers_own_counts(model):
+    given = gradients(model, "input")
+    given[0] += 1e-3 * np.abs(given[0]).max()
+    assert checked(model, "input", given).verdict == "fail"
+    assert checked(model, "input", given, atol=float(np.abs(given[0]).max())).verdict == "pass"
+
+
+def test_where_autodiff_itself_is_wrong_the_array_is_judged_by_differences():
+    @tf.custom_gradient
+    def doubled(x):
+        return tf.square(x), lambda up: 4.0 * x * up  # twice what it is
+
+    def f(x):
+        return tf.reduce_sum(doubled(x))
+
+    x = np.linspace(0.3, 1.1, 7, dtype="float32")
+    right = fdfast.gradcheck(f, x, analytic=2 * x, check="directions")
+    wrong = fdfast.gradcheck(f, x, analytic=4 * x, check="directions")
+    assert (right.counts["wrong"], wrong.verdict) == (0, "fail")
