@@ -110,13 +110,14 @@ def _judged(
         )
 
     given = _given(analytic, flat, places)
-    if given is None or callable(analytic) or not _has_few_digits(analytic):
+    if given is None or callable(analytic):
         return judge(given)
     arrays, sure = given(flat.points()), judge(None)
     if not is_certain(sure):
         return judge(given)
-    own = flat.own_gradients()
-    return held_against(sure, arrays, [own[p.number] for p in places], traced.point(flat.points()), terms)
+    own = flat.own_gradients() if _has_few_digits(analytic) else None
+    exact = None if own is None else [own[p.number] for p in places]
+    return held_against(sure, arrays, exact, traced.point(flat.points()), terms)
 
 
 def _has_few_digits(analytic: Any) -> bool:

@@ -24,14 +24,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--pairs", type=int, default=1000, help="correct (model, input) pairs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", metavar="NAME", help="run one case, such as m003/5/layer:scale 2")
+    parser.add_argument("--check", default="auto", choices=("auto", "directions"), help="how fdfast checks")
     options = parser.parse_args(arguments)
     if options.pairs < 2:
         parser.error("--pairs must be at least 2: one random model and one digit")
     if options.case:
-        return one(options.case, options.seed)
+        return one(options.case, options.seed, options.check)
     started, records = time.perf_counter(), []
     for spec, runs in schedule(options.pairs, options.seed):
-        for record in measure(spec, runs):
+        for record in measure(spec, runs, by=options.check):
             records.append(record)
             if record.odd:
                 print(record, file=sys.stderr, flush=True)
@@ -41,13 +42,13 @@ def main(arguments: list[str]) -> None:
     print("\n".join([*lines(records), "", *families.lines(options.seed)]))
 
 
-def one(case: str, seed: int) -> None:
+def one(case: str, seed: int, by: str) -> None:
     """Run one case, SUBJECT/INPUT or SUBJECT/INPUT/ROUTE:FAULT, and show its report."""
     name, which, *rest = case.split("/", 2)
     route, fault = rest[0].split(":") if rest else ("autodiff", "none")
     spec, reports = named(name, seed), {}
     print(spec, "\n")
-    for record in measure(spec, [(route, fault)], reports.__setitem__):
+    for record in measure(spec, [(route, fault)], reports.__setitem__, by):
         if record.case == f"{name}/{which}/{route}:{fault}" or record.verdict == "error":
             print(reports.get(record.case, ""), "\n\n", record, sep="")
 

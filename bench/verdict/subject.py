@@ -174,13 +174,15 @@ class Record(NamedTuple):
         return f"{self.case:<44} {self.verdict:<13} {self.note or seen}"
 
 
-def measure(spec: Spec, runs: list[tuple[str, str]], show: Any = lambda case, report: None) -> Iterator[Record]:
+def measure(
+    spec: Spec, runs: list[tuple[str, str]], show: Any = lambda case, report: None, by: str = "auto"
+) -> Iterator[Record]:
     """All runs of one subject, every report shown with the name of its case; what raises is a record, too."""
     subject: Any = None
     for route, fault in runs:
         try:
             subject = subject or Subject(spec)
-            yield from list(check(subject, route, fault, show))
+            yield from list(check(subject, route, fault, show, by))
         except Exception as error:
             # TensorFlow puts the whole call stack into its messages.
             lines = [line for line in str(error).splitlines() if line.strip() and not line.lstrip().startswith("File ")]
@@ -188,7 +190,7 @@ def measure(spec: Spec, runs: list[tuple[str, str]], show: Any = lambda case, re
             yield Record(f"{spec.name}/0/{route}:{fault}", route, fault, "error", note=note)
 
 
-def check(s: Subject, route: str, fault: str, show: Any) -> Iterator[Record]:
+def check(s: Subject, route: str, fault: str, show: Any, by: str) -> Iterator[Record]:
     """All examples of the subject with one fault, or with none.
 
     Routes: "autodiff" of the model as it is; a "layer" whose gradient is wrong; an "array", for which there is no
@@ -208,8 +210,12 @@ def check(s: Subject, route: str, fault: str, show: Any) -> Iterator[Record]:
     given, which = both[0].reshape(s.x.shape) if route == "array" else None, range(len(s.x))
     if route == "callable":
         which = [s.spec.number % len(s.x)]
-        how = {"loss": s.loss, "analytic": _backward(s, fault, place, which[0])}
+        how = {"loss": s.loss, "analytic": _backward(s, fault, place, which[0]), "check": by}
         reports = {i: fdfast.gradcheck(s.model, s.x[i], s.y[i], **how) for i in which}
+    elif by == "directions":  # of all examples it is one verdict
+        how = {"loss": t.loss, "check": by}
+        alone = [None] * len(s.x) if given is None else given
+        reports = {i: fdfast.gradcheck(t.model, s.x[i], s.y[i], analytic=alone[i], **how) for i in which}
     else:
         reports = fdfast.gradcheck(t.model, s.x, s.y, loss=t.loss, analytic=given)
     for i in which:

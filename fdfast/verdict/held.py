@@ -1,4 +1,8 @@
-"""An array of few digits, element by element: random directions would add up its rounding, and hide what is wrong."""
+"""A gradient given as an array, element by element: held against one that random directions have shown right.
+
+By itself it would be worse off: it has no value near x, where units tie, and what it is off by in its last digits adds
+up along a random direction, and hides what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -12,56 +16,60 @@ from fdfast.tape import STEP, Point
 from fdfast.verdict.compare import AGREE, KINKED, UNRESOLVED, WRONG
 from fdfast.verdict.directions import Suspect
 from fdfast.verdict.terms import Terms
-from fdfast.verdict.whole import Whole
+from fdfast.verdict.whole import Allowed, Whole
 
 Float64 = npt.NDArray[np.float64]
-_EPS = 2.0**-23
 _UNITS, _TIMES = 64, 4  # of rounding of the largest element; what f's own gradient in its own precision is off by
 _LOOKED = 32  # wrong elements that are differenced by themselves
+_TORN = 256  # elements on a kink, not as autodiff has them, whose slopes to both sides are looked at
 
 
 def is_certain(found: Whole) -> bool:
     """Whether a gradient has been shown right wherever f has one."""
-    open_ = [i for i, codes in enumerate(found.codes) if (codes == UNRESOLVED).any()]
-    return not found.wrong and set(open_) <= set(found.blank)
+    unknown = {i for i, codes in enumerate(found.codes) if (codes == UNRESOLVED).any()}
+    return not found.wrong and unknown <= set(found.blank)
 
 
-def held_against(sure: Whole, given: Sequence[Float64], own: Sequence[Float64], here: Point, terms: Terms) -> Whole:
-    """Judge a gradient in float32 by one in float64 that differences have shown right.
+def held_against(
+    sure: Whole, given: Sequence[Float64], own: Sequence[Float64] | None, here: Point, terms: Terms
+) -> Whole:
+    """Judge an array by autodiff in float64 that differences have shown right.
 
-    An element is wrong that differs by more than the tolerance and what float32 rounds to: 64 of its units of the
-    largest element, and four times what f's own gradient, in f's own precision, is off by at most.
+    An element is wrong that differs by more than the tolerance and rounding: 64 units of the largest element, and with
+    `own` four times what that is off by at most. On a kink it may also be anything between the slopes to both sides.
 
     Parameters
     ----------
     sure : Whole
-        Verdict on autodiff in float64, certain.
+        Verdict on autodiff, certain.
     given : sequence of ndarray of float64
         The gradient under test at x, for every place.
-    own : sequence of ndarray of float64
-        Autodiff in the precision that f has itself.
+    own : sequence of ndarray of float64, optional
+        Autodiff in the precision that f has itself; for arrays with the digits of float32.
     here : fdfast.tape.Point
         x.
     terms : Terms
     """
-    exact = sure.analytic
-    largest = max((float(np.abs(g[np.isfinite(g)]).max(initial=0.0)) for g in exact), default=0.0)
-    gaps = [np.abs(a - g)[np.isfinite(a) & np.isfinite(g)] for a, g in zip(own, exact, strict=True)]
-    off = max((float(gap.max(initial=0.0)) for gap in gaps), default=0.0)
-    floor = _UNITS * _EPS * largest + _TIMES * off if terms.floor is None else terms.floor
-    codes, found = [], []
-    for place, (a, g, told, near) in enumerate(zip(given, exact, sure.codes, sure.near, strict=True)):
-        with np.errstate(invalid="ignore"):
-            parts = ~(np.abs(a - g) <= terms.rtol * np.maximum(np.abs(a), np.abs(g)) + floor)
-        # An array has no value near x, where what ties at x was judged.
-        told = np.where(near & (told == AGREE), np.int8(KINKED), told)
-        judged = (told == AGREE) | (place in sure.blank)
-        codes.append(np.where(parts & judged, np.int8(WRONG), told).astype(np.int8))
-        found += [(place, int(i)) for i in np.flatnonzero(codes[-1] == WRONG)]
-    suspects = [
-        Suspect(place, i, _difference(here, sure, place, i), float(given[place].flat[i]))
-        for place, i in found[:: -(-len(found) // _LOOKED) or 1]
-    ]
+    floor, gap = _rounding(sure.analytic, own) if terms.floor is None else terms.floor, 0.0
+    codes: list[npt.NDArray[np.int8]] = []
+    wrong: list[tuple[int, int]] = []
+    torn: list[tuple[int, int]] = []
+    for place, (a, g, told, near) in enumerate(zip(given, sure.analytic, sure.codes, sure.near, strict=True)):
+        with np.errstate(all="ignore"):
+            size = np.maximum(np.abs(a), np.abs(g))
+            off = np.maximum(np.abs(a - g) - floor, 0.0) / size
+            parts = ~(np.abs(a - g) <= terms.rtol * size + floor)
+        parts &= (told == AGREE) | near | (place in sure.blank)
+        gap = max(gap, float(np.max(off[~parts & (size > 0) & np.isfinite(off)], initial=0.0)))
+        codes.append(np.where(parts, np.where(near, np.int8(KINKED), np.int8(WRONG)), told))
+        wrong += [(place, int(i)) for i in np.flatnonzero(parts & ~near)]
+        torn += [(place, int(i)) for i in np.flatnonzero(parts & near)]
+    suspects = _looked_at(here, sure, given, _some(wrong, _LOOKED))[0]
+    kinked, between = _looked_at(here, sure, given, _some(torn, _TORN), terms.rtol, floor)
+    for one, fits in zip(kinked, between, strict=True):
+        if not fits:
+            codes[one.place].flat[one.index] = WRONG
+            suspects.append(one)
     return replace(
         sure,
         analytic=list(given),
@@ -69,12 +77,41 @@ def held_against(sure: Whole, given: Sequence[Float64], own: Sequence[Float64], 
         codes=codes,
         suspects=suspects,
         lost=[~np.isfinite(a) for a in given],
-        judged_near=False,
-        allowed=(terms.rtol, floor),
+        point=here,
+        allowed=Allowed(terms.rtol, floor, gap, own is not None),
     )
 
 
-def _difference(here: Point, sure: Whole, place: int, i: int) -> float:
-    v = np.zeros((1, *sure.places[place].shape))
-    v.reshape(-1)[i] = 1.0
-    return float(here.slopes({sure.places[place].number: v}, (STEP,)).value[0, 0])
+def _rounding(exact: Sequence[Float64], own: Sequence[Float64] | None) -> float:
+    largest = max((float(np.abs(g[np.isfinite(g)]).max(initial=0.0)) for g in exact), default=0.0)
+    if own is None:
+        return _UNITS * 2.0**-52 * largest
+    gaps = [np.abs(a - g)[np.isfinite(a) & np.isfinite(g)] for a, g in zip(own, exact, strict=True)]
+    return _UNITS * 2.0**-23 * largest + _TIMES * max((float(gap.max(initial=0.0)) for gap in gaps), default=0.0)
+
+
+def _some(elements: list[tuple[int, int]], many: int) -> list[tuple[int, int]]:
+    return elements[:: max(1, -(-len(elements) // many))]
+
+
+def _looked_at(
+    here: Point,
+    sure: Whole,
+    given: Sequence[Float64],
+    elements: list[tuple[int, int]],
+    rtol: float = 0.0,
+    floor: float = 0.0,
+) -> tuple[list[Suspect], list[bool]]:
+    """Single elements with the slope that is nearer, and whether they lie between the slopes to both sides."""
+    suspects, between = [], []
+    for place, i in elements:
+        v = np.zeros((1, *sure.places[place].shape))
+        v.reshape(-1)[i] = 1.0
+        both = here.slopes({sure.places[place].number: v}, (STEP, -STEP)).value[:, 0]
+        analytic = float(given[place].flat[i])
+        low, high = float(both.min()), float(both.max())
+        allowed = rtol * max(abs(low), abs(high), abs(analytic)) + floor
+        between.append(bool(low - allowed <= analytic <= high + allowed))
+        nearer = min(both, key=lambda one: abs(one - analytic) if np.isfinite(one) else np.inf)
+        suspects.append(Suspect(place, i, float(nearer), analytic))
+    return suspects, between

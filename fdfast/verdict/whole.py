@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,15 @@ from fdfast.verdict.terms import Terms
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 _ROUNDS = 3  # points near x that are tried
+
+
+class Allowed(NamedTuple):
+    """Relative and absolute error that an array was allowed; its largest relative one within; whether it is float32."""
+
+    rtol: float
+    floor: float
+    gap: float
+    narrow: bool
 
 
 @dataclass(eq=False)
@@ -53,8 +62,8 @@ class Whole:
         Whether the elements on a kink were judged at all.
     point : fdfast.tape.Point
         Where something is wrong, if anything is.
-    allowed : tuple of float, optional
-        Relative and absolute error that was allowed, where elements were compared one by one.
+    allowed : Allowed, optional
+        Where the elements of an array were compared one by one.
     """
 
     value: float
@@ -71,7 +80,7 @@ class Whole:
     breaks: dict[tuple[int, int], tuple[int, float]]
     judged_near: bool
     point: Point
-    allowed: tuple[float, float] | None = None
+    allowed: Allowed | None = None
 
     @property
     def wrong(self) -> int:

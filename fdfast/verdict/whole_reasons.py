@@ -13,6 +13,7 @@ from fdfast.verdict.stage import WEAK
 from fdfast.verdict.whole import Whole
 
 _NAMED = 4
+_SEEN = 1e-9  # relative gaps above it are no rounding of float64
 
 
 def sentences_on_whole(found: Whole, settings: dict[str, Any], order: int = 1) -> list[str]:
@@ -163,11 +164,13 @@ def _gaps(found: Whole, settings: dict[str, Any], words: special.Words) -> list[
         kinds = ", ".join(sorted(set(found.directed.subtracted)))
         said.append(f"{kinds} has no difference rule, and was subtracted, which keeps ten digits.")
     if found.allowed is not None:
-        relative, absolute = found.allowed
+        rtol, floor, gap, narrow = found.allowed
         said.append(
-            "The gradient under test has the digits of float32. Each of its elements was held against autodiff's in "
-            f"float64, which the directions have shown right: to rtol={relative:g} and {absolute:.1e}, what float32 "
-            "rounds to here."
+            f"The {words.gradient} under test is an array{', with the digits of float32' if narrow else ''}. Each of "
+            "its elements was held against autodiff's in float64, which the directions have shown right, to "
+            f"rtol={rtol:g}"
+            + (f" and {floor:.1e}, what float32 rounds to here." if narrow else ".")
+            + (f" They differ by up to {gap:.1e}, which is tolerated; a smaller rtol would not." if gap > _SEEN else "")
         )
     if found.directed.rounded:
         kinds = ", ".join(found.directed.rounded)
