@@ -112,12 +112,16 @@ def _judged(
     given = _given(analytic, flat, places)
     if given is None or callable(analytic):
         return judge(given)
-    arrays, sure = given(flat.points()), judge(None)
+    few = _has_few_digits(analytic)
+    found = None if few else judge(given)
+    if found is not None and (found.wrong or (is_certain(found) and not any(mask.any() for mask in found.near))):
+        return found
+    sure = judge(None)
     if not is_certain(sure):
-        return judge(given)
-    own = flat.own_gradients() if _has_few_digits(analytic) else None
+        return found or judge(given)
+    own = flat.own_gradients() if few else None
     exact = None if own is None else [own[p.number] for p in places]
-    return held_against(sure, arrays, exact, traced.point(flat.points()), terms)
+    return held_against(sure, given(flat.points()), exact, traced.point(flat.points()), terms)
 
 
 def _has_few_digits(analytic: Any) -> bool:

@@ -58,7 +58,7 @@ def held_against(
         with np.errstate(all="ignore"):
             size = np.maximum(np.abs(a), np.abs(g))
             off = np.maximum(np.abs(a - g) - floor, 0.0) / size
-            parts = ~(np.abs(a - g) <= terms.rtol * size + floor)
+            parts = ~(np.isfinite(a) & (np.abs(a - g) <= terms.rtol * size + floor))
         parts &= (told == AGREE) | near | (place in sure.blank)
         gap = max(gap, float(np.max(off[~parts & (size > 0) & np.isfinite(off)], initial=0.0)))
         codes.append(np.where(parts, np.where(near, np.int8(KINKED), np.int8(WRONG)), told))

@@ -124,7 +124,7 @@ def test_alarm(found, analytic, alarm):
 )
 def test_a_dozen_cases(spec, route, fault, verdicts):
     shown: dict[str, object] = {}
-    records = list(check(subject(spec), route, fault, shown.__setitem__))
+    records = list(check(subject(spec), route, fault, shown.__setitem__, "auto"))
     assert list(shown) == [record.case for record in records]
     assert {r.verdict for r in records} <= verdicts, records
     for record in records:

@@ -95,6 +95,21 @@ def test_wrong_ones_are_found(model, what, fault, lone):
         assert np.argwhere(wrong).tolist() == [list(largest(before))]
 
 
+X_TIED = np.array([0.0, 0.5, -1.0])
+
+
+@pytest.mark.parametrize(("at_zero", "code"), [(0.0, 0), (1.0, 2), (0.3, 2), (1.2, 1), (-0.1, 1)])
+def test_on_a_kink_anything_between_both_slopes_is_right(at_zero, code):
+    """As autodiff has it (0), what ties agrees as it does near x; other choices are a kink; beyond, it is wrong."""
+
+    def f(x):
+        return tf.reduce_sum(tf.nn.relu(x))
+
+    report = fdfast.gradcheck(f, X_TIED, analytic=np.array([at_zero, 1.0, 0.0]), check="directions")
+    assert report.codes.ravel().tolist() == [code, 0, 0]
+    assert report.verdict == {0: "pass", 1: "fail", 2: "inconclusive"}[code]
+
+
 def test_a_wider_tolerance_of_the_callers_own_counts(model):
     given = gradients(model, "input")
     given[0] += 1e-3 * np.abs(given[0]).max()
