@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fdfast.files import LIMIT, BadFile, refuse_claim
+from fdfast.model_sizes import check_sizes, dicts
 
 _H5 = (".h5", ".hdf5")
 #: Operations by which a graph would read or write files, or run Python. What saves and restores is in every SavedModel.
@@ -107,7 +108,11 @@ def load_model(path: str | Path, *, compiled: bool, limit: int = LIMIT) -> Any:
         with warnings.catch_warnings(), _no_advice():
             # Saved before it was trained: the optimizer's state is of no use here.
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            config, old = _config_of(path)
+            check_sizes(config, limit, what, old=old)
             return keras.models.load_model(path, safe_mode=True, compile=compiled)
+    except BadFile:
+        raise
     except Exception as error:
         # Keras raises whatever the failing part raises: TypeError, ValueError, KeyError, OSError, zlib.error.
         raise BadFile(f"{what} cannot be loaded: {_why(error, compiled)}") from error
@@ -146,6 +151,18 @@ def _check_claims(path: Path, limit: int, what: str) -> None:
         raise BadFile(f"{what} is no Keras archive, or is damaged: {error}") from error
 
 
+def _config_of(path: Path) -> tuple[dict[str, Any], bool]:
+    """What the layers of a model are to be, and whether that is written in the way of HDF5 files."""
+    if path.suffix in _H5:
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            found: dict[str, Any] = json.loads(file.attrs["model_config"])
+            return found, True
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("config.json")), False
+
+
 def _check_h5(content: bytes, limit: int, what: str, *, whole: bool) -> None:
     """Look at the arrays of an HDF5 file, of which nobody reads any, and at the layers if it is a whole model."""
     import h5py
@@ -178,7 +195,7 @@ def _check_h5(content: bytes, limit: int, what: str, *, whole: bool) -> None:
 
 def _check_layers(config: Any, what: str) -> None:
     """Refuse Python code in the layers of an HDF5 file: not every Keras heeds its safe mode there."""
-    for one in _dicts(config):
+    for one in dicts(config):
         name, module = str(one.get("class_name", "")), one.get("module")
         if "ambda" in name or one.get("function_type") == "lambda":
             raise BadFile(f"{what} cannot be loaded: {_LAMBDA}")
@@ -193,15 +210,6 @@ def _known(one: dict[str, Any]) -> bool:
     import keras
 
     return keras.saving.get_registered_object(str(one.get("registered_name"))) is not None
-
-
-def _dicts(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        yield value
-        value = list(value.values())
-    if isinstance(value, list):
-        for one in value:
-            yield from _dicts(one)
 
 
 _BY_HAND = "load it in Python and call fdfast.gradcheck(model, x, y)"
