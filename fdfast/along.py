@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.directed import flat_of
-from fdfast.functions import interruptible, layers_of, state_kept, trusted
+from fdfast.functions import interruptible, reached_by, state_kept, trusted
 from fdfast.moves import as_floats
 from fdfast.problem import Request
 from fdfast.tape import STEP, NoTape
@@ -68,7 +68,7 @@ def directional(f: Any, x: Any, v: Any, *, y: Any = None, loss: Any = None, **kw
     with state_kept(f) as now:
         try:
             flat = flat_of(Request(f, x, y, loss, kwargs=kwargs), "input")
-            whole = trusted(flat, layers_of(f))
+            whole = trusted(flat, reached_by(f))
             now.settled = True
             moved = dict(zip(flat.moving, _directions(flat, v), strict=True))
             found = whole.point(flat.points()).slopes(moved, (STEP, 0.75 * STEP, -STEP, -0.75 * STEP)).value[:, 0]

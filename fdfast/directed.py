@@ -20,6 +20,7 @@ from fdfast.functions import (
     gaps,
     layers_of,
     namer,
+    reached_by,
     state_kept,
     trusted,
 )
@@ -70,7 +71,7 @@ def check_directed(
     with state_kept(request.f) as now:
         flat = flat_of(request, wrt, terms.seed)
         layers = layers_of(request.f)
-        traced = trusted(flat, layers)
+        traced = trusted(flat, reached_by(request.f))
         now.settled = True
         places = places_of(flat, wrt)
         setup = time.perf_counter() - started

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.directed import flat_of, places_of
-from fdfast.functions import Flat, layers_of, state_kept, trusted
+from fdfast.functions import Flat, reached_by, state_kept, trusted
 from fdfast.moves import TileLike, Tiling, as_floats, make_tiling
 from fdfast.problem import Request
 from fdfast.tape import STEP, NoTape, Point, products
@@ -100,7 +100,7 @@ def hvp(
         flat = flat_of(Request(f, x, y, loss, kwargs=kwargs), wrt)
         places = places_of(flat, wrt)
         moved = {p.number: one[None] for p, one in zip(places, _vectors(v, places, flat), strict=True)}
-        point = trusted(flat, layers_of(f)).point(flat.points())
+        point = trusted(flat, reached_by(f)).point(flat.points())
         found = products(point, moved, _STEPS, [p.number for p in places]).value
     scale = _scale(point, places)
     each = [_limit(found[p.number][:, 0], scale) for p in places]
@@ -160,7 +160,7 @@ def hessian(
                 "tile=, (b) wrt= the name of one input or variable, (c) fdfast.hvp, which takes one direction of any "
                 "size"
             )
-        point = trusted(flat, layers_of(f)).point(flat.points())
+        point = trusted(flat, reached_by(f)).point(flat.points())
         found = np.empty((examples, total, total))
         error, many = 0.0, max(1, min(_ROWS, _BYTES // point.widest) // len(_STEPS))
         for start in range(0, total, many):

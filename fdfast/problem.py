@@ -28,6 +28,7 @@ from fdfast.functions import (
     model_objective,
     namer,
     preflight,
+    reached_by,
     said_of,
     state_kept,
     takes_tensors,
@@ -180,8 +181,8 @@ def checked(request: Request, *, always: bool = True) -> Iterator[Problem]:
         # Layers that have a rule are known by class: what was found of them once stays true.
         known = problem.differences is not None and not problem.differences.without_rule
         if not isinstance(problem.objective, TapedObjective):  # which has been held against f already
-            layers = layers_of(problem.objective.model or request.f)
-            preflight(problem.objective, problem.points, layers, always=always and not known)
+            reached = reached_by(problem.objective.model or request.f)
+            preflight(problem.objective, problem.points, reached, always=always and not known)
         now.settled = True
         if known and problem.differences.graph.stateless:
             now.leave()
@@ -290,7 +291,7 @@ def _on_the_tape(request: Request, notes: list[str], *, batched: bool = False) -
         x, y = np.asarray(request.x)[some], None if request.y is None else np.asarray(request.y)[some]
         return flat_model(request.f, x, y, request.loss, mean=False, weights=False)
 
-    return on_the_tape(flat_of, layers_of(request.f), request.engine, request.precision, notes)
+    return on_the_tape(flat_of, reached_by(request.f), request.engine, request.precision, notes)
 
 
 def _in_float64(objective: Any, points: npt.NDArray[Any], made: Callable[[Precision], Any]) -> Any:

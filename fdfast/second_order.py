@@ -14,6 +14,7 @@ from fdfast.functions import (
     namer,
     not_twice,
     random_vector,
+    reached_by,
     state_kept,
     trusted,
 )
@@ -60,7 +61,7 @@ def _second(request: Request, terms: Terms, wrt: str, directions: int, label: st
     started = time.perf_counter()
     layers = layers_of(request.f)
     flat = flat_of(request, wrt, terms.seed)
-    first = trusted(flat, layers).point(flat.points())
+    first = trusted(flat, reached_by(request.f)).point(flat.points())
     places = places_of(flat, wrt)
     numbers = [p.number for p in places]
     u = random_vector([p.shape for p in places], terms.seed)
@@ -70,7 +71,7 @@ def _second(request: Request, terms: Terms, wrt: str, directions: int, label: st
     along = gradient_along(flat, numbers, u, scale)
     places = places_of(along, wrt)
     try:
-        traced = trusted(along, layers)
+        traced = trusted(along, reached_by(request.f))
     except NoTape as error:
         raise NoTape(not_twice(flat, error, layers) or str(error)) from error
     setup = time.perf_counter() - started

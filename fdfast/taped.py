@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -46,7 +45,7 @@ class Taped:
 
 
 def on_the_tape(
-    flat_of: Callable[[int], Flat], layers: Sequence[keras.Layer], engine: str, precision: Precision, notes: list[str]
+    flat_of: Callable[[int], Flat], reached: Sequence[Any], engine: str, precision: Precision, notes: list[str]
 ) -> Taped | None:
     """The function as it is recorded; None where that does not pay, which only "auto" asks, and the notes say why.
 
@@ -54,7 +53,7 @@ def on_the_tape(
     ----------
     flat_of : callable
         Number of an example -> the function of that example alone.
-    layers : sequence of keras.Layer
+    reached : sequence of keras.Layer, keras.Variable or tf.Variable
         What stands behind f.
     engine, precision : str
         As they were asked for.
@@ -71,7 +70,7 @@ def on_the_tape(
         raise ValueError(f"engine={engine!r} is in float64 whatever f is in; leave precision out, or engine='batch'")
     try:
         flat = flat_of(0)
-        whole = trusted(flat, layers)
+        whole = trusted(flat, reached)
         if flat.notes:  # f returns more than one number, which is told where it is called
             return None
 

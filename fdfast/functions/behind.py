@@ -1,4 +1,4 @@
-"""What stands behind a function: the models and layers that it reaches, and their state, kept."""
+"""What stands behind a function: the models, layers and variables that it reaches, and their state, kept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from fdfast.functions.captures import read_by
 from fdfast.functions.interrupts import uninterrupted
@@ -20,12 +21,17 @@ _LOOKED_AT = 1000  # things that the search looks at before it gives up
 
 
 def layers_of(f: Any) -> list[keras.Layer]:
-    """Models and layers that f is, or that a function reaches.
+    """Models and layers that f is, or that a function reaches, see `reached_by`."""
+    return [one for one in reached_by(f) if isinstance(one, keras.Layer)]
+
+
+def reached_by(f: Any) -> list[Any]:
+    """Models and layers that f is, or that a function reaches, and variables that belong to none of them.
 
     It reaches what its closure holds, what it uses of its module's globals, its arguments if it is a partial, its
-    owner if it is a method; and what functions, containers and callable objects among these reach in turn.
+    owner if it is a method; and what functions, containers and objects among these reach in turn.
     """
-    found: list[keras.Layer] = []
+    found: list[Any] = []
     seen: dict[int, Any] = {}  # holds what it names, so that no number is used twice
     waiting = [f]
     while waiting and len(seen) < _LOOKED_AT:
@@ -33,13 +39,22 @@ def layers_of(f: Any) -> list[keras.Layer]:
         if id(one) in seen:
             continue
         seen[id(one)] = one
-        if isinstance(one, keras.Layer):
+        if isinstance(one, keras.Layer | keras.Variable | tf.Variable):
             found.append(one)
+        elif isinstance(one, tf.random.Generator | keras.random.SeedGenerator):
+            found.append(one.state)
         elif isinstance(one, list | tuple | set | dict):
             waiting += list(one.values() if isinstance(one, dict) else one)[:_LOOKED_AT]
         elif callable(one) and not isinstance(one, type) and not _of_a_library(one):
             waiting += _reached(one)
-    return found
+        elif isinstance(one, tf.Module | keras.optimizers.Optimizer):
+            waiting += [*one.variables, *vars(one).values()]
+        elif not callable(one) and not _of_a_library(type(one)):
+            waiting += getattr(one, "__dict__", {}).values()
+    inside = {
+        id(inner) for one in found if isinstance(one, keras.Layer) for v in one.variables for inner in (v, v.value)
+    }
+    return list({id(one): one for one in found if id(one) not in inside}.values())
 
 
 class WeightsMoved(RuntimeError):
@@ -55,7 +70,7 @@ def state_kept(f: Any) -> Iterator[Snapshot]:
     WeightsMoved
         Another thread wrote to them. What it wrote is left as it is.
     """
-    layers = layers_of(f)
+    layers = reached_by(f)
     steps = _steps_trained(layers)
     before = snapshot(layers)
     error: BaseException | None = None
@@ -74,21 +89,22 @@ def state_kept(f: Any) -> Iterator[Snapshot]:
                 before.restore()
         if moved and (error is None or isinstance(error, Exception)):
             raise WeightsMoved(
-                f"{len(changed)} of the variables behind f changed while f was looked at ({changed[0].path} first): "
-                "something else trains the model meanwhile, and what was found is of no model at all. Check between "
+                f"{len(changed)} of the variables behind f changed while f was looked at ({name_of(changed[0])} "
+                "first): something else trains the model meanwhile, and what was found is of no model at all. Check "
+                "between "
                 "two steps (fdfast.GradientCheck does), or check a copy: copy = keras.models.clone_model(model); "
                 "copy.set_weights(model.get_weights())"
             ) from error
 
 
-def _steps_trained(layers: Sequence[keras.Layer]) -> list[int]:
+def _steps_trained(layers: Sequence[Any]) -> list[int]:
     """How many steps the optimizers of some models have made."""
     optimizers = [getattr(layer, "optimizer", None) for layer in layers]
     counts = [getattr(one, "iterations", None) for one in optimizers]
     return [int(read(count).numpy()) for count in counts if count is not None]
 
 
-def _by_others(layers: Sequence[keras.Layer], steps: list[int]) -> bool:
+def _by_others(layers: Sequence[Any], steps: list[int]) -> bool:
     """Whether it was not f itself that wrote to variables: an optimizer did, or they go on changing without f."""
     if _steps_trained(layers) != steps:
         return True
@@ -100,9 +116,14 @@ def _by_others(layers: Sequence[keras.Layer], steps: list[int]) -> bool:
     return False
 
 
-def snapshot(layers: Sequence[keras.Layer]) -> Snapshot:
-    """Values of all variables of some layers."""
-    return Snapshot([v for layer in layers for v in layer.variables])
+def snapshot(reached: Sequence[Any]) -> Snapshot:
+    """Values of all variables of some layers, and of variables."""
+    return Snapshot([v for one in reached for v in (one.variables if isinstance(one, keras.Layer) else [one])])
+
+
+def name_of(variable: Any) -> str:
+    """Name of a variable: its path in Keras, and of TensorFlow's own what it was given."""
+    return str(getattr(variable, "path", None) or variable.name.removesuffix(":0"))
 
 
 def _of_a_library(f: Any) -> bool:

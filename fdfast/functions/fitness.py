@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from fdfast.functions.behind import snapshot
+from fdfast.functions.behind import name_of, snapshot
 from fdfast.functions.lifted import LiftedRows
 from fdfast.functions.objective import CUT
 from fdfast.functions.over_rows import agreement, rounding_unit
@@ -29,7 +29,7 @@ class PreflightError(ValueError):
 _passed: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.Layer], *, always: bool = True) -> None:
+def preflight(objective: Any, points: npt.NDArray[Any], reached: Sequence[Any], *, always: bool = True) -> None:
     """Evaluate a few rows and see that f is deterministic, keeps rows apart and changes no state.
 
     The first point goes through f twice in one batch, between two rows that differ from it, and once alone.
@@ -38,8 +38,8 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
     ----------
     objective : fdfast.functions.objective.Objective
     points : ndarray, shape (examples, size)
-    layers : sequence of keras.Layer
-        The models and layers that f is made of (see `layers_of`), to watch and to name.
+    reached : sequence of keras.Layer, keras.Variable or tf.Variable
+        What f is made of (see `fdfast.functions.behind.reached_by`), to watch and to name.
     always : bool
         False skips the test for a traced function that has passed it before.
 
@@ -52,7 +52,7 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
     x = points[:1]
     # Whoever looks at the first or the last row of a batch must not find x there.
     rows = np.concatenate([_another(x), x, x, _another(x)]).reshape(4, *objective.shape)
-    before = snapshot(layers)
+    before, layers = snapshot(reached), _layers(reached)
     try:
         together = _values(objective, rows)
     except Exception:
@@ -97,7 +97,7 @@ def preflight(objective: Any, points: npt.NDArray[Any], layers: Sequence[keras.L
         _passed.add(objective.traced)
 
 
-def preflight_whole(flat: Any, value: float, layers: Sequence[keras.Layer], narrow: Any) -> str:
+def preflight_whole(flat: Any, value: float, reached: Sequence[Any], narrow: Any) -> str:
     """Evaluate f itself, twice, at the point: it must be deterministic, change no state, and be what was recorded.
 
     Parameters
@@ -105,8 +105,8 @@ def preflight_whole(flat: Any, value: float, layers: Sequence[keras.Layer], narr
     flat : Flat
     value : float
         Of the recording.
-    layers : sequence of keras.Layer
-        See `layers_of`.
+    reached : sequence of keras.Layer, keras.Variable or tf.Variable
+        See `fdfast.functions.behind.reached_by`.
     narrow : dtype
         The narrowest that f computes in.
 
@@ -119,7 +119,7 @@ def preflight_whole(flat: Any, value: float, layers: Sequence[keras.Layer], narr
     ------
     PreflightError
     """
-    points, before = flat.points(), snapshot(layers)
+    points, before, layers = flat.points(), snapshot(reached), _layers(reached)
     first = flat.own(points)
     changed = before.changed()
     _refuse(changed, _drawing(layers, changed), layers)
@@ -177,7 +177,7 @@ def layers_holding(layers: Sequence[keras.Layer], variables: Sequence[Any]) -> l
     """Innermost layer that each of the variables belongs to."""
     inside = _inside(layers)
     found = [[layer for layer in inside if any(v is variable for v in layer.variables)] for variable in variables]
-    holders = [min(some, key=lambda layer: len(layer._flatten_layers())) for some in found]
+    holders = [min(some, key=lambda layer: len(layer._flatten_layers())) for some in found if some]
     return list({id(layer): layer for layer in holders}.values())
 
 
@@ -203,12 +203,16 @@ def _values(objective: Any, rows: npt.NDArray[Any]) -> Float64:
         return np.asarray(objective.tensor_values(tf.constant(rows), example, len(rows)), np.float64)
 
 
+def _layers(reached: Sequence[Any]) -> list[keras.Layer]:
+    return [one for one in reached if isinstance(one, keras.Layer)]
+
+
 def _inside(layers: Sequence[keras.Layer]) -> list[keras.Layer]:
     return list({id(one): one for layer in layers for one in layer._flatten_layers()}.values())
 
 
 def _paths(variables: Sequence[Any]) -> str:
-    shown = ", ".join(v.path for v in variables[:4])
+    shown = ", ".join(map(name_of, variables[:4]))
     return shown if len(variables) <= 4 else f"{shown} and {len(variables) - 4} more"
 
 

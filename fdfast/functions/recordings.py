@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from fdfast.functions.fitness import preflight_whole
@@ -48,14 +47,14 @@ def recorded(flat: Flat) -> Recorded:
     return kept[whole]
 
 
-def trusted(flat: Flat, layers: Sequence[keras.Layer]) -> Recorded:
+def trusted(flat: Flat, reached: Sequence[Any]) -> Recorded:
     """A recording that has been held against f itself, called eagerly, before its first use.
 
     Parameters
     ----------
     flat : Flat
-    layers : sequence of keras.Layer
-        What stands behind f, see `fdfast.functions.behind.layers_of`.
+    reached : sequence of keras.Layer, keras.Variable or tf.Variable
+        What stands behind f, see `fdfast.functions.behind.reached_by`.
 
     Raises
     ------
@@ -69,7 +68,7 @@ def trusted(flat: Flat, layers: Sequence[keras.Layer]) -> Recorded:
         forget(flat.owner)  # f reads something that nobody sees
         found = recorded(flat)
     if not found.trusted:
-        parts = preflight_whole(flat, found.point(flat.points()).value, layers, found.narrow)
+        parts = preflight_whole(flat, found.point(flat.points()).value, reached, found.narrow)
         if parts:
             raise NoTape(parts)
         found.trusted = True
