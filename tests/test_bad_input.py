@@ -280,6 +280,15 @@ def test_rows_that_influence_each_other_are_named(couple):
         ),
         (lambda rows: tf.reduce_sum(rows), {"batched": True}, ValueError, "returns one scalar for the whole batch"),
         (lambda x: x.sum(), {"precision": "half"}, ValueError, "precision must be one of"),
+        *(
+            (
+                lambda rows: tf.cast(tf.reduce_sum(rows, 1), tf.complex128),
+                {"batched": True} | engine,
+                TypeError,
+                "f returns complex128; it must return real values",
+            )
+            for engine in ({}, {"engine": "batch"}, {"engine": "tape"})
+        ),
     ],
 )
 def test_functions_that_do_not_fit_are_named(f, options, error, words):

@@ -171,7 +171,9 @@ def flat_callable(
 
     def call(*tensors: Any) -> Any:
         if batched:  # one row
-            return tf.reduce_sum(f(tensors[0][None], **kwargs))
+            found = f(tensors[0][None], **kwargs)
+            check_returned(found)
+            return tf.reduce_sum(found)
         return projected(f(pack(tensors), **kwargs), seed, notes)
 
     owner = None if kwargs or seed else f
