@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from fdfast.estimates.estimate import KINK, SINGULAR, SMOOTH, UNRESOLVED, Engine, Estimate
 from fdfast.estimates.tiles import estimate_tiles, slopes
-from fdfast.estimates.without_slope import JUMP, NOTHING, STEEP, UNDEFINED, Breaks, breaks
+from fdfast.estimates.wider import Wider, look_wider, rough_tiles, widest
+from fdfast.estimates.without_slope import ABOVE, BELOW, JUMP, NOTHING, STEEP, UNDEFINED, Breaks, breaks
 
 __all__ = [
+    "ABOVE",
+    "BELOW",
     "JUMP",
     "KINK",
     "NOTHING",
@@ -21,7 +24,11 @@ __all__ = [
     "Breaks",
     "Engine",
     "Estimate",
+    "Wider",
     "breaks",
     "estimate_tiles",
+    "look_wider",
+    "rough_tiles",
     "slopes",
+    "widest",
 ]

@@ -45,10 +45,14 @@ def slopes(engine: Engine, points: Any, steps: Steps, tiling: Tiling) -> Float64
     value = three_point(d[:, 0], d[:, 1], w[:, 0], w[:, 1])
     bad = np.flatnonzero(~np.isfinite(value))
     if bad.size:
-        index = tiling.where(int(tile[bad[0]]))
+        first = bad[0]
+        index = tiling.where(int(tile[first]))
+        of = f" of example {example[first]}" if count > 1 else ""
+        values = found.base[at[first]] + d[first]
+        sides = [f"{one:g} at {step:+.3g}" for one, step in zip(values, pairs.step[first], strict=True)]
         raise ValueError(
-            f"f is not finite one step from x on the tile at {index} (step {steps.typical:.3g}); "
-            "a smaller h or bounds= may keep f in its domain"
+            f"f is not finite one step from x on the tile at {index}{of}: it is {' and '.join(sides)}; a smaller h or "
+            "bounds= may keep f in its domain"
         )
     return value.reshape(count, tiling.tiles)
 

@@ -16,6 +16,7 @@ Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
 NOTHING, UNDEFINED, STEEP, JUMP = 0, 1, 2, 3
+ABOVE, BELOW = 1, 2
 _CLOSER = 2.0**-4  # each step in units of the one before
 _LOOKS = 4
 _CLEAR = 16.0  # standard deviations of noise that a change must exceed
@@ -33,11 +34,14 @@ class Breaks:
         `NOTHING`, `UNDEFINED` (not finite on a side of the point), `STEEP` (a slope that grows without bound), `JUMP`.
     size : ndarray of float64, shape (examples, tiles)
         Of the jump; 0 elsewhere.
+    side : ndarray of int8, shape (examples, tiles)
+        Sides on which f is not finite: `ABOVE`, `BELOW` or their sum; 0 for none.
     evaluations : int
     """
 
     reason: npt.NDArray[np.int8]
     size: Float64
+    side: npt.NDArray[np.int8]
     evaluations: int
 
     def joined(self, other: Breaks) -> Breaks:
@@ -45,6 +49,7 @@ class Breaks:
         return Breaks(
             np.maximum(self.reason, other.reason),
             np.maximum(self.size, other.size),
+            np.maximum(self.side, other.side),
             self.evaluations + other.evaluations,
         )
 
@@ -67,10 +72,10 @@ def breaks(engine: Engine, points: Any, steps: Steps, tiling: Tiling, wanted: Bo
     noise : ndarray of float64, shape (examples,)
         Standard deviation of the rounding noise of f.
     """
-    reason, size = np.zeros(wanted.shape, np.int8), np.zeros(wanted.shape)
+    reason, side, size = np.zeros(wanted.shape, np.int8), np.zeros(wanted.shape, np.int8), np.zeros(wanted.shape)
     example, tile = np.nonzero(wanted & ~steps.moved)
     if not len(tile):
-        return Breaks(reason, size, 0)
+        return Breaks(reason, size, side, 0)
     offsets = steps.offsets()[example, tile]
     smallest = 8 * np.spacing(np.abs(points).max(axis=1)).astype(np.float64)[example]
     closest = np.abs(offsets).min(axis=1) * _CLOSER ** (_LOOKS - 1)
@@ -95,4 +100,5 @@ def breaks(engine: Engine, points: Any, steps: Steps, tiling: Tiling, wanted: Bo
     codes = np.where(jump.any(axis=1), JUMP, np.where(steep.any(axis=1), STEEP, NOTHING))
     reason[example, tile] = np.where(undefined.any(axis=1), UNDEFINED, codes)
     size[example, tile] = np.where(jump, last, 0.0).max(axis=1)
-    return Breaks(reason, size, found.evaluations)
+    side[example, tile] = (undefined * np.where(offsets > 0, ABOVE, BELOW)).sum(axis=1)
+    return Breaks(reason, size, side, found.evaluations)

@@ -64,6 +64,9 @@ def input_report(
         on_grid = tiling.on_grid(values)
         return on_grid if batched else on_grid[0]
 
+    def where(example: int, tile: int) -> tuple[int, ...]:
+        return (int(example), *tiling.where(tile)) if batched else tiling.where(tile)
+
     coverage = settings["coverage"]
     part = Part(
         name="x",
@@ -81,7 +84,7 @@ def input_report(
     return Report(
         parts=[part],
         coverage_asked=coverage,
-        reasons=reasons_of(found, coverage, notes, wider=wider),
+        reasons=reasons_of(found, coverage, notes, where, wider=wider),
         engine=engine,
         dtype=dtype,
         step=float(np.median(found.step)),

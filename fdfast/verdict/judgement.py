@@ -21,7 +21,10 @@ class Judgement:
     one-sided slopes; `cleared` those where the gradient at x differs, but not at the generic points near x: of these,
     `branch` those where kinks meet at x, and `only_here` those where they do not; `edge` those where it differs from a
     slope that bounds allow on one side only. `breaks` says why f has no finite slope (see
-    `fdfast.estimates.Breaks`), and `jump` how far f jumps. `within` marks tiles that agree as a whole, but not
+    `fdfast.estimates.Breaks`), `jump` how far f jumps, and `side` on which
+    sides it is not finite. Where f is noise
+    below a step `wider`, `roughness` is its standard deviation, and the slope over that step was compared; both are 0
+    elsewhere. `within` marks tiles that agree as a whole, but not
     when their elements move by random signs and amplitudes; `sums_only` says why there was no such look. `ties` counts
     the kinked tiles by the first layer that sits on a kink, where the engine sees the layers.
     """
@@ -41,6 +44,9 @@ class Judgement:
     edge: Bool
     breaks: npt.NDArray[np.int8]
     jump: Float64
+    side: npt.NDArray[np.int8]
+    roughness: Float64
+    wider: Float64
     within: Bool
     checked_numeric: Float64
     checked_analytic: Float64

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.estimates import SINGULAR, SMOOTH, Estimate
+from fdfast.estimates import SINGULAR, SMOOTH, Engine, Estimate, Wider, rough_tiles
+from fdfast.moves import Steps, Tiling
 from fdfast.verdict.compare import AGREE, KINKED, UNRESOLVED, WRONG, Comparison
 
 Bool = npt.NDArray[np.bool_]
@@ -19,6 +24,8 @@ class Near:
 
     Attributes
     ----------
+    here : ndarray of float64
+        Gradient under test at x.
     cleared : ndarray of bool
         Wrong at x, where f is smooth along the tile, and right near x. Whether that is a branch or a fault is for
         `excuse` and `convict` to say.
@@ -30,6 +37,7 @@ class Near:
         self.codes = np.where(edge, UNRESOLVED, here.classes).astype(np.int8)
         shape = self.codes.shape
         self.near, self.cleared, self.branch, self.only_here = (np.zeros(shape, bool) for _ in range(4))
+        self.here = here.analytic
         self.numeric, self.analytic, self.error = found.value.copy(), here.analytic.copy(), found.error.copy()
         self.detectable = here.detectable.copy()
         self.evaluations = self.refined = 0
@@ -82,6 +90,19 @@ class Near:
         self.evaluations += there.evaluations
         self.refined += there.refined
 
+    def widen(self, which: Bool, there: Estimate, seen: Comparison) -> None:
+        """Let slopes over wider steps decide on tiles below whose steps f is noise."""
+        for mine, theirs in (
+            (self.numeric, there.value),
+            (self.analytic, seen.analytic),
+            (self.error, there.error),
+            (self.detectable, seen.detectable),
+            (self.codes, seen.classes),
+        ):
+            mine[which] = theirs[which]
+        for mask in (self.near, self.cleared, self.branch, self.only_here):
+            mask &= ~which
+
     def _settle(self, rows: npt.NDArray[np.int64], which: Bool, code: int, there: Estimate, seen: Comparison) -> None:
         if not which.any():
             return
@@ -94,3 +115,33 @@ class Near:
             mine[rows] = np.where(which, theirs, mine[rows])
         self.codes[rows] = np.where(which, code, self.codes[rows])
         self.near[rows] |= which
+
+
+def look_wider_at(
+    engine: Engine,
+    points: Any,
+    steps: Steps,
+    tiling: Tiling,
+    found: Estimate,
+    result: Near,
+    compare: Callable[[Estimate, Any], Comparison],
+    asked: Bool,
+) -> Wider:
+    """Take accusations at x back where what was seen there is noise of f, which goes over wider steps as it should.
+
+    By exact differences noise that depends on x leaves tiles unresolved, too, or looks like a jump. It is put into
+    `result`.
+    """
+    analytic = result.here
+    wanted = result.codes == WRONG
+    if engine.exact:
+        wanted |= (result.codes == UNRESOLVED) | (found.kind == SINGULAR)
+    with np.errstate(all="ignore"):
+        gap = np.fmax(np.abs(found.right - analytic), np.abs(found.left - analytic))
+    gap = np.where(np.isfinite(gap), gap, np.inf)
+    seen = rough_tiles(engine, points, steps, tiling, wanted & asked, analytic, gap)
+    if seen.rough.any():
+        # The largest slope of an example may be noise, and must not set what is small beside it.
+        there = replace(seen.over(found), scale=np.zeros_like(found.scale))
+        result.widen(seen.rough, there, compare(there, analytic))
+    return seen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import numpy.typing as npt
 from fdfast.estimates import JUMP, KINK, STEEP, UNDEFINED
 from fdfast.verdict.compare import AGREE, CLASSES, SINGULAR, UNRESOLVED, WRONG
 from fdfast.verdict.judgement import Judgement
-from fdfast.verdict.special import at_x_alone, without_slope
+from fdfast.verdict.special import at_x_alone, noisy, sides, without_slope
 
+#: Example and tile -> index of the tile's first element in x.
+Where = Callable[[int, int], tuple[int, ...]]
 _SMALL_LOSS = 0.05  # -log p of a p of 0.95
 _SATURATED = (
     "The loss at x is only {:.2g}: the usual cause is a saturated softmax, as {} cannot tell a probability near 1 "
@@ -30,10 +32,10 @@ _NOT_NEAR = (
 )
 
 
-def reasons_of(found: Judgement, coverage: float, notes: list[str], *, wider: bool = False) -> list[str]:
+def reasons_of(found: Judgement, coverage: float, notes: list[str], where: Where, *, wider: bool = False) -> list[str]:
     """Sentences on faults, kinks, open tiles and precision; `notes` of the objective come last.
 
-    `wider` says that f could be computed in float64, and was not.
+    `where` gives the index of an example's tile, and `wider` says that f could be computed in float64, and was not.
     """
     total = found.codes.size
     count = np.bincount(found.codes.ravel(), minlength=len(CLASSES)).tolist()
@@ -58,7 +60,7 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str], *, wider: bo
             f"them agree. {_tied(found.ties)}The gradient lies between the two slopes on {inside} of them. "
             + (f"{near} were checked at a generic point near x, where f is smooth." if near else _NOT_NEAR)
         )
-    sentences += _special(found)
+    sentences += _special(found, where)
     edge = _count(found.edge)
     if edge:
         near = _count(found.edge & found.near & (found.codes == AGREE))
@@ -68,7 +70,7 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str], *, wider: bo
             f"does that as well as a fault, so x does not decide; {near} agree at a generic point near x. bounds=None "
             "looks at both sides."
         )
-    unresolved = _count((found.codes == UNRESOLVED) & ~found.edge & ~found.cleared)
+    unresolved = _count((found.codes == UNRESOLVED) & ~found.edge & ~found.cleared & ~(found.wider > 0))
     if unresolved:
         sentences.append(
             f"{_tiles(unresolved)} stayed unresolved: the error bar is wider than the tolerance at every step tried. "
@@ -122,7 +124,7 @@ def _inside_tiles(found: Judgement) -> Iterator[str]:
         )
 
 
-def _special(found: Judgement) -> Iterator[str]:
+def _special(found: Judgement, where: Where) -> Iterator[str]:
     """Tiles at which x is a special point."""
 
     def named(which: npt.NDArray[np.bool_]) -> str:
@@ -133,7 +135,12 @@ def _special(found: Judgement) -> Iterator[str]:
     singular = found.codes == SINGULAR
     undefined, steep, jumps = (singular & (found.breaks == reason) for reason in (UNDEFINED, STEEP, JUMP))
     jump = float(np.where(jumps, found.jump, 0.0).max(initial=0.0))
-    yield from without_slope(named(undefined), named(steep), named(jumps), jump)
+    beside = [("x", where(*at), int(found.side[at])) for at in zip(*np.nonzero(undefined), strict=True)]
+    yield from without_slope(named(undefined), named(steep), named(jumps), jump, beside=sides(beside))
+    rough = found.wider > 0
+    agree = _count(rough & (found.codes == AGREE))
+    said = f"{agree} agree to the tolerance over those steps, the others as far as the noise lets see"
+    yield from noisy(named(rough), float(found.roughness.max()), float(found.wider.max()), said)
 
 
 def selftest_figure(found: Judgement) -> tuple[str | None, bool]:

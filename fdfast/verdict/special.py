@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from fdfast.estimates import ABOVE, BELOW
+
+_NAMED = 4
+_SIGNS = {ABOVE: "+", BELOW: "-", ABOVE + BELOW: "\N{PLUS-MINUS SIGN}"}
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,17 @@ def without_slope(
     jumps: str,
     jump: float,
     *,
+    beside: str = "on one side of x",
     bounds: str = "bounds=(low, high)",
     words: Words = WORDS[1],
 ) -> Iterator[str]:
-    """Where f has no finite slope at x, by what keeps it from having one; `jump` is the largest, `bounds` a remedy."""
+    """Where f has no finite slope at x, by what keeps it from having one.
+
+    `beside` says where it is not finite, `jump` is the largest, and `bounds` a remedy.
+    """
     if undefined:
         yield (
-            f"{undefined}: {words.f} is not finite on one side of x, so it has no slope there to compare with. "
+            f"{undefined}: {words.f} is not finite {beside}, so it has no slope there to compare with. "
             "Remedies: "
             f"(a) {bounds}, the interval that {words.f} is defined on, which looks at one side only, (b) a point "
             "inside of it."
@@ -73,6 +82,24 @@ def without_slope(
             f"from x), so it has no derivative there, whatever the {words.gradient} says. Check at a point beside "
             "the jump."
         )
+
+
+def noisy(where: str, noise: float, step: float, agree: str, *, words: Words = WORDS[1]) -> Iterator[str]:
+    """Where f is noise that depends on x; `noise` and `step` are the largest, `agree` says what wider steps tell."""
+    if where:
+        yield (
+            f"{where}: right at x the slope of {words.f} is noise. Over steps of {step:.1e} {words.f} goes as the "
+            f"{words.gradient} says, but about that line it varies by {noise:.1e}, at random or in stairs (a hash or "
+            "a random number made of x, a table, fake quantization, a cast to lower precision). So the slope at x was "
+            f"not held against the {words.gradient}; {agree}. Remedy: check f without the noise."
+        )
+
+
+def sides(places: Sequence[tuple[str, tuple[int, ...], int]]) -> str:
+    """Where f is not finite: name and index of what moves, and its side or sides."""
+    shown = [f"{name}[{', '.join(map(str, index))}] {_SIGNS[side]} h" for name, index, side in places[:_NAMED]]
+    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    return f"at {', '.join(shown)}{more}, however small h is"
 
 
 def _capital(text: str) -> str:

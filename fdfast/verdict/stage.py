@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.estimates import JUMP, STEEP, UNDEFINED
+from fdfast.estimates import ABOVE, BELOW, JUMP, STEEP, UNDEFINED
 from fdfast.moves import Directions
 from fdfast.tape import STEP, Point, Recorded
 from fdfast.verdict.compare import AGREE, SINGULAR, UNRESOLVED, WRONG
 from fdfast.verdict.directions import STEPS, Directed, Suspect, look
+from fdfast.verdict.rough import Rough, rough_among
 from fdfast.verdict.terms import Terms
 
 Float64 = npt.NDArray[np.float64]
@@ -64,6 +65,8 @@ class Stage:
         Class of every element that is judged here.
     suspects : list of Suspect
         Elements that differ by more than the tolerance, then those that differ by less.
+    rough : list of Rough
+        Elements that differ by noise of f.
     """
 
     def __init__(
@@ -86,11 +89,12 @@ class Stage:
         self.directed = Directed(0, 0.0, 0.0)
         self.codes = [np.full(g.shape, AGREE, np.int8) for g in self.claimed]
         self.suspects: list[Suspect] = []
+        self.rough: list[Rough] = []
         self._broken: dict[tuple[int, int], tuple[Suspect, tuple[int, float]]] = {}
 
     @property
     def breaks(self) -> dict[tuple[int, int], tuple[int, float]]:
-        """Place and index of an element without a finite slope: what keeps it from one, and the size of a jump."""
+        """Place and index of an element without a finite slope: what keeps it from one (see `_reason`)."""
         return {at: reason for at, (_, reason) in self._broken.items()}
 
     def _claims(self, point: Point) -> list[Float64]:
@@ -115,7 +119,8 @@ class Stage:
                     self._broken[one.place, one.index] = one, reason
             if len(self._broken) == known:
                 break
-        if self.directed.unruly:  # by what is not known
+        if self.directed.unruly:  # by noise, or by what is not known
+            self.rough = rough_among(self._slopes, self.directions, self.directed.suspects, self._values)
             self.directed.suspects, self.directed.dense = [], []
         return self.directed
 
@@ -139,6 +144,13 @@ class Stage:
             if self.directed.alarm or self.directed.ties or not weak or 2 * count > _MOST:
                 return
             count *= 2
+
+    def _values(self, place: int) -> Array:
+        """What stands at a place: an argument, or behind these a variable as it is now."""
+        number, arguments = self.places[place].number, self.point.arguments
+        if number < len(arguments):
+            return arguments[number]
+        return np.asarray(self._recorded.variables[number - len(arguments)].numpy())
 
     def _by_number(self, moved: Mapping[int, Float64]) -> dict[int, Float64]:
         return {self.places[i].number: v for i, v in moved.items()}
@@ -204,6 +216,11 @@ class Stage:
         wrong, small = self._sorted(directed.suspects, terms)
         if wrong:
             self._open_dense()
+            self.rough = rough_among(self._slopes, self.directions, wrong, self._values)
+            noisy = [one.suspect for one in self.rough]
+            wrong = [one for one in wrong if one not in noisy]
+            for one in noisy:
+                self.codes[one.place].reshape(-1)[one.index] = UNRESOLVED
         elif directed.dense:
             # All of a sample are within tolerance: a lone error would have to stand out of what all add up to.
             directed.tau = max(directed.tau, 8 * directed.excess)
@@ -286,9 +303,13 @@ class Stage:
 
 
 def _reason(both: Float64, step: float) -> tuple[int, float]:
-    """What keeps f from a slope, by D(h) / h at a step and a sixteenth of it, to both sides; and the size of a jump."""
-    if not np.isfinite(both).all():
-        return UNDEFINED, 0.0
+    """What keeps f from a slope, by D(h) / h at a step and a sixteenth of it, to both sides.
+
+    With it the size of a jump, or the sides on which f is not finite.
+    """
+    above, below = (not np.isfinite(side).all() for side in (both[:2], both[2:]))
+    if above or below:
+        return UNDEFINED, float(ABOVE * above + BELOW * below)
     with np.errstate(all="ignore"):
         factor = np.abs(both[1::2]) / np.abs(both[::2])
     if np.any(factor > 15.9):

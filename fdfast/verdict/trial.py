@@ -18,6 +18,7 @@ from fdfast.estimates import (
     UNRESOLVED,
     Breaks,
     Estimate,
+    Wider,
     breaks,
     estimate_tiles,
 )
@@ -26,7 +27,7 @@ from fdfast.verdict.compare import AGREE, WRONG, Comparison, cancellation, compa
 from fdfast.verdict.drift import drift
 from fdfast.verdict.generic import Generic
 from fdfast.verdict.judgement import Judgement
-from fdfast.verdict.near import Near
+from fdfast.verdict.near import Near, look_wider_at
 from fdfast.verdict.terms import Terms
 from fdfast.verdict.tested import Tested
 
@@ -77,6 +78,7 @@ class Trial:
         else:
             self._look_near(near, self._first)
             self._clear(found, near)
+        rough = self._wider(found, near)
         low, high = np.fmin(found.left, found.right), np.fmax(found.left, found.right)
         slack = found.error * (found.kind != KINK) + here.tolerance
         jittered = time.perf_counter() - start
@@ -87,16 +89,22 @@ class Trial:
             error_bar=found.error,
             right=found.right,
             left=found.left,
-            kind=found.kind,
+            kind=np.where(rough.rough, UNRESOLVED, found.kind).astype(np.int8),
             codes=near.codes,
             near=near.near,
-            between=(found.kind == KINK) & (here.analytic >= low - slack) & (here.analytic <= high + slack),
+            between=(found.kind == KINK)
+            & ~rough.rough
+            & (here.analytic >= low - slack)
+            & (here.analytic <= high + slack),
             branch=near.branch,
             cleared=near.cleared,
             only_here=near.only_here,
             edge=edge,
             breaks=broken.reason,
             jump=broken.size,
+            side=broken.side,
+            roughness=rough.noise,
+            wider=rough.step,
             within=np.zeros(near.codes.shape, bool),
             checked_numeric=near.numeric,
             checked_analytic=near.analytic,
@@ -108,7 +116,7 @@ class Trial:
             deployed=None if deployed is None else self._tiling.sums(deployed[0]),
             deployed_dtype=None if deployed is None else deployed[1].name,
             selftest=self._plant(found, here) if self._terms.selftest else None,
-            evaluations=found.evaluations + broken.evaluations + near.evaluations,
+            evaluations=found.evaluations + broken.evaluations + near.evaluations + rough.evaluations,
             refined=found.refined + near.refined,
             timings={"differences": differences, "autodiff": 0.0, "near x": jittered},
             ties=_ties(self._engine, found),
@@ -135,6 +143,11 @@ class Trial:
         if not seen.reason.any():
             return found, seen
         return replace(found, kind=np.where(seen.reason != NOTHING, SINGULAR, found.kind).astype(np.int8)), seen
+
+    def _wider(self, found: Estimate, result: Near) -> Wider:
+        steps = plan_steps(self._points, self._tiling, self._terms.h, self._terms.bounds)
+        everything = np.ones(found.kind.shape, bool)
+        return look_wider_at(self._engine, self._points, steps, self._tiling, found, result, self._compare, everything)
 
     def _look_near(self, result: Near, first: npt.NDArray[Any]) -> None:
         for turn in range(_ROUNDS):

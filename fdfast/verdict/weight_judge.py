@@ -16,7 +16,7 @@ from fdfast.functions import WeightObjective
 from fdfast.moves import Steps, Tiling, grain, make_tiling, plan_steps
 from fdfast.verdict.compare import Comparison, cancellation, compare
 from fdfast.verdict.drift import Drift, drift
-from fdfast.verdict.near import Near
+from fdfast.verdict.near import Near, look_wider_at
 from fdfast.verdict.terms import Terms
 
 Float64 = npt.NDArray[np.float64]
@@ -33,7 +33,8 @@ class Found:
     """What was found out about one variable; every array is flat, one entry for each weight.
 
     The names are those of `fdfast.report.Report`; `asked` marks the weights that were to be checked, and `branch`,
-    `cleared`, `only_here`, `breaks` and `jump` are those of `fdfast.verdict.judgement.Judgement`.
+    `cleared`, `only_here`, `breaks`, `jump`, `side`, `roughness` and `wider` are those of
+    `fdfast.verdict.judgement.Judgement`.
     """
 
     asked: Bool
@@ -50,6 +51,9 @@ class Found:
     only_here: Bool
     breaks: npt.NDArray[np.int8]
     jump: Float64
+    side: npt.NDArray[np.int8]
+    roughness: Float64
+    wider: Float64
     checked_numeric: Float64
     checked_analytic: Float64
     checked_error: Float64
@@ -148,6 +152,9 @@ class WeightJudge:
             self._clear(variable, found, near)
         else:
             self._without_a_look_near(variable, found, near)
+        weights, tiling, _ = self._moves(engine, variable)
+        steps = plan_steps(weights, tiling, self._h)
+        rough = look_wider_at(engine, weights, steps, tiling, found, near, self._compare, asked[None])
         return Found(
             asked=asked,
             numeric=found.value[0],
@@ -155,7 +162,7 @@ class WeightJudge:
             error_bar=found.error[0],
             right=found.right[0],
             left=found.left[0],
-            kinked=(found.kind[0] == KINK) & asked,
+            kinked=(found.kind[0] == KINK) & asked & ~rough.rough[0],
             codes=near.codes[0],
             near=near.near[0],
             branch=near.branch[0],
@@ -163,6 +170,9 @@ class WeightJudge:
             only_here=near.only_here[0],
             breaks=broken.reason[0],
             jump=broken.size[0],
+            side=broken.side[0],
+            roughness=rough.noise[0],
+            wider=rough.step[0],
             checked_numeric=near.numeric[0],
             checked_analytic=near.analytic[0],
             checked_error=near.error[0],
@@ -172,7 +182,7 @@ class WeightJudge:
             base=float(found.base[0]),
             noise=float(found.noise.max()),
             engine=engine.name,
-            evaluations=found.evaluations + broken.evaluations + near.evaluations,
+            evaluations=found.evaluations + broken.evaluations + near.evaluations + rough.evaluations,
             refined=found.refined + near.refined,
             seconds=time.perf_counter() - start - (self.seconds - before),
             notes=self.here.notes.get(variable, []),

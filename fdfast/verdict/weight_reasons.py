@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fdfast.estimates import JUMP, STEEP, UNDEFINED
 from fdfast.verdict.compare import AGREE, KINKED, SINGULAR, UNRESOLVED, WRONG
 from fdfast.verdict.diagnosis import hints
-from fdfast.verdict.special import at_x_alone, without_slope
+from fdfast.verdict.special import at_x_alone, noisy, sides, without_slope
 from fdfast.verdict.weight_judge import Found
 
 _NAMED = 3
@@ -82,7 +82,17 @@ def _special(names: list[str], found: list[Found]) -> Iterator[str]:
         [(f.codes == SINGULAR) & (f.breaks == reason) for f in found] for reason in (UNDEFINED, STEEP, JUMP)
     )
     jump = max(float(np.where(m, f.jump, 0.0).max(initial=0.0)) for m, f in zip(jumps, found, strict=True))
-    yield from without_slope(named(undefined), named(steep), named(jumps), jump)
+    beside = [
+        (name, (int(i),), int(f.side[i]))
+        for name, f, mask in zip(names, found, undefined, strict=True)
+        for i in np.flatnonzero(mask & f.asked)
+    ]
+    rough = [f.wider > 0 for f in found]
+    noise, step = (max(float(getattr(f, name).max(initial=0.0)) for f in found) for name in ("roughness", "wider"))
+    agree = sum(int((m & (f.codes == AGREE)).sum()) for m, f in zip(rough, found, strict=True))
+    said = f"{agree} agree to the tolerance over those steps, the others as far as the noise lets see"
+    yield from noisy(named(rough), noise, step, said)
+    yield from without_slope(named(undefined), named(steep), named(jumps), jump, beside=sides(beside))
 
 
 def _gaps(names: list[str], found: list[Found], coverage: float) -> Iterator[str]:
@@ -94,7 +104,9 @@ def _gaps(names: list[str], found: list[Found], coverage: float) -> Iterator[str
             f"Every derivative of {', '.join(inside[:_NAMED])}{more} is exactly zero on both sides, so nothing was "
             "learnt about it: dead units, or values that the loss does not depend on. Check at another point."
         )
-    unresolved = [int(((f.codes == UNRESOLVED) & ~f.cleared & f.asked).sum()) * (not f.blank) for f in found]
+    unresolved = [
+        int(((f.codes == UNRESOLVED) & ~f.cleared & ~(f.wider > 0) & f.asked).sum()) * (not f.blank) for f in found
+    ]
     if sum(unresolved):
         noise = max(f.noise for f in found)
         yield (

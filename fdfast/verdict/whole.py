@@ -13,6 +13,7 @@ from fdfast.tape import Point, Recorded
 from fdfast.verdict.compare import AGREE, KINKED, UNRESOLVED, WRONG
 from fdfast.verdict.directions import Directed, Suspect
 from fdfast.verdict.generic import near_by
+from fdfast.verdict.rough import Rough
 from fdfast.verdict.stage import Given, Place, Stage
 from fdfast.verdict.terms import Terms
 
@@ -62,6 +63,8 @@ class Whole:
         Whether the elements on a kink were judged at all.
     point : fdfast.tape.Point
         Where something is wrong, if anything is.
+    rough : list of Rough
+        Elements right at which f is noise.
     allowed : Allowed, optional
         Where the elements of an array were compared one by one.
     """
@@ -80,6 +83,7 @@ class Whole:
     breaks: dict[tuple[int, int], tuple[int, float]]
     judged_near: bool
     point: Point
+    rough: list[Rough]
     allowed: Allowed | None = None
 
     @property
@@ -213,6 +217,7 @@ def _both(value: float, first: Stage, second: Stage | None, near: list[Bool], ti
         breaks,
         second is not None,
         guilty.point,
+        [rough for one in stages for rough in one.rough],
     )
 
 

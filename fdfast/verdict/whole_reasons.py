@@ -114,16 +114,21 @@ def _singular(found: Whole, words: special.Words) -> list[str]:
         f"{_elements(len(at))} of {_names(found, [place for place, _ in at])}" if at else "" for at in kinds.values()
     ]
     undefined, steep, jumps = said
-    return list(
-        special.without_slope(
-            undefined,
-            steep,
-            jumps,
-            max((size for _, size in found.breaks.values()), default=0.0),
-            bounds='check="every" with bounds=(low, high)',
-            words=words,
-        )
-    )
+    rough = found.rough
+    noise, step = max((one.noise for one in rough), default=0.0), max((one.step for one in rough), default=0.0)
+    where = f"{_elements(len(rough))} of {_names(found, [one.suspect.place for one in rough])}" if rough else ""
+    seen = "over those steps it is right as far as the noise lets see"
+    largest = max((size for kind, size in found.breaks.values() if kind == JUMP), default=0.0)
+    within, beside = 'check="every" with bounds=(low, high)', []
+    for place, index in kinds[UNDEFINED]:
+        one, side = found.places[place], int(found.breaks[place, index][1])
+        beside.append((one.name, tuple(map(int, np.unravel_index(index, one.shape))), side))
+    return [
+        *special.noisy(where, noise, step, seen, words=words),
+        *special.without_slope(
+            undefined, steep, jumps, largest, beside=special.sides(beside), bounds=within, words=words
+        ),
+    ]
 
 
 def _elements(many: int) -> str:
@@ -145,7 +150,7 @@ def _gaps(found: Whole, settings: dict[str, Any], words: special.Words) -> list[
             "it: dead units, or values that the loss does not depend on. Check at another point."
         )
     chance = found.directed.chance(settings["rtol"])
-    if not found.wrong and not found.directed.alarm and chance > WEAK:
+    if not (found.wrong or found.directed.alarm or found.rough) and chance > WEAK:
         said.append(
             f"Rounding of the {words.gradient}, in float64, hides what is to be found: by {found.directed.count} "
             "directions a "
