@@ -4,7 +4,9 @@
 #   make bench   the measurements                             make lint        style, types, stub file
 #   make build   compile into .venv, and nothing else         make sanitize    the kernels under ASan and UBSan
 #   make wheel   a wheel in dist/ for other environments with this Python, which need no compiler
-#   make fuzz    fuzzers, interrupts and mixed use in threads, for an hour; make fuzz SECONDS=300 for less
+#   make fuzz    fuzzers of the kernels, the public calls and files, for an hour; make fuzz SECONDS=300 for less
+#   make interrupts   300 interrupts at random moments of every public call; make interrupts COUNT=50 for less
+#   make mixed   an hour of mixed use in four threads, with models that change; make mixed SECONDS=300 for less
 #   make docs    the documentation, into build/site; notebooks are executed (Python 3.11 or newer)
 #   make bench-peers   fdfast beside the tools that people use instead, and docs/benchmarks.md
 
@@ -25,7 +27,7 @@ INSTALL := -m pip install --quiet
 BUILD_TOOLS := cmake ninja pybind11 scikit-build-core
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-lower lint format bench bench-verdict bench-peers fuzz build wheel sanitize clean
+.PHONY: demo test test-lower lint format bench bench-verdict bench-peers fuzz interrupts mixed build wheel sanitize clean
 
 demo: build
 	$(BIN)/fdfast demo
@@ -35,9 +37,16 @@ test: build
 
 SECONDS ?= 3600
 SEED ?= 0
+COUNT ?= 300
 
 fuzz: build
 	$(BIN)/python tests/fuzz/run.py $(SECONDS) $(SEED)
+
+interrupts: build
+	$(BIN)/python tests/fuzz/interrupts.py inf $(SEED) $(COUNT)
+
+mixed: build
+	$(BIN)/python tests/fuzz/mixed.py $(SECONDS) $(SEED)
 
 bench: build
 	$(BIN)/python -m bench

@@ -23,9 +23,15 @@ import numpy as np
 import tensorflow as tf
 
 import fdfast
+from fdfast.compat.tensorflow import compute_gradient
 
 THREADS = 4
-ROOM = 256 << 20  # bytes that memory may grow by after the first quarter of the time
+SHOWN = 120.0  # seconds between two lines of figures
+NAMES = ("bytes in memory", "threads", "open files", "temporary files")
+#: What each may grow by from the second quarter of the time to the last: memory by what a few models hold, and in a
+#: short run by what every kind of call loads and keeps when it is first made.
+ROOM = (128 << 20, 2, 4, 2)
+SHORT, FIRST = 600.0, 512 << 20
 X = np.random.default_rng(0).uniform(size=(3, 6, 6, 1)).astype("float32")
 Y = np.eye(3)[[0, 1, 2]]
 VECTOR = np.linspace(0.1, 0.9, 20)
@@ -61,23 +67,65 @@ def slope(one):
     return tape.gradient(loss, x).numpy()
 
 
-def use(rng, one):
-    """A call, and what is wrong with its answer: "" for nothing."""
-    how = int(rng.integers(6))
-    if how == 0:
-        report = fdfast.gradcheck(one, X, Y)
-    elif how == 1:
-        report = fdfast.gradcheck(one, X, Y, wrt="all")
-    elif how == 2:
-        report = fdfast.gradcheck(one, X, Y, wrt="weights", check="every", budget=200)
-    elif how == 3:
-        power = float(rng.integers(2, 5))
-        report = fdfast.gradcheck(lambda x: tf.reduce_sum(x**power), VECTOR)
-    else:
-        engine = ("windows", "batch")[how - 4]
-        gap = np.abs(fdfast.gradient(one, X, y=Y, engine=engine) - slope(one)).max()
-        return "" if gap < 1e-4 else f"a gradient by {engine} is off by {gap:.3g}"  # float32 autodiff: 1e-6 of 1
+def gap_of(found, wanted):
+    """What is wrong with an array: "" for nothing. Autodiff in float32 gives some 1e-6 of numbers of the order of 1."""
+    gap = np.abs(np.asarray(found) - np.asarray(wanted)).max()
+    return "" if gap < 1e-4 else f"off by {gap:.3g}"
+
+
+def verdict_of(report):
     return "" if report else f"{report.verdict}: {report.reasons[:2]}"
+
+
+def of_a_function(call):
+    """Of a function that nobody has seen, with a variable of its own; the call takes what its gradient is, too."""
+
+    def use(rng, one):
+        power, scale = float(rng.integers(2, 5)), tf.Variable(rng.uniform(1, 2), dtype=tf.float64)
+        return call(lambda x: scale * tf.reduce_sum(x**power), float(scale) * power * VECTOR ** (power - 1))
+
+    return use
+
+
+def second(rng, one):
+    power = float(rng.integers(2, 5))
+    found = fdfast.hvp(lambda x: tf.reduce_sum(x**power), VECTOR, VECTOR[::-1].copy())
+    return gap_of(found.value, power * (power - 1) * VECTOR ** (power - 2) * VECTOR[::-1])
+
+
+def adversarial(rng, one):
+    x = fdfast.attack.pgd(one, X, Y, 0.1, steps=2, gradient="autodiff").adversarial
+    return "" if np.abs(x - X).max() < 0.1 + 1e-6 else "pgd left its ball"
+
+
+def outputs(rng, one):
+    """The Jacobian, against the outputs' difference along a random direction."""
+    v = rng.normal(size=X[0].shape) * 1e-3
+    moved, at = (one(x[None].astype("float32"), training=False).numpy()[0] for x in (X[0] + v, X[0] - v))
+    jacobian = fdfast.jacobian(lambda x: one(x[None], training=False)[0], X[0])
+    return gap_of(np.tensordot(jacobian, 2 * v, v.ndim), moved - at)
+
+
+#: name: what is done with a model, and what is wrong with the answer
+USES = {
+    "gradcheck": lambda rng, one: verdict_of(fdfast.gradcheck(one, X, Y)),
+    "gradcheck, all": lambda rng, one: verdict_of(fdfast.gradcheck(one, X, Y, wrt="all")),
+    "gradcheck, weights": lambda rng, one: verdict_of(
+        fdfast.gradcheck(one, X, Y, wrt="weights", check="every", budget=200)
+    ),
+    "gradient, windows": lambda rng, one: gap_of(fdfast.gradient(one, X, y=Y, engine="windows"), slope(one)),
+    "gradient, batch": lambda rng, one: gap_of(fdfast.gradient(one, X, y=Y, engine="batch"), slope(one)),
+    "estimate": lambda rng, one: gap_of(fdfast.estimate(one, X, y=Y).value, slope(one).reshape(3, -1)),
+    "directional": lambda rng, one: gap_of(
+        float(fdfast.directional(one, X, np.ones_like(X), y=Y).value), np.sum(slope(one))
+    ),
+    "pgd": adversarial,
+    "jacobian": outputs,
+    "gradcheck of a function": of_a_function(lambda f, wanted: verdict_of(fdfast.gradcheck(f, VECTOR))),
+    "gradient of a function": of_a_function(lambda f, wanted: gap_of(fdfast.gradient(f, VECTOR), wanted)),
+    "compute_gradient": of_a_function(lambda f, wanted: gap_of(compute_gradient(f, [VECTOR])[1][0][0], wanted)),
+    "hvp": second,
+}
 
 
 def resources():
@@ -90,20 +138,22 @@ def resources():
 
 def worker(seed, end, counts, said):
     rng, number = np.random.default_rng(seed), 0
-    one = model(rng)
+    one, names = model(rng), list(USES)
     while time.perf_counter() < end:
         number += 1
         if rng.integers(8) == 0:
             one = model(rng)
         elif rng.integers(2):
             changed(rng, one)
+        name = names[rng.integers(len(names))]
         try:
-            wrong = use(rng, one)
+            wrong = USES[name](rng, one)
         except Exception as error:
             wrong = f"{type(error).__name__}: {str(error)[:200]!r}"
-        counts["calls"] += 1
+        counts[name] += 1
         if wrong:
-            said.append(f"thread {seed}, call {number}: {wrong}")
+            said.append(f"thread {seed}, call {number}, {name}: {wrong}")
+            print(said[-1], flush=True)
 
 
 def main(seconds=120.0, seed=0):
@@ -116,35 +166,37 @@ def main(seconds=120.0, seed=0):
 
 
 def trial(seconds, seed):
+    """Samples of what the process holds, and what of it grew between the second quarter of the time and the last."""
     faulthandler.enable()
     warnings.simplefilter("ignore")
-    counts, said = Counter(), []
-    started = time.perf_counter()
+    counts, said, seen = Counter(), [], []
+    started = shown = time.perf_counter()
     end = started + seconds
     workers = [threading.Thread(target=worker, args=((seed, number), end, counts, said)) for number in range(THREADS)]
     for one in workers:
         one.start()
-    seen = []
     while any(one.is_alive() for one in workers):
-        time.sleep(min(5.0, seconds / 20))
+        time.sleep(min(30.0, seconds / 20))  # collecting what is gone takes a share of a busy machine
         gc.collect()
         seen.append(resources())
-    for one in workers:
-        one.join()
-    early, late = seen[len(seen) // 4], np.median(np.array(seen[-max(1, len(seen) // 4) :]), axis=0)
-    memory = late[0] - early[0]
-    if memory > ROOM:
-        said.append(f"memory grew by {memory / 2**20:.0f} MiB")
-    for name, before, now, room in zip(("threads", "open files"), early[1:3], late[1:3], (8, 4), strict=True):
+        if time.perf_counter() - shown > SHOWN:
+            shown = time.perf_counter()
+            figures = (
+                f"{seen[-1][0] >> 20} MiB, {seen[-1][1]} threads, {seen[-1][2]} open files, {seen[-1][3]} temporary"
+            )
+            print(f"{shown - started:.0f} s: {sum(counts.values())} calls, {figures}", flush=True)
+    quarters = np.array_split(np.array(seen), 4)
+    early, late = np.median(quarters[1], axis=0), np.median(quarters[3], axis=0)
+    rooms = ROOM if seconds >= SHORT else (FIRST, 2, 4, 32)
+    for name, before, now, room in zip(NAMES, early, late, rooms, strict=True):
         if now > before + room:
-            said.append(f"{name} grew from {before} to {now:.0f}")
-    for one in said:
-        print(one, flush=True)
+            said.append(f"{name} grew from {before:.0f} to {now:.0f}")
+            print(said[-1], flush=True)
+    flat = ", ".join(f"{name} {a:.0f} to {b:.0f}" for name, a, b in zip(NAMES, early, late, strict=True))
     print(
-        f"mixed: {counts['calls']} calls in {THREADS} threads in {seconds:.0f} s, seed {seed}: memory "
-        f"{early[0] / 2**20:.0f} to {late[0] / 2**20:.0f} MiB, threads {early[1]} to {late[1]:.0f}, open files "
-        f"{early[2]} "
-        f"to {late[2]:.0f}, temporary files {early[3]} to {late[3]:.0f}; {len(said)} findings"
+        f"mixed: {sum(counts.values())} calls of {len(USES)} kinds in {THREADS} threads in {seconds:.0f} s, seed "
+        f"{seed}, "
+        f"second quarter to last: {flat}; {len(said)} findings"
     )
     return len(said)
 

@@ -1,4 +1,4 @@
-"""All fuzzers after one another, each in a process of its own and for its share of the time.
+"""The fuzzers after one another, each in a process of its own and for its share of the time.
 
 python tests/fuzz/run.py [SECONDS] [SEED]
 """
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("kernels", "calls", "files", "interrupts", "mixed")
+NAMES = ("kernels", "calls", "files")
 
 
 def run(name, seconds, seed):
