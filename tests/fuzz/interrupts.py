@@ -1,19 +1,23 @@
 """Ctrl-C at random moments of every public call, cold and warm: KeyboardInterrupt soon, and nothing changed.
 
-    python tests/fuzz/interrupts.py [SECONDS] [SEED]
+    python tests/fuzz/interrupts.py [SECONDS] [SEED] [INTERRUPTS]
 
 Prints one line a finding, and the figures.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from collections import Counter
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -22,6 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 import fdfast
+from fdfast.compat.scipy import approx_fprime
 from fdfast.compat.tensorflow import compute_gradient
 
 LATEST = 1.0  # seconds from the signal to the exception
@@ -29,6 +34,8 @@ RNG = np.random.default_rng(0)
 X = RNG.uniform(size=(6, 12, 12, 1)).astype("float32")
 Y = np.eye(4)[[0, 1, 2, 3, 0, 1]]
 VECTOR = RNG.uniform(size=40)
+DATA = tf.data.Dataset.from_tensor_slices((X, Y)).batch(3)
+FOLDER = tempfile.mkdtemp()  # of all sweeps
 
 
 def model():
@@ -52,6 +59,12 @@ def function():
     return lambda x: tf.reduce_sum(tf.sin(x) * tf.cumsum(x))
 
 
+def layer():
+    made = keras.layers.Dense(3, activation="tanh")
+    made.build(X.shape)
+    return made
+
+
 #: name: (what makes f, the call on it)
 CALLS = {
     "gradient": (model, lambda f: fdfast.gradient(f, X, y=Y)),
@@ -63,7 +76,19 @@ CALLS = {
     "gradcheck, weights": (model, lambda f: fdfast.gradcheck(f, X, Y, wrt="weights", check="every")),
     "directional": (model, lambda f: fdfast.directional(f, X, X, y=Y)),
     "jacobian": (model, lambda f: fdfast.jacobian(f, X)),
+    "assert_gradcheck": (model, lambda f: fdfast.assert_gradcheck(f, X, Y)),
+    "gradcheck, second order": (model, lambda f: fdfast.gradcheck(f, X[:1], Y[:1], order=2)),
+    "gradcheck of a layer": (layer, lambda f: fdfast.gradcheck(f, X[:1])),
+    "hvp": (model, lambda f: fdfast.hvp(f, X[:2], X[:2], y=Y[:2]).value),
+    "hessian": (function, lambda f: fdfast.hessian(f, VECTOR).value),
     "fgsm": (model, lambda f: fdfast.attack.fgsm(f, X, Y, 0.1)),
+    "pgd": (model, lambda f: fdfast.attack.pgd(f, X, Y, 0.1, steps=4, gradient="autodiff").adversarial),
+    "pgd by differences": (model, lambda f: fdfast.attack.pgd(f, X[:2], Y[:2], 0.1, steps=2).adversarial),
+    "masking": (model, lambda f: fdfast.attack.masking(f, X, Y, 0.1).verdict),
+    "attack.estimate": (model, lambda f: fdfast.attack.estimate(f, X, Y).value),
+    "augment": (model, lambda f: next(iter(fdfast.attack.augment(f, DATA, 0.1)))[0]),
+    "sweep": (model, lambda f: fdfast.sweep(f, (X, Y), Path(tempfile.mkdtemp(dir=FOLDER)) / "rows").counts),
+    "scipy": (lambda: lambda x: float(np.sum(np.sin(x))), lambda f: approx_fprime(VECTOR, f)),
     "gradient of a function": (function, lambda f: fdfast.gradient(f, VECTOR)),
     "gradcheck of a function": (function, lambda f: fdfast.gradcheck(f, VECTOR)),
     "jacobian of a function": (function, lambda f: fdfast.jacobian(f, VECTOR)),
@@ -72,7 +97,7 @@ CALLS = {
 
 
 def state(f):
-    weights = [w.numpy().tobytes() for w in f.variables] if isinstance(f, keras.Model) else []
+    weights = [w.numpy().tobytes() for w in f.variables] if isinstance(f, keras.Layer) else []
     return weights, X.tobytes(), Y.tobytes(), VECTOR.tobytes(), keras.config.dtype_policy().name
 
 
@@ -111,7 +136,8 @@ def interrupted(call, f, delay):
     return ("KeyboardInterrupt" if isinstance(error, KeyboardInterrupt) else "other"), error, ended - at[0]
 
 
-def main(seconds=120.0, seed=0):
+def main(seconds=120.0, seed=0, interrupts=math.inf):
+    began = time.perf_counter()
     rng = np.random.default_rng(seed)
     wanted, lengths = {}, {}
     for name, (make, call) in CALLS.items():
@@ -123,7 +149,7 @@ def main(seconds=120.0, seed=0):
         lengths[name] = (cold, time.perf_counter() - again)
     counts, longest, findings = Counter(), 0.0, 0
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    while time.perf_counter() < end and sum(counts.values()) - counts["over"] < interrupts:
         name = str(rng.choice(list(CALLS)))
         make, call = CALLS[name]
         f, warm = make(), bool(rng.integers(2))
@@ -153,9 +179,11 @@ def main(seconds=120.0, seed=0):
             print(f"{name}, {'warm' if warm else 'cold'}: {'; '.join(said)}", flush=True)
             if error is not None and how != "KeyboardInterrupt":
                 traceback.print_exception(error, limit=-6, chain=False)
+    shutil.rmtree(FOLDER)
     struck = sum(counts.values()) - counts["over"]
+    took = time.perf_counter() - began
     print(
-        f"{struck} interrupts of {len(CALLS)} calls in {seconds:.0f} s, seed {seed}: {counts['KeyboardInterrupt']} as "
+        f"{struck} interrupts of {len(CALLS)} calls in {took:.0f} s, seed {seed}: {counts['KeyboardInterrupt']} as "
         f"KeyboardInterrupt, the longest after {longest:.2f} s; {findings} findings"
     )
     return findings
