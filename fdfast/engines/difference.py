@@ -28,6 +28,7 @@ TINY = 2.0**-27
 _EVERY = 256
 # Calls after which values and gradients are traced as one: some two checks.
 _SETTLED = 8
+_MOST = 4096  # threads that a kernel takes
 
 
 def _numbers(count: int) -> npt.NDArray[np.int32]:
@@ -35,10 +36,10 @@ def _numbers(count: int) -> npt.NDArray[np.int32]:
 
 
 def cores() -> int:
-    """Threads to use: OMP_NUM_THREADS if it is set, else the cores that this process may run on."""
+    """Threads to use: OMP_NUM_THREADS if it is set, and no more than kernels take; else this process' own cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+        return min(int(asked), _MOST)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
