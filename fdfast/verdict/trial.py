@@ -80,7 +80,7 @@ class Trial:
             self._clear(found, near)
         rough = self._wider(found, near)
         low, high = np.fmin(found.left, found.right), np.fmax(found.left, found.right)
-        slack = found.error * (found.kind != KINK) + here.tolerance
+        slack = np.where(found.kind == KINK, 0.0, found.error) + here.tolerance
         jittered = time.perf_counter() - start
         deployed = self._tested.deployed()
         return Judgement(
@@ -131,7 +131,9 @@ class Trial:
 
     def _broken(self, found: Estimate, analytic: Float64) -> tuple[Estimate, Breaks]:
         """See whether f has a finite slope where none was found, and where the gradient is not finite."""
-        wanted = (found.kind == UNRESOLVED) | ~np.isfinite(analytic)
+        both = np.isfinite(found.right) & np.isfinite(found.left)
+        # By exact differences a side that is not finite beside one that is looks like a kink.
+        wanted = (found.kind == UNRESOLVED) | ~np.isfinite(analytic) | (~both & (self._steps.scheme == 0))
         with np.errstate(all="ignore"):
             largest = np.fmax(np.abs(found.right), np.abs(found.left))
         # By exact differences over a tiny step a jump is a slope beyond all others: a kink with such a side is none.
