@@ -111,11 +111,11 @@ class BasePass:
 
         spec = tf.TensorSpec([None, *objective.shape], tf.float64)
         context = tf.TensorSpec([None, *objective.context.shape[1:]], objective.context.dtype)
-        self._values = tf.function(values, input_signature=[spec, context])
-        self._foresee = tf.function(foresee, input_signature=[spec, spec, context])
+        self._values = tf.function(values, input_signature=[spec, context], autograph=False)
+        self._foresee = tf.function(foresee, input_signature=[spec, spec, context], autograph=False)
         self._own: tuple[Any, np.dtype[Any]] | None = None
         if deployed is not None:
-            self._own = tf.function(own_gradient, input_signature=[spec, context]), deployed.dtype
+            self._own = tf.function(own_gradient, input_signature=[spec, context], autograph=False), deployed.dtype
         self._traced: dict[Any, Traced] = {}
         self._shape, self._losses = objective.shape, len(keys)
 

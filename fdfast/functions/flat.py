@@ -139,7 +139,7 @@ class Flat:
             return concrete
 
         try:
-            return traced(autograph=False)  # which takes a tenth of the time
+            return traced(autograph=False)  # which takes a tenth of the time, see `fdfast.tape.concrete_of`
         except Exception as error:
             self._own_error()
             try:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from fdfast.functions.over_rows import dense
 from fdfast.functions.returned import check_returned
-from fdfast.tape import OPAQUE, Traced, is_steady, narrowest, numpy_calls
+from fdfast.tape import OPAQUE, Traced, concrete_of, is_steady, narrowest, numpy_calls
 
 #: (rows, example numbers, context) -> one value per row
 RowValues = Callable[[Any, Any, Any], Any]
@@ -47,9 +47,9 @@ class RowFunction:
         self.dtype = dtype
         self.row_bytes = 0
         spec = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), context)
-        self._forward = tf.function(self._values, input_signature=[rows, index, number, spec])
-        self._backward = tf.function(self._gradient, input_signature=[rows, index, number, spec])
-        self._at_once = tf.function(self.gradient_at_once, input_signature=[rows, index, spec])
+        self._forward = tf.function(self._values, input_signature=[rows, index, number, spec], autograph=False)
+        self._backward = tf.function(self._gradient, input_signature=[rows, index, number, spec], autograph=False)
+        self._at_once = tf.function(self.gradient_at_once, input_signature=[rows, index, spec], autograph=False)
         self._traced: dict[Any, Traced] = {}
         self.may_compile = False
         #: NumPy functions on tensors: called eagerly they would cut the tape, so that the gradient has to be traced.
@@ -90,9 +90,9 @@ class RowFunction:
             tf.TensorSpec([count], tf.int32),
             tf.nest.map_structure(lambda t: tf.TensorSpec([count, *t.shape[1:]], t.dtype), context),
         ]
-        function = tf.function(self.gradient_at_once if gradient else values, input_signature=specs)
+        function = tf.function(self.gradient_at_once if gradient else values, input_signature=specs, autograph=False)
         with numpy_calls() as called:
-            found = function.get_concrete_function()
+            found = concrete_of(function)
         self.numpy_calls = self.numpy_calls or list(dict.fromkeys(called))
         return found
 

@@ -113,7 +113,7 @@ def _make(model: keras.Model, shape: tuple[int, ...]) -> Shadow:
         return changed
 
     # Traced ahead of the first call, or TensorFlow warns of retracing after a few models.
-    refresh = tf.function(pull).get_concrete_function()
+    refresh = tf.function(pull, autograph=False).get_concrete_function()
     copied = Snapshot(model.weights)
     refresh()
     if pairs:

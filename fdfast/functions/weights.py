@@ -145,7 +145,7 @@ class _Traced:
 
         specs = [tf.TensorSpec(v.shape, v.dtype) for v in variables]
         signature = [specs, *_specs(objective, self._dtype)]
-        self._value = Traced(tf.function(value, input_signature=signature))
+        self._value = Traced(tf.function(value, input_signature=signature, autograph=False))
         # A variable that is still read was not reached by its copy.
         read = [id(outside) for outside, _ in self._value.graph.captures]
         self.unseen = [i for i, v in enumerate(variables) if id(v.value.handle) in read]
@@ -216,7 +216,7 @@ class _Gradient:
             return [tf.cast(dense(g), tf.float64) for g in found]
 
         self._eager = gradient
-        self._function = tf.function(gradient, input_signature=_specs(objective, dtype))
+        self._function = tf.function(gradient, input_signature=_specs(objective, dtype), autograph=False)
         self._traced: Traced | None = None
         self._taped = 0
 

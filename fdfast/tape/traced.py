@@ -9,6 +9,25 @@ import tensorflow as tf
 from fdfast.tape.dispatch import numpy_calls
 
 
+def concrete_of(function: Any) -> Any:
+    """Trace a ``tf.function`` that has an input signature and ``autograph=False``.
+
+    AutoGraph rewrites the Python code of all that is called, ours too, which takes ten times as long as the trace. Only
+    a Python ``if`` or loop over tensors needs it: code that cannot be traced as it stands is rewritten, and traced.
+    """
+    try:
+        return function.get_concrete_function()
+    except Exception as error:
+        try:
+            return tf.function(
+                function.python_function, input_signature=function.input_signature
+            ).get_concrete_function()
+        except Exception:
+            if isinstance(error, tf.errors.OperatorNotAllowedInGraphError):
+                raise
+            raise error from None  # which is not buried in rewritten code
+
+
 class Traced:
     """One trace of a ``tf.function``.
 
@@ -22,7 +41,7 @@ class Traced:
     Parameters
     ----------
     function : tf.function
-        With an input signature.
+        With an input signature, see `concrete_of`.
     optimised : bool
         Whether Grappler optimises the graph before its first run; for functions that run a few times it costs more
         than it saves.
@@ -30,7 +49,7 @@ class Traced:
 
     def __init__(self, function: Any, *, optimised: bool = True) -> None:
         with numpy_calls() as called:
-            self._concrete = function.get_concrete_function()
+            self._concrete = concrete_of(function)
         #: NumPy functions that were called on traced tensors, and taken for TensorFlow's own.
         self.numpy_calls = list(dict.fromkeys(called))
         #: The graph that was traced.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import fdfast
 from fdfast.tape.traced import Traced
 
 ROWS = tf.TensorSpec([None, 2], tf.float64)
@@ -15,7 +18,40 @@ NUMBER = tf.TensorSpec([], tf.float64)
 
 
 def traced(f: Any, *specs: Any, **options: Any) -> Traced:
-    return Traced(tf.function(f, input_signature=specs or [ROWS, NUMBER]), **options)
+    return Traced(tf.function(f, input_signature=specs or [ROWS, NUMBER], autograph=False), **options)
+
+
+@pytest.mark.parametrize("branches", [False, True])
+def test_python_code_is_rewritten_only_where_it_cannot_be_traced(branches: bool) -> None:
+    ran = []
+
+    def f(x: Any, y: Any) -> Any:
+        ran.append(inspect.currentframe().f_code.co_filename)  # type: ignore[union-attr]
+        if branches and tf.reduce_sum(x) > 0:
+            y = -y
+        return x * y
+
+    run = traced(f)
+    three = tf.constant(3.0, tf.float64)
+    for sign in (1.0, -1.0):
+        x = sign * tf.ones([1, 2], tf.float64)
+        np.testing.assert_array_equal(run(x, three), x * (-3 if branches and sign > 0 else 3))
+    assert ran[0] == __file__
+    assert (ran[-1] == __file__) is not branches
+
+
+def test_nothing_is_rewritten_in_a_first_check() -> None:
+    files = set()
+
+    def loss(y: Any, p: Any) -> Any:
+        files.update(frame.filename for frame in inspect.stack(0))
+        return tf.reduce_sum(tf.square(y - p), -1)
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh")])
+    x, y = np.ones(3, np.float32), np.ones(2, np.float32)
+    for wrt in ("input", "weights"):
+        assert fdfast.gradcheck(model, x, y, loss=loss, check="every", wrt=wrt).verdict == "pass"
+    assert not [name for name in files if "autograph_generated" in name]
 
 
 @pytest.mark.parametrize("optimised", [True, False])
