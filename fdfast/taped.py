@@ -124,14 +124,15 @@ _forbidden: weakref.WeakKeyDictionary[Tape, str] = weakref.WeakKeyDictionary()
 
 def _unfit(point: Point, found: Any) -> str:
     """What forbids to push differences unasked, "" if nothing does."""
-    if found is None:
+    if found is not None:
+        tape, finite = found[0].tape, found[1].finite
+    else:
         tape = point.tape
         read = [tape.values[i] for entry in tape.needed([tape.outputs[0]]) for i in (*entry.inputs, *entry.outputs)]
         read += [tape.values[i] for i in tape.outputs]  # and its gradient: f may be infinitely steep
-    else:
-        tape, read = found[0].tape, [found[1][i] for i in found[0].numbers]
-    floats = (v.numpy() for v in read if isinstance(v, tf.Tensor) and v.dtype.is_floating)
-    if not all(np.isfinite(v).all() for v in floats):
+        floats = (v.numpy() for v in read if isinstance(v, tf.Tensor) and v.dtype.is_floating)
+        finite = all(np.isfinite(v).all() for v in floats)
+    if not finite:
         return "values on the way are not finite, beyond which a difference says nothing"
     if tape not in _forbidden:
         _forbidden[tape] = _forbids(tape)

@@ -23,8 +23,8 @@ from fdfast.tape.traced import Traced
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
-#: Seconds that a graph takes to make, for each operation on the tape.
-_MAKING = 5e-4
+#: What it takes to make a graph, in recordings: both are Python, operation by operation.
+_MAKING = 4.0
 #: How much gradients to both sides may round, and what of them is of second order in the step.
 _SAME, _SECOND = 1e-13, 2.0**-60
 #: Random directions that show no further kink before there is none, and how many are drawn at most.
@@ -73,6 +73,7 @@ class Recorded:
         self.trusted = False
         self.connected = [g is not None for g in concrete.structured_outputs[1]]
         self._spent: dict[Any, float] = {}
+        self._recording = math.inf  # seconds, at its quickest
         self._compiled: dict[Any, Traced] = {}
         self.latest: Tape | None = None
         #: Kinds of operations that ran in less than float64 when it was last recorded, for want of a kernel.
@@ -109,7 +110,7 @@ class Recorded:
         if is_steady():
             return None
         if key not in self._compiled:
-            if self.latest is None or self._spent.get(key, 0.0) < _MAKING * len(self.latest.entries):
+            if self.latest is None or self._spent.get(key, 0.0) < _MAKING * self._recording:
                 return None
             self._compiled[key] = make(self.latest)
         return self._compiled[key]
@@ -117,6 +118,11 @@ class Recorded:
     def spend(self, key: Any, seconds: float) -> None:
         """Count time that went into what a graph would do."""
         self._spent[key] = self._spent.get(key, 0.0) + seconds
+
+    def took(self, seconds: float) -> None:
+        """Count a recording."""
+        self._recording = min(self._recording, seconds)
+        self.spend("values", seconds)
 
     def forget(self) -> None:
         """Drop the graphs: the control flow goes another way now."""
@@ -138,7 +144,7 @@ class Point:
         start = time.perf_counter()
         found = self.recorded.recorder(self.arguments)
         self.recorded.latest, self.recorded.rounded = found, found.rounded
-        self.recorded.spend("values", time.perf_counter() - start)
+        self.recorded.took(time.perf_counter() - start)
         return found
 
     @cached_property
@@ -293,13 +299,21 @@ def unkinked(notes: Notes) -> Any:
     return ~tf.reduce_any(tf.stack(kinks)) if kinks else tf.constant(True)
 
 
-def values_graph(tape: Tape, arguments: Sequence[Array], numbers: Sequence[int] | None = None) -> Traced:
-    """Outputs of a tape, or other values of it, at other arguments; then whether its control flow goes the same way."""
+def values_graph(
+    tape: Tape, arguments: Sequence[Array], numbers: Sequence[int] | None = None, packed: Sequence[int] = ()
+) -> Traced:
+    """Outputs of a tape, or other values of it, at other arguments; then whether its control flow goes the same way.
+
+    Values that are `packed`, of one dtype, come before all others in one piece: each tensor that is returned costs more
+    than a small one's contents.
+    """
     wanted = tape.outputs if numbers is None else list(numbers)
 
     def values(*tensors: Any) -> Any:
-        found = replayed(tape, tensors, wanted)
-        return [*(found.get(n, tape.values[n]) for n in wanted), guards_hold(tape, found)]
+        found = replayed(tape, tensors, [*packed, *wanted])
+        flat = [tf.reshape(found.get(n, tape.values[n]), [-1]) for n in packed]
+        others = (found.get(n, tape.values[n]) for n in wanted)
+        return [*([tf.concat(flat, 0)] if flat else []), *others, guards_hold(tape, found)]
 
     return trace_of(values, specs_of(arguments))
 

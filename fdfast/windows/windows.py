@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,12 @@ from fdfast.windows.program import NotLowered, build
 Float64 = npt.NDArray[np.float64]
 #: Directions that a new program is held against whole maps along, the step, and how far both may part.
 _DIRECTIONS, _STEP, _APART = 3, 2.0**-20, 1e-9
+
+
+class Values(dict[int, Any]):
+    """What is asked of a point, by number on the tape; `finite` says whether all that is floating point is finite."""
+
+    finite = True
 
 
 class Windows:
@@ -56,6 +62,13 @@ class Windows:
         self._rest = sorted(i for i in read & differs if isinstance(tape.values[i], tf.Tensor))
         kernels = (i for value in self._values for i in value.numbers)
         self.numbers = sorted({*kernels, *self._constants, *self._rest, tape.outputs[0]})
+        values = (tape.values[i] for i in self.numbers)
+        #: Those in float64, which come from a graph in one piece: taking a tensor out costs more than what is in it.
+        self._floats = [i for i, v in zip(self.numbers, values, strict=True) if getattr(v, "dtype", None) == tf.float64]
+        self._others = [i for i in self.numbers if i not in set(self._floats)]
+        shapes = [tuple(tape.values[i].shape) for i in self._floats]
+        ends = np.cumsum([math.prod(shape) for shape in shapes], dtype=int).tolist()
+        self._places = list(zip(self._floats, [0, *ends[:-1]], ends, shapes, strict=True))
         #: Bytes of the widest row that the rest makes.
         sizes = [math.prod(tape.values[i].shape) for i in (*self._rest, *self.lowered.border)]
         self.row_bytes = 8 * max(sizes)
@@ -68,6 +81,24 @@ class Windows:
     def alike(self, other: Windows) -> bool:
         """Whether graphs that were made for the other one serve this one."""
         return (self.numbers, self.lowered.border) == (other.numbers, other.lowered.border)
+
+    def values_of(self, tape: Tape) -> Values:
+        """Values of a tape of the same function, recorded anywhere."""
+        found = Values(enumerate(tape.values))
+        found.finite = all(np.isfinite(found[i].numpy()).all() for i in self._floats)
+        return found
+
+    def graph(self, point: Point) -> Traced:
+        """What is asked of other points, those in float64 in one piece, and whether f goes the same way there."""
+        return values_graph(self.tape, point.arguments, self._others, self._floats)
+
+    def unpacked(self, flat: Float64, others: Sequence[Any]) -> Values:
+        """What `graph` returns, by number."""
+        found = Values(zip(self._others, others, strict=True))
+        for number, start, stop, shape in self._places:
+            found[number] = flat[start:stop].reshape(shape)
+        found.finite = bool(np.isfinite(flat).all())
+        return found
 
     def fits(self, values: Mapping[int, Any]) -> bool:
         """Whether the weights of the program are still those of the function."""
@@ -123,7 +154,8 @@ class Windows:
             if bool(plain):
                 return found.numpy(), None
         start, notes = time.perf_counter(), Notes()
-        moved = push(self.tape, self._split(rows), len(rows), [self.tape.outputs[0]], dict(values), notes)[0]
+        there = {i: tf.constant(v) if isinstance(v, np.ndarray) else v for i, v in values.items()}
+        moved = push(self.tape, self._split(rows), len(rows), [self.tape.outputs[0]], there, notes)[0]
         recorded.spend(key, time.perf_counter() - start)
         return np.zeros(len(rows)) if moved is None else np.reshape(moved.numpy(), len(rows)), notes
 
@@ -146,7 +178,7 @@ class Windows:
         return trace_of(rest, specs)
 
 
-def windows_at(recorded: Recorded, point: Point, place: int = 0) -> tuple[Windows, Mapping[int, Any]] | None:
+def windows_at(recorded: Recorded, point: Point, place: int = 0) -> tuple[Windows, Values] | None:
     """The windows of a recorded function and its values at a point; None where the kernels do nothing of it.
 
     Parameters
@@ -174,19 +206,19 @@ def windows_at(recorded: Recorded, point: Point, place: int = 0) -> tuple[Window
         return None
     if isinstance(known, Windows) and not made.alike(known):
         recorded.forget()
-    return made, dict(enumerate(tape.values))
+    return made, made.values_of(tape)
 
 
-def _values(recorded: Recorded, windows: Windows, point: Point) -> Mapping[int, Any] | None:
+def _values(recorded: Recorded, windows: Windows, point: Point) -> Values | None:
     """Values at a point; None where the control flow goes another way."""
-    made = recorded.compiled("at", lambda _: values_graph(windows.tape, point.arguments, windows.numbers))
+    made = recorded.compiled("at", lambda _: windows.graph(point))
     if made is not None:
-        *found, holds = made(*map(tf.constant, point.arguments))
-        return dict(zip(windows.numbers, found, strict=True)) if bool(holds) else None
+        flat, *others, holds = made(*map(tf.constant, point.arguments))
+        return windows.unpacked(flat.numpy(), others) if bool(holds) else None
     start = time.perf_counter()
     tape = point.tape
     recorded.spend("at", time.perf_counter() - start)
-    return dict(enumerate(tape.values)) if _same_way(tape, windows.tape) else None
+    return windows.values_of(tape) if _same_way(tape, windows.tape) else None
 
 
 def _same_way(a: Tape, b: Tape) -> bool:
