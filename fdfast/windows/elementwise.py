@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.tape import Entry
+from fdfast.windows.broadcasting import factors, together
 from fdfast.windows.linear import scaled
-from fdfast.windows.program import Making, Map, NotLowered, Value, as_map, lowers
+from fdfast.windows.program import Making, NotLowered, Value, lowers
 
 Float64 = npt.NDArray[np.float64]
 
@@ -123,27 +124,7 @@ def times(m: Making, entry: Entry, moving: list[int]) -> None:
             factor = np.where(factor == 0, 0.0, 1 / factor) if entry.kernel.kind == "DivNoNan" else 1 / factor
     if not np.isfinite(factor).all():
         raise NotLowered("it divides by zero")
-    node = m.node_of[source]
-    h, w, c = m.nodes[node].shape
-    if c == 1 and m.shape(source)[-1:] == (1,) and factor.shape[-1:] == (factor.size,) == m.shape(out)[-1:]:
-        weights = factor.reshape(1, 1, 1, -1)  # one channel to many
-        m.keep(out, m.add("conv", [node], (h, w, factor.size), Value(out), weights=weights))
-        return
-    _same_size(m, out, source)
-    scaled(m, out, source, _of_channels(m, source, factor))
-
-
-def _of_channels(m: Making, source: int, factor: Float64) -> Float64:
-    """Broadcast a factor to the channels of a value."""
-    if factor.size == 1:
-        return np.full(m.nodes[m.node_of[source]].shape[2], float(factor.reshape(-1)[0]))
-    node = m.by_channel(source)
-    channels = m.nodes[node].shape[2]
-    if factor.size != channels or factor.shape[-1] != channels:
-        raise NotLowered(f"its factor has shape {factor.shape} and is not one for each channel")
-    if node != m.node_of[source]:  # flattened by now
-        m.keep(source, node)
-    return factor.reshape(-1)
+    factors(m, out, source, factor)
 
 
 def _same_size(m: Making, out: int, source: int) -> None:
@@ -225,49 +206,3 @@ def erfc(m: Making, entry: Entry, moving: list[int]) -> None:
     shape = m.nodes[node].shape
     node = m.add("smooth", [node], shape, None, function="erf")
     m.keep(out, m.add("scale", [node], shape, Value(out), weights=np.full(shape[2], -1.0)))
-
-
-def together(m: Making, numbers: list[int], out: int, *, inverse: bool = False) -> tuple[list[int], Map]:
-    """Nodes of values that meet element by element, each as large as the result; with `inverse` 1 by the last of them.
-
-    Raises
-    ------
-    NotLowered
-    """
-    shapes = {m.shape(number) for number in numbers}
-    nodes = [m.node_of[number] for number in numbers]
-    maps, cells = [m.nodes[node].shape for node in nodes], {one[:-1] for one in shapes}
-    alike = (
-        (len(shapes) == 1 and len({*maps}) == 1)
-        or (
-            len(cells) == 1  # the same cells, however they are arranged
-            and len({one[:2] for one in maps}) == 1
-            and all(m.shape(number)[-1:] == one[2:] for number, one in zip(numbers, maps, strict=True))
-        )
-    )
-    shape = max(maps, key=lambda one: one[2]) if alike else as_map(m.shape(out))
-    if not alike:
-        nodes = [m.spatial(number) for number in numbers]
-    inverted = numbers[-1] if inverse else None
-    if inverse:
-        own = m.nodes[nodes[-1]].shape
-        nodes[-1] = m.add("smooth", [nodes[-1]], own, Value(numbers[-1], np.reciprocal), function="reciprocal")
-    pairs = zip(numbers, nodes, strict=True)
-    return [_spread(m, n, node, shape, np.reciprocal if n == inverted else None) for n, node in pairs], shape
-
-
-def _spread(m: Making, number: int, node: int, shape: Map, made: Any = None) -> int:
-    """A map broadcast to a larger one: channels by a convolution by ones, cells by repetition."""
-    h, w, c = m.nodes[node].shape
-    of: Any = made or np.asarray
-    if c == 1 and shape[2] > 1:
-        value = Value(number, lambda z: np.repeat(of(z).reshape(h, w, 1), shape[2], -1))
-        node, c = m.add("conv", [node], (h, w, shape[2]), value, weights=np.ones((1, 1, 1, shape[2]))), shape[2]
-    if (h, w) != shape[:2]:
-        if shape[0] % h or shape[1] % w or (h not in (1, shape[0])) or (w not in (1, shape[1])):
-            raise NotLowered(f"it spreads {(h, w, c)} to {shape}")
-        value = Value(number, lambda z: np.broadcast_to(of(z).reshape(h, w, -1), shape))
-        node = m.add("repeat", [node], shape, value, window=(shape[0] // h, shape[1] // w, 1, 1, 1, 1, 0, 0))
-    if m.nodes[node].shape != shape:
-        raise NotLowered(f"it spreads {m.nodes[node].shape} to {shape}")
-    return node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -187,14 +188,21 @@ def reduce(m: Making, entry: Entry, moving: list[int]) -> None:
     if not axes:
         m.view(out, source)
         return
+    node = m.node_of[source]
+    start, map_ = m.channels_from(shape, node), m.nodes[node].shape
+    cells = {axis for axis, n in enumerate(shape[:start]) if n != 1} if start is not None else set()
+    into = np.zeros(map_[2], np.int64)  # which of the channels that are left each one goes into
     if all(axis in axes or n == 1 for axis, n in enumerate(shape)):
-        node = m.node_of[source]  # of everything, however it is arranged
-        over = {axis for axis in range(3) if m.nodes[node].shape[axis] != 1}
-    elif axes == {len(shape) - 1} and shape[-1] == m.nodes[m.node_of[source]].shape[2]:
-        node, over = m.node_of[source], {2}  # of channels, however the cells are arranged
+        over = {axis for axis in range(3) if map_[axis] != 1}  # of everything, however it is arranged
+    elif start is not None and (cells <= axes or not cells & axes):
+        over = {0, 1} if cells & axes else set()  # of all cells or none, however they are arranged
+        kept = [1 if axis in axes else n for axis, n in enumerate(shape)][start:]
+        which = np.arange(math.prod(kept)).reshape(kept)
+        into = np.broadcast_to(which, shape[start:]).reshape(-1)
+        over |= {2} if which.size < map_[2] else set()
     else:
         node = m.spatial(source)
-        over = {axis - len(shape) + 3 for axis in axes}
+        over, into = {axis - len(shape) + 3 for axis in axes}, np.zeros(m.nodes[node].shape[2], np.int64)
     if min(over) < 0:
         raise NotLowered("it reduces examples")
     h, w, c = m.nodes[node].shape
@@ -209,8 +217,10 @@ def reduce(m: Making, entry: Entry, moving: list[int]) -> None:
         node = m.add(op, [node], (h, w, c), value, window=(high, wide, 1, 1, 1, 1, 0, 0))
     factor = float(count) if kind == "Sum" else 1.0
     if 2 in over:
-        weights = np.full((1, 1, c, 1), factor / c if kind == "Mean" else factor)
-        node = m.add("conv", [node], (h, w, 1), Value(out), weights=weights)
+        many = int(into.max()) + 1
+        weights = np.zeros((1, 1, c, many))
+        weights[0, 0, np.arange(c), into] = factor * many / c if kind == "Mean" else factor
+        node = m.add("conv", [node], (h, w, many), Value(out), weights=weights)
     elif kind == "Sum":
         node = m.add("scale", [node], (h, w, c), Value(out), weights=np.full(c, factor))
     m.settle(out, node)

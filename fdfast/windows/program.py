@@ -177,6 +177,17 @@ class Making:
         node, shape = self.node_of[number], self.shape(number)
         return node if shape and shape[-1] == self.nodes[node].shape[2] else self.spatial(number)
 
+    def channels_from(self, shape: Sequence[int], node: int) -> int | None:
+        """The last axis from which on axes of a shape are together a node's channels, and those before it its cells.
+
+        None where there is no such, as after flattening.
+        """
+        h, w, c = self.nodes[node].shape
+        for axis in reversed(range(len(shape))):
+            if math.prod(shape[axis:]) == c and math.prod(shape[:axis]) == h * w:
+                return axis
+        return None
+
     def size(self, node: int) -> int:
         """Elements of a node's map."""
         return math.prod(self.nodes[node].shape)
@@ -199,7 +210,8 @@ class Making:
         NotLowered
         """
         shape, own = self.shape(number), self.nodes[node].shape
-        if not (shape[-1:] == (own[2],) or self._map(number) in (own, (1, 1, self.size(node))) or node == 0):
+        whole = self._map(number) in (own, (1, 1, self.size(node)))
+        if not (whole or node == 0 or self.channels_from(shape, node) is not None):
             raise NotLowered(f"it makes {shape} of {own}")
         self.keep(number, node)
 
@@ -234,7 +246,7 @@ def only_first(entry: Entry, moving: Sequence[int]) -> int:
     NotLowered
         Another one moves.
     """
-    if list(moving) != [entry.inputs[0]]:
+    if list(moving) != [entry.inputs[0]] or entry.inputs.count(entry.inputs[0]) > 1:
         raise NotLowered("more than its first input moves")
     return entry.inputs[0]
 

@@ -23,10 +23,18 @@ def constant(*shape: int, seed: int = 0) -> tf.Tensor:
 
 KERNEL, ROW, WIDE = constant(3, 2, 4, 5), constant(4), constant(120, 3)
 FROM_CELLS = constant(4, 6)
+MAP, GROUPS = [1, 6, 5, 4], [1, 6, 5, 2, 2]
 
 
 def normalised(x):
     return nn.batch_normalization(x, ROW, tf.exp(ROW), ROW, 1 - ROW, 1e-3)
+
+
+def grouped(x, axes):
+    """Normalised over some axes, as Keras does it."""
+    mean, variance = nn.moments(x, axes, keepdims=True)
+    factor = tf.math.rsqrt(variance + 1e-3) * tf.reshape(tf.tile(ROW, [x.shape[-1]])[: x.shape[-1]], [-1])
+    return x * factor + (1.0 - mean * factor)
 
 
 #: Name -> (function of a map (1, 6, 5, 4), x).
@@ -71,6 +79,21 @@ FUNCTIONS = {
     "quotients": (lambda x: tf.sigmoid(x) / (1.0 + x) + x / (2.0 + ROW**2), X),
     "quotient by a mean": (lambda x: x / tf.reduce_mean(x, [1, 2], keepdims=True), X),
     "powers": (lambda x: x**2 + x**3 - x**4 + x**0.5 + x**-1 + x**-0.5 + x**1, X),
+    "group norm": (
+        lambda x: tf.reshape(grouped(tf.reshape(nn.conv2d(x, KERNEL[..., :4], 1, "SAME"), GROUPS), [1, 2, 4]), MAP),
+        X,
+    ),
+    "instance norm": (lambda x: tf.reshape(grouped(tf.reshape(x, [*MAP, 1]), [1, 2, 4]), MAP), X),
+    "norm of the whole map": (lambda x: grouped(x, [1, 2, 3]), X),
+    "means of groups": (lambda x: tf.reduce_mean(tf.reshape(x, GROUPS), 3), X),
+    "one number for each group": (
+        lambda x: tf.reduce_sum(tf.reshape(x, GROUPS), 4, keepdims=True) * tf.reshape(ROW, [2, 2]),
+        X,
+    ),
+    "squeeze and excite": (
+        lambda x: x * tf.reshape(tf.sigmoid(tf.reduce_mean(x, [1, 2]) @ constant(4, 4)), [1, 1, 1, 4]),
+        X,
+    ),
     "squared difference": (lambda x: tf.math.squared_difference(x, ROW) + tf.math.squared_difference(x, tf.tanh(x)), X),
     "layer norm": (
         lambda x: (
