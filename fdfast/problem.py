@@ -168,8 +168,6 @@ def _layers(engine: str, objective: Any, precision: Precision) -> Any:
             raise NoDifferences(compiled.distrusted)
     except NoDifferences as error:
         return str(error)
-    if compiled.without_rule:
-        objective.notes.append(f"subtracted for want of a difference rule: {', '.join(compiled.without_rule)}")
     return compiled
 
 
@@ -266,6 +264,13 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
     objective = made("auto" if wide or request.precision == "float64" else request.precision)
     layers = _layers(request.engine, objective, request.precision) if request.engine not in ("batch", "tape") else ""
     differences = None if isinstance(layers, str) else layers
+    taped = None
+    if differences is not None and not differences.complete:  # where operations go further, they are exact
+        taped = _on_the_tape(request, [], batched=batched, engine="auto")
+        differences = None if taped else differences
+    if differences is not None and differences.without_rule:
+        missing = ", ".join(differences.without_rule)
+        objective.notes.append(f"subtracted for want of a difference rule: {missing}")
     if wide and differences is None:
         notes, objective = objective.notes, made(request.precision)
         objective.notes.extend(note for note in notes if note not in objective.notes)
@@ -275,13 +280,14 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
         made("float64")  # says why not
     tiling = make_tiling(shape, request.tile, request.channels, layout_of([request.f]))
     points = as_points(array, shape, objective.dtype)
-    taped = None
-    if differences is None and request.engine != "batch":
+    if differences is None and taped is None and request.engine != "batch":
         taped = _on_the_tape(request, objective.notes, batched=batched)
     return Problem(array, shape, batched, points, objective, tiling, request.f.name, differences, taped)
 
 
-def _on_the_tape(request: Request, notes: list[str], *, batched: bool = False) -> Taped | None:
+def _on_the_tape(
+    request: Request, notes: list[str], *, batched: bool = False, engine: str | None = None
+) -> Taped | None:
     """The function as it is recorded, see `fdfast.taped`."""
 
     def flat_of(example: int) -> Flat:
@@ -291,7 +297,7 @@ def _on_the_tape(request: Request, notes: list[str], *, batched: bool = False) -
         x, y = np.asarray(request.x)[some], None if request.y is None else np.asarray(request.y)[some]
         return flat_model(request.f, x, y, request.loss, mean=False, weights=False)
 
-    return on_the_tape(flat_of, reached_by(request.f), request.engine, request.precision, notes)
+    return on_the_tape(flat_of, reached_by(request.f), engine or request.engine, request.precision, notes)
 
 
 def _in_float64(objective: Any, points: npt.NDArray[Any], made: Callable[[Precision], Any]) -> Any:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 import fdfast
+from fdfast.tape import Point
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0.1, 1.0, (4, 4, 2))
@@ -74,7 +75,7 @@ def test_a_gradient_is_that_of_float64_to_rounding(name, dtype, tile):
     if tile == 2:
         sums = truth.reshape(2, 2, 2, 2, 2).sum(axis=(1, 3))
         truth = np.repeat(np.repeat(sums, 2, axis=0), 2, axis=1)
-    # Nothing cancels: some roundings of the largest; and second order in a step of 2^-27.
+    # Nothing cancels: some roundings of the largest.
     np.testing.assert_allclose(found, truth, rtol=0, atol=1e-14 * np.abs(truth).max())
 
 
@@ -102,6 +103,49 @@ def test_a_tie_is_a_kink_and_its_layer_is_named():
     found = fdfast.estimate(lambda x: tf.reduce_sum(tf.nn.relu(x)), np.array([0.0, 0.5, -0.5]), engine="tape")
     assert found.right.tolist() == [[1.0, 1.0, 0.0]]
     assert found.left.tolist() == [[0.0, 1.0, 0.0]]
+
+
+@pytest.mark.parametrize(("tied", "rows"), [(0, 32), (3, 32 + 2 * 4)])  # three pairs more, filled up to four
+def test_one_side_tells_the_other_where_nothing_ties(tied, rows, monkeypatch):
+    pushed = []
+    original = Point.slopes
+
+    def counted(self, moved, steps):
+        pushed.append(len(moved[0]))
+        return original(self, moved, steps)
+
+    monkeypatch.setattr(Point, "slopes", counted)
+    x = X - 0.05
+    x.reshape(-1)[:tied] = 0.0
+    found = fdfast.gradient(lambda x: tf.reduce_sum(tf.nn.relu(x) ** 2 + 3 * tf.nn.relu(x)), x, engine="tape")
+    assert sum(pushed) == rows
+    np.testing.assert_allclose(found, np.where(x > 0, 2 * x + 3, 1.5 * (x == 0)), rtol=1e-15)
+
+
+def test_a_long_step_is_taken_to_both_sides():
+    found = fdfast.gradient(lambda x: tf.reduce_sum(tf.sin(x) * tf.exp(x)), X, 0.25, engine="tape")
+    f = lambda x: np.sin(x) * np.exp(x)  # noqa: E731
+    np.testing.assert_allclose(found, (f(X + 0.25) - f(X - 0.25)) / 0.5, rtol=1e-14)
+
+
+def squeezed(x):
+    weight = layers.Dense(4, "sigmoid")(layers.GlobalAveragePooling2D()(x))
+    return layers.Multiply()([x, layers.Reshape((1, 1, 4))(weight)])
+
+
+@pytest.mark.parametrize("norm", [layers.GroupNormalization(2), layers.GroupNormalization(-1), squeezed])
+def test_what_a_mean_over_the_map_moves_is_on_windows_unasked(norm):
+    keras.utils.set_random_seed(0)
+    x = keras.Input((6, 6, 2))
+    y = layers.Conv2D(4, 3, activation="relu")(norm(layers.Conv2D(4, 3, activation="tanh")(x)))
+    model = keras.Model(x, layers.Dense(3, "softmax")(layers.Flatten()(y)))
+    point, target = RNG.uniform(size=(6, 6, 2)).astype(np.float32), np.eye(3)[1]
+    options = {"y": target, "loss": "categorical_crossentropy"}
+    assert fdfast.estimate(model, point, **options).engine == "windows"
+    exact = fdfast.gradient(model, point, engine="tape", **options)
+    # Some roundings of sums over the map.
+    found = fdfast.gradient(model, point, **options)
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-14 * np.abs(exact).max())
 
 
 def test_difference_is_windows_where_there_are_and_else_the_tape():
