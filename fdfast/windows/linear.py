@@ -37,15 +37,37 @@ def _window(
     return (*kernel, *strides, *dilation, *pads), (sizes[0], sizes[1])
 
 
-@lowers("Conv2D")
+@lowers("Conv2D", "DepthwiseConv2dNative")
 def convolution(m: Making, entry: Entry, moving: list[int]) -> None:
-    """By a constant kernel, grouped or not."""
+    """By a constant kernel."""
     node = m.spatial(only_first(entry, moving))
     weights = m.constant(entry.inputs[1])
     window, size = _window(m, entry, node, weights.shape[:2], entry.kernel.attributes["dilations"][1:3])
-    out, groups = (*size, weights.shape[3]), m.nodes[node].shape[2] // weights.shape[2]
-    made = m.add("conv", [node], out, Value(entry.outputs[0]), weights=weights, window=window, groups=groups)
-    m.keep(entry.outputs[0], made)
+    _correlated(m, entry, node, weights, window, size, entry.outputs[0])
+
+
+def _correlated(
+    m: Making,
+    entry: Entry,
+    node: int,
+    weights: Float64,
+    window: tuple[int, ...],
+    size: tuple[int, ...],
+    out: int,
+) -> None:
+    """Node of a convolution, grouped or not, or of one kernel for each channel: several of these are as many groups."""
+    high, wide, given, many = weights.shape
+    channels, value = m.nodes[node].shape[2], Value(out)
+    if entry.kernel.kind != "Conv2D" and many == 1:
+        kernel = np.ascontiguousarray(weights[..., 0])
+        m.keep(out, m.add("depthwise", [node], (*size, channels), value, weights=kernel, window=window))
+        return
+    groups = channels // given
+    if entry.kernel.kind != "Conv2D":
+        weights, groups = weights.reshape(high, wide, 1, -1), channels
+    shape = (*size, weights.shape[3])
+    weights = np.ascontiguousarray(weights)
+    m.keep(out, m.add("conv", [node], shape, value, weights=weights, window=window, groups=groups))
 
 
 @lowers("SpaceToBatchND")
@@ -55,11 +77,10 @@ def dilated(m: Making, entry: Entry, moving: list[int]) -> None:
     more, last = _behind_views(m, inner) if inner is not None else ([], None)
     if inner is None or last is None or last.kernel.kind != "BatchToSpaceND":
         raise NotLowered("no convolution and BatchToSpaceND follow")
-    kinds = {"Conv2D": "conv", "DepthwiseConv2dNative": "depthwise"}
     given, block = inner.kernel.attributes, m.integers(entry.inputs[1])
     pads, crops = (np.reshape(m.integers(one.inputs[2]), (-1, 2)) for one in (entry, last))
     valid = given.get("padding") == b"VALID" and given["strides"] == [1] * 4 and given["dilations"] == [1] * 4
-    if inner.kernel.kind not in kinds or not valid or block != m.integers(last.inputs[1]):
+    if inner.kernel.kind not in ("Conv2D", "DepthwiseConv2dNative") or not valid or block != m.integers(last.inputs[1]):
         raise NotLowered("what is between is no plain convolution")
     if given.get("data_format", b"NHWC") != b"NHWC" or len(block) > 2:
         raise NotLowered("its channels come first")
@@ -68,18 +89,10 @@ def dilated(m: Making, entry: Entry, moving: list[int]) -> None:
     rates = [*block, 1] if both else [1] * (2 - len(block)) + block
     starts = [int(p[0] - c[0]) for p, c in zip(pads, crops, strict=True)]
     tops = [*starts, 0] if both else [0] * (2 - len(starts)) + starts
-    out, value = last.outputs[0], Value(last.outputs[0])
+    out = last.outputs[0]
     window, size = (*weights.shape[:2], 1, 1, *rates, *tops), m.shape(out)[-3:-1]
-    if inner.kernel.kind == "Conv2D":
-        groups = m.nodes[node].shape[2] // weights.shape[2]
-        made = m.add("conv", [node], (*size, weights.shape[3]), value, weights=weights, window=window, groups=groups)
-    elif weights.shape[3] == 1:
-        kernel = np.ascontiguousarray(weights[..., 0])
-        made = m.add("depthwise", [node], (*size, weights.shape[2]), value, weights=kernel, window=window)
-    else:
-        raise NotLowered("it has several kernels per channel")
     m.taken |= {id(one) for one in (*passed, inner, *more, last)}
-    m.keep(out, made)
+    _correlated(m, inner, node, weights, window, size, out)
 
 
 def _behind_views(m: Making, entry: Entry) -> tuple[list[Entry], Entry | None]:
@@ -120,23 +133,6 @@ def transposed(m: Making, entry: Entry, moving: list[int]) -> None:
     turned = np.ascontiguousarray(weights[::-1, ::-1].transpose(0, 1, 3, 2))
     window = (*weights.shape[:2], 1, 1, 1, 1, top, left)
     m.keep(out, m.add("conv", [node], (height, width, channels), Value(out), weights=turned, window=window))
-
-
-@lowers("DepthwiseConv2dNative")
-def depthwise(m: Making, entry: Entry, moving: list[int]) -> None:
-    """One kernel per channel; several are as many groups."""
-    node = m.spatial(only_first(entry, moving))
-    weights = m.constant(entry.inputs[1])
-    high, wide, channels, many = weights.shape
-    window, size = _window(m, entry, node, (high, wide), entry.kernel.attributes["dilations"][1:3])
-    value = Value(entry.outputs[0])
-    if many == 1:
-        kernel = np.ascontiguousarray(weights[..., 0])
-        made = m.add("depthwise", [node], (*size, channels), value, weights=kernel, window=window)
-    else:
-        kernel = np.ascontiguousarray(weights.reshape(high, wide, 1, channels * many))
-        made = m.add("conv", [node], (*size, channels * many), value, weights=kernel, window=window, groups=channels)
-    m.keep(entry.outputs[0], made)
 
 
 @lowers("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")

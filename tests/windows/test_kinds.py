@@ -50,6 +50,10 @@ FUNCTIONS = {
         X,
     ),
     "depthwise, dilated": (lambda x: nn.depthwise_conv2d(x, KERNEL[..., :1], [1] * 4, "SAME", dilations=[2, 2]), X),
+    "depthwise, several, dilated": (
+        lambda x: nn.depthwise_conv2d(x, KERNEL[..., :3], [1] * 4, "SAME", dilations=[2, 2]),
+        X,
+    ),
     "depthwise": (lambda x: nn.depthwise_conv2d(x, KERNEL[..., :1], [1, 1, 1, 1], "SAME"), X),
     "depthwise, several": (lambda x: nn.depthwise_conv2d(x, KERNEL[..., :3], [1, 2, 2, 1], "VALID"), X),
     "transposed": (lambda x: nn.conv2d_transpose(x, constant(3, 3, 2, 4), [1, 12, 15, 2], [2, 3], "SAME"), X),
