@@ -23,8 +23,9 @@ from fdfast.tape.traced import Traced
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
-#: What it takes to make a graph, in recordings: both are Python, operation by operation.
-_MAKING = 4.0
+#: What it takes to make a graph, in recordings: both are Python, operation by operation. And the seconds that a warm
+#: recording takes for an operation at most: the first one in a process may take far longer.
+_MAKING, _WARM = 4.0, 5e-4
 #: How much gradients to both sides may round, and what of them is of second order in the step.
 _SAME, _SECOND = 1e-13, 2.0**-60
 #: Random directions that show no further kink before there is none, and how many are drawn at most.
@@ -110,7 +111,10 @@ class Recorded:
         if is_steady():
             return None
         if key not in self._compiled:
-            if self.latest is None or self._spent.get(key, 0.0) < _MAKING * self._recording:
+            if self.latest is None:
+                return None
+            recording = min(self._recording, _WARM * len(self.latest.entries))
+            if self._spent.get(key, 0.0) < _MAKING * recording:
                 return None
             self._compiled[key] = make(self.latest)
         return self._compiled[key]
