@@ -16,9 +16,8 @@ from fdfast.moves import Precision
 from fdfast.tape import NoTape, Point, Recorded, Tape
 from fdfast.windows import windows_at, work
 
-#: Part of the multiplications that windows must do to be taken unasked; of whole maps, how many take about a second,
-#: which is less than the batch takes in float64, to both sides of x.
-_SHARE, _FEW = 0.5, 1e9
+#: Part of the multiplications that windows must do to be taken unasked; of whole maps, how many pass unnoticed.
+_SHARE, _FEW = 0.5, 3e7
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +112,7 @@ def on_the_tape(
 
 def _is_little(whole: Recorded, flat: Flat) -> bool:
     """Whether whole maps for every element take no longer than to make something better."""
-    tape, rows = whole.latest, flat.points()[0].size
+    tape, rows = whole.latest, 2 * flat.points()[0].size
     return tape is not None and bool(tape.arguments) and rows * work(tape, tape.arguments[0]) <= _FEW
 
 
