@@ -168,20 +168,31 @@ def _as_rounding(
     """See whether what parts is rounding of the gradient under test: near the point it is another, a fault goes on.
 
     What a fault's gap changes by, right beside the point, is rounding still: nothing below it tells a wrong element.
+    Near a minimum a fault's gap, too, becomes another one, but in proportion to the distance.
     """
     left, rounding = 0.0, 0.0
-    for distance in _DISTANCES:
-        there = [beside(v, distance, turn) for turn in range(_TURNS)]
+    there: list[Float64] = []
+    for i, distance in enumerate(_DISTANCES):
+        nearer, there = there, [beside(v, distance, turn) for turn in range(_TURNS)]
         found.rows += _TURNS * _AGAIN
         left = max(left, *(float(np.max(np.abs(one))) for one in there))
         change = min(float(np.max(np.abs(one - gap))) for one in there)
         tau = _SAFETY * change / directions.unit
-        if found.excess <= tau and not all(_alike(one, gap) for one in there):
+        straight = i > 0 and all(
+            _in_proportion(one - gap, other - gap, distance / _DISTANCES[i - 1])
+            for one, other in zip(there, nearer, strict=True)
+        )
+        if found.excess <= tau and not straight and not all(_alike(one, gap) for one in there):
             found.only_here = left < _GONE * float(np.max(np.abs(gap)))
             found.tau = found.tau if found.only_here else tau
             return
         rounding = rounding or tau  # at the least distance
     found.tau = max(found.tau, rounding)
+
+
+def _in_proportion(change: Float64, nearer: Float64, ratio: float) -> bool:
+    """Whether what a gap changes by is what its change nearer to the point foretells."""
+    return float(np.linalg.norm(change - ratio * nearer)) < 0.5 * float(np.linalg.norm(change))
 
 
 def _alike(one: Float64, other: Float64) -> bool:

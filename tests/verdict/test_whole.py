@@ -203,6 +203,21 @@ def test_curvature_is_not_taken_for_rounding(form, error):
     assert report.counts["wrong"] == 1
 
 
+@pytest.mark.parametrize("error", [1e-3, 1.0])
+@pytest.mark.parametrize("apart", [1e-4, 1e-5, 1e-7])
+def test_beside_a_minimum_a_fault_is_not_taken_for_rounding(apart, error):
+    """There the gradient, and what is wrong in it, is many times another right beside x."""
+    x = 1 + apart * RNG.uniform(0.5, 1, 20)
+
+    def f(x):
+        return tf.reduce_sum(tf.cosh(x - 1.0))
+
+    assert check(f, x, analytic=lambda x: np.sinh(x - 1)).verdict == "pass"
+    report = check(f, x, analytic=lambda x: (1 + error) * np.sinh(x - 1))
+    assert report.verdict == "fail"
+    assert report.counts["wrong"] >= 1
+
+
 def test_operations_without_a_rule_are_named():
     report = check(total(lambda x: tf.math.igamma(x**2 + 1, x**2 + 2)), at(0.3, 0.7, 1.4))
     assert report.verdict == "pass"
