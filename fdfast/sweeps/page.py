@@ -15,9 +15,9 @@ from fdfast.report import (
     Number,
     badge,
     bullets,
+    drawn,
     escape,
     for_notebook,
-    image,
     number,
     pairs,
     styled,
@@ -162,9 +162,7 @@ def _histograms(sweep: Sweep) -> str:
                 found[words] = (np.log10(values[fine]), verdicts[fine], name == "worst_over_allowed")
     if not found:
         return ""
-    drawn = io.BytesIO()
-    _draw(found, drawn)
-    return image(drawn.getvalue(), "Histograms over examples: " + "; ".join(found))
+    return drawn(lambda file: _draw(found, file), "Histograms over examples: " + "; ".join(found))
 
 
 def _draw(found: dict[str, Any], to: io.BytesIO) -> None:
@@ -248,9 +246,7 @@ def _gallery(sweep: Sweep) -> str:
 
 
 def _drawn(report: Any) -> Markup:
-    stream = io.BytesIO()
-    report.plot(stream)
-    return image(stream.getvalue(), f"Both gradients, relative error and classes: {report.verdict}")
+    return drawn(report.plot, f"Both gradients, relative error and classes: {report.verdict}")
 
 
 def _settings(sweep: Sweep) -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ def test_without_model_and_data_there_are_no_pictures_and_it_is_said(found: Swee
     page = Sweep.load(found.path).to_html()
     assert page.count("data:image/png;base64,") == 1
     assert "Pictures need model and data" in page
+
+
+def test_without_matplotlib_every_picture_is_a_sentence(found: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    page = found.to_html()
+    assert page.count("<img ") == 0
+    assert page.count("No figure: matplotlib is not installed") == 5  # histograms, and the four worst
+    assert "<h2>The worst</h2>" in page
 
 
 def test_a_notebook_gets_a_piece(found: Sweep) -> None:
