@@ -1,0 +1,1 @@
+"""What a sweep costs, and what it survives."""
