@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import zipfile
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 #: Names that begin with "_" are no data to pandas, DuckDB, Spark and Arrow, which read the folder as one table.
 MANIFEST, _MAPS, _LOCK, _NEW = "_manifest.json", "_maps", "_lock", "_new-"
 _META = b"fdfast"
+#: Stands in a part while its checksum is taken, which then takes its place: a digest, so that no row holds it.
+_UNSEALED = hashlib.sha256(b"fdfast.sweep").hexdigest().encode()
 
 
 class Busy(RuntimeError):
@@ -102,10 +105,12 @@ class Folder:
         if maps is not None:
             self._replace(self.maps(name), maps)
         sink = pa.BufferOutputStream()
-        table = table.replace_schema_metadata({_META: json.dumps(about).encode()})
-        # Checksums: a part that was damaged later is found out, and made again.
-        pa.parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
-        self._replace(self.path / f"part-{name}.parquet", sink.getvalue().to_pybytes())
+        with pa.parquet.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True) as writer:
+            writer.write_table(table)
+            writer.add_key_value_metadata({_META: json.dumps(about | {"sha256": _UNSEALED.decode()}).encode()})
+        # A part that was damaged later is found out, and made again. Parquet's own checksums leave out its footer.
+        content = sink.getvalue().to_pybytes()
+        self._replace(self.path / f"part-{name}.parquet", content.replace(_UNSEALED, _checksum(content)))
 
     def read(self, part: Path) -> tuple[pa.Table, dict[str, Any]]:
         """Read a part, and what was written about it.
@@ -117,8 +122,13 @@ class Folder:
         """
         pa = arrow()
         try:
-            table = pa.parquet.read_table(pa.BufferReader(part.read_bytes()), page_checksum_verification=True)
-            return table, json.loads(table.schema.metadata[_META])
+            content = part.read_bytes()
+            with pa.parquet.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+                table, about = file.read(), json.loads(file.metadata.metadata[_META])
+            seal = str(about["sha256"]).encode()
+            if _checksum(content.replace(seal, _UNSEALED)) != seal:
+                raise ValueError("its checksum is another one")
+            return table, about
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{part} is damaged: {' '.join(str(error).split())}") from error
 
@@ -173,6 +183,10 @@ class Folder:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _whole_archive(path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fdfast.sweeps.shards import digest_of
 
-FORMAT = 1
+FORMAT = 2
 #: What the rows depend on, with the words for it.
 _HELD = {
     "format": "the format of the folder",

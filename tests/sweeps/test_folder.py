@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from bench.sweep.dying import STAGES, die_inside
 from fdfast.sweeps.folder import Busy, Folder
 from fdfast.sweeps.shards import Done
 
@@ -46,10 +47,17 @@ def flipped(path: Path) -> None:
     path.write_bytes(content)
 
 
+def footer(path: Path) -> None:
+    content = path.read_bytes()
+    assert content.count(b"verdict") > 1  # no page holds it, and so no page's checksum
+    path.write_bytes(content.replace(b"verdict", b"verdicu"))
+
+
 SPOILT = {
     "cut off": (cut, "part-a.parquet is damaged"),
     "empty": (lambda path: path.write_bytes(b""), "part-a.parquet is damaged"),
     "flipped": (flipped, "part-a.parquet is damaged"),
+    "flipped outside of all pages": (footer, "part-a.parquet is damaged: its checksum is another one"),
     "of another table": (lambda path: pa.parquet.write_table(TABLE, path), "part-a.parquet is damaged"),
 }
 
@@ -70,6 +78,17 @@ def test_a_part_of_another_sweep_and_one_without_maps_are_made_again(folder: Fol
     assert folder.done("me", maps=True)[0] == {}  # the archive of a is empty, that of b is missing
     folder.write("b", TABLE, ABOUT, None)
     assert "is of another sweep" in folder.done("you", maps=False)[1][0]
+
+
+def test_every_flipped_byte_is_seen(folder: Folder) -> None:
+    part = folder.parts()[0]
+    good = part.read_bytes()
+    for at in range(0, len(good), 7):  # prime: no field of a fixed size is passed over
+        part.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with pytest.raises(ValueError, match="is damaged"):
+            folder.read(part)
+    part.write_bytes(good)
+    assert folder.read(part)[0].equals(TABLE)
 
 
 class Full:
@@ -101,6 +120,47 @@ def test_what_a_killed_process_left_is_swept_away(folder: Folder) -> None:
     left.write_bytes(b"half")
     with folder.locked():
         assert not left.exists()
+
+
+class Killed(BaseException):
+    """Ends a write as kill -9 does: nothing of it is cleared away."""
+
+
+def killed(*_: Any) -> None:
+    raise Killed
+
+
+FILES = ("_manifest.json", "part-c.npz", "part-c.parquet")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("file", FILES)
+def test_death_inside_of_a_write_leaves_the_old_file_or_the_new_one(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: Any, stage: str, file: str
+) -> None:
+    before = {part: part.read_bytes() for part in folder.parts()}
+    for owner, name in ((Folder, "_replace"), (os, "fsync"), (os, "replace")):  # what is brought back
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    monkeypatch.setattr("fdfast.sweeps.folder.open", open, raising=False)
+    die_inside(stage, FILES.index(file), killed)
+
+    def write() -> None:
+        with folder.locked():
+            folder.write_manifest({"task": "y"})
+            folder.write("c", TABLE, ABOUT, b"maps")
+
+    with pytest.raises(Killed):
+        write()
+    monkeypatch.undo()
+    assert capsys.readouterr().out == f"{file}\n"  # or it died elsewhere
+    left = list(folder.path.rglob("_new-*"))
+    assert [path.name for path in left] == ([f"_new-{file}"] if stage != "renamed" else [])
+    with folder.locked():
+        assert not list(folder.path.rglob("_new-*"))
+        whole = {"a", "b", "c"} if (stage, file) == ("renamed", FILES[2]) else {"a", "b"}
+        assert (folder.done("me", maps=False)[0].keys(), folder.done("me", maps=False)[1]) == (whole, [])
+        assert folder.manifest() == {"task": "x" if file == FILES[0] and stage != "renamed" else "y"}
+    assert {part: part.read_bytes() for part in before} == before
 
 
 HOLD = """
