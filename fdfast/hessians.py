@@ -161,13 +161,8 @@ def hessian(
                 "size"
             )
         point = trusted(flat, reached_by(f)).point(flat.points())
-        found = np.empty((examples, total, total))
-        error, many = 0.0, max(1, min(_ROWS, _BYTES // point.widest) // len(_STEPS))
-        for start in range(0, total, many):
-            some = range(start, min(start + many, total))
-            rows, mine = _rows(point, places, tilings, examples, some, many)
-            found[:, some] = rows
-            error = max(error, mine)
+        many = max(len(_STEPS), min(_ROWS, _BYTES // point.widest))
+        found, error = _all_rows(_Rows(point, places, tilings, examples, many), total)
     gap = np.abs(found - found.swapaxes(1, 2))
     batched = flat.model is not None and flat.arguments[0].batched and wrt == "input"
     largest = float(np.max(gap, initial=0.0, where=np.isfinite(gap)))
@@ -246,24 +241,69 @@ def _tilings(shapes: Sequence[tuple[int, ...]], tile: TileLike, places: Sequence
     return [make_tiling(shape or (1,), tile) for shape in shapes]
 
 
-def _rows(
-    point: Point, places: Sequence[Place], tilings: Sequence[Tiling], examples: int, some: range, filled: int
-) -> tuple[Float64, float]:
-    """Some rows of the Hessian of every example, filled up so that one graph serves all; and their rounding."""
-    moved, first = {}, 0
-    for place, tiling in zip(places, tilings, strict=True):
-        v = np.zeros((filled, examples, tiling.size))
-        for row, tile in enumerate(some):
-            if 0 <= tile - first < tiling.tiles:
-                part = slice(tiling.offsets[tile - first], tiling.offsets[tile - first + 1])
-                v[row, :, tiling.members[part]] = 1.0
-        moved[place.number] = v.reshape(filled, *place.shape)
-        first += tiling.tiles
-    found = products(point, moved, _STEPS, [p.number for p in places]).value
-    columns = [
-        tiling.sums(found[place.number].reshape(len(_STEPS), filled, examples, *tiling.shape))
-        for place, tiling in zip(places, tilings, strict=True)
-    ]
-    value, error = _limit(np.concatenate(columns, axis=-1)[:, : len(some)], _scale(point, places))
-    # Examples first.
-    return value.swapaxes(0, 1), float(np.max(error, initial=0.0, where=np.isfinite(error)))
+class _Rows(NamedTuple):
+    """Rows of the Hessian of every example, so many pushed together."""
+
+    point: Point
+    places: Sequence[Place]
+    tilings: Sequence[Tiling]
+    examples: int
+    together: int
+
+    def pushed(self, some: Sequence[int], steps: Sequence[float]) -> tuple[Float64, bool]:
+        """Quotients for every step, shape (steps, rows, examples, columns), and whether other steps may say another.
+
+        Filled up with rows of zeros, so that one graph serves all.
+        """
+        filled, moved, first = self.together // len(steps), {}, 0
+        for place, tiling in zip(self.places, self.tilings, strict=True):
+            v = np.zeros((filled, self.examples, tiling.size))
+            for row, tile in enumerate(some):
+                if 0 <= tile - first < tiling.tiles:
+                    part = slice(tiling.offsets[tile - first], tiling.offsets[tile - first + 1])
+                    v[row, :, tiling.members[part]] = 1.0
+            moved[place.number] = v.reshape(filled, *place.shape)
+            first += tiling.tiles
+        found = products(self.point, moved, steps, [p.number for p in self.places])
+        columns = [
+            tiling.sums(found.value[place.number].reshape(len(steps), filled, self.examples, *tiling.shape))
+            for place, tiling in zip(self.places, self.tilings, strict=True)
+        ]
+        return np.concatenate(columns, axis=-1)[:, : len(some)], found.kinked or bool(found.subtracted)
+
+
+def _all_rows(rows: _Rows, total: int) -> tuple[Float64, float]:
+    """The Hessian of every example, and a bound on its rounding.
+
+    Where no unit is on a kink the gradient does not jump, and one step is enough. Rounding then is measured by both on
+    some rows, evenly spread.
+    """
+    value, scale = np.empty((rows.examples, total, total)), _scale(rows.point, rows.places)
+    error = seen = 0.0
+
+    def by_both(some: Sequence[int]) -> bool:
+        nonlocal error, seen
+        found, may_jump = rows.pushed(some, _STEPS)
+        each, mine = _limit(found, scale)
+        value[:, some] = each.swapaxes(0, 1)
+        error = max(error, float(np.max(mine, initial=0.0, where=np.isfinite(mine))))
+        seen = max(seen, float(np.max(np.abs(each), initial=0.0, where=np.isfinite(each))))
+        return may_jump
+
+    half = rows.together // len(_STEPS)
+    spread = np.unique(np.linspace(0, total - 1, half).round().astype(int)).tolist()
+    may_jump = by_both(spread)
+    left = np.setdiff1d(np.arange(total), spread).tolist()
+    size = half if may_jump else rows.together
+    for some in (left[start : start + size] for start in range(0, len(left), size)):
+        if may_jump:
+            by_both(some)
+            continue
+        (found,), kinked = rows.pushed(some, _STEPS[:1])
+        if kinked or not np.abs(found).max() < _STEEP * (scale or np.inf):
+            for start in range(0, len(some), half):
+                by_both(some[start : start + half])
+            continue
+        value[:, some] = found.swapaxes(0, 1)
+    largest = float(np.max(np.abs(value), initial=0.0, where=np.isfinite(value)))
+    return value, error * max(1.0, largest / seen) if seen > 0 else error

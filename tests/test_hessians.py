@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import fdfast
+from fdfast import hessians
 
 L = keras.layers
 X, V = np.array([0.5, -1.25, 2.0]), np.array([1.0, 0.5, -0.25])
@@ -141,6 +142,44 @@ def test_on_a_kink_of_the_gradient_the_error_says_how_far_both_sides_are():
     found = fdfast.hvp(lambda x: tf.reduce_sum(tf.nn.relu(x) ** 2), np.array([0.0, 2.0]), np.array([1.0, 0.5]))
     np.testing.assert_allclose(found.value, [1.0, 1.0])  # 2 and 0 along the first; 2 times 0.5 along the other
     np.testing.assert_allclose(found.error, [16.0, 0.0], atol=1e-13)
+
+
+def test_rows_on_no_kink_go_by_one_step_and_those_on_one_by_both(monkeypatch):
+    pushed = []
+    rows = hessians.products
+    monkeypatch.setattr(hessians, "products", lambda p, m, steps, w: pushed.append(len(steps)) or rows(p, m, steps, w))
+    x = np.linspace(0.5, 2.0, 100)
+    smooth = fdfast.hessian(lambda x: tf.reduce_sum(x**3) + x[0] * x[99], x)
+    exact = np.diag(6 * x)
+    exact[0, 99] = exact[99, 0] = 1.0
+    assert pushed == [2, 1, 1]  # 32 rows evenly spread, then 64 at a time
+    assert np.abs(smooth.value - exact).max() <= smooth.error <= 1e-12
+    pushed.clear()
+    x[50] = 0.0  # no row of those that are spread
+    bent = fdfast.hessian(lambda x: tf.reduce_sum(tf.nn.relu(x) ** 3 + tf.nn.relu(x)), x)
+    assert np.isnan(bent.value[50]).any()
+    assert pushed[0] == 2
+    assert pushed.count(2) > 1
+    np.testing.assert_allclose(np.delete(bent.value, 50, 0), np.delete(np.diag(6 * x), 50, 0), rtol=1e-14)
+
+
+IN_A_GRAPH = {
+    "places that x decides on": (lambda x: tf.reduce_sum(tf.boolean_mask(x, x > 0) ** 3), np.array([1.0, -2.0, 0.5])),
+    "means over cubes": (
+        lambda x: tf.reduce_sum(keras.ops.average_pool(tf.reshape(x, [1, 2, 2, 2, 1]), 2) ** 3),
+        np.linspace(0.1, 1.0, 8, dtype=np.float32),  # TensorFlow has no such means in float64
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_A_GRAPH)
+def test_what_is_made_a_graph_of_says_the_same(name, monkeypatch):
+    f, x = IN_A_GRAPH[name]
+    first = fdfast.hessian(f, x).value
+    monkeypatch.setattr("fdfast.tape.recorded._MAKING", 0.0)
+    for _ in range(3):
+        np.testing.assert_allclose(fdfast.hessian(f, x).value, first, rtol=1e-14)
+    assert np.abs(first).max() > 0.01
 
 
 def test_a_gradient_that_is_none_shows_in_the_gap():

@@ -31,10 +31,13 @@ class Products:
         By place of an argument or, behind these, of a variable.
     subtracted : list of str
         Kinds of operations without a rule: ten digits instead of all.
+    kinked : bool
+        Whether a unit ties or leaves its branch. If none does, steps of any length say the same.
     """
 
     value: dict[int, Float64]
     subtracted: list[str]
+    kinked: bool
 
 
 def products(point: Point, moved: Mapping[int, Array], steps: Sequence[float], wanted: Sequence[int]) -> Products:
@@ -57,13 +60,14 @@ def products(point: Point, moved: Mapping[int, Array], steps: Sequence[float], w
     if made is not None:
         *found, holds = made(*map(tf.constant, point.arguments), *map(tf.constant, given))
         if bool(holds):
-            return _unpacked(point, found, steps, directions, wanted, whole.subtracted[key])
+            return _unpacked(point, found, steps, directions, wanted, whole.subtracted[key], kinked=False)
     start = time.perf_counter()
     tape, notes = point.tape, Notes()
     rows = [tf.constant(np.concatenate([step * one for step in steps])) for one in given]
     results = _pushed(point, tape, dict(zip(places, rows, strict=True)), len(steps) * directions, wanted, notes)
     whole.spend(key, time.perf_counter() - start)
-    return _unpacked(point, results, steps, directions, wanted, notes.subtracted)
+    kinked = bool(notes.ties or notes.crossings)
+    return _unpacked(point, results, steps, directions, wanted, notes.subtracted, kinked=kinked)
 
 
 def _pushed(
@@ -89,7 +93,14 @@ def _pushed(
 
 
 def _unpacked(
-    point: Point, found: Sequence[Any], steps: Sequence[float], directions: int, wanted: Sequence[int], kinds: list[str]
+    point: Point,
+    found: Sequence[Any],
+    steps: Sequence[float],
+    directions: int,
+    wanted: Sequence[int],
+    kinds: list[str],
+    *,
+    kinked: bool,
 ) -> Products:
     whole, rest = point.recorded, iter(found)
     connected = whole.gradient_numbers(whole.latest or point.tape, len(point.arguments))
@@ -99,7 +110,7 @@ def _unpacked(
         rows = next(rest).numpy() if place in connected else np.zeros((len(steps) * directions, *shape))
         by_step = rows.reshape(len(steps), directions, *shape)
         value[place] = by_step / np.reshape(steps, (-1, *[1] * (by_step.ndim - 1)))
-    return Products(value, sorted(set(kinds)))
+    return Products(value, sorted(set(kinds)), kinked)
 
 
 def _graph(
