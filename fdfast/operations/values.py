@@ -156,7 +156,7 @@ def average_pool_grad(kernel: Kernel, shape: Any, dy: Any) -> Any:
         return _first(_turned(kernel)(_sizes(shape), _last(dy))[0])
     if kernel.kind == "AvgPoolGrad":
         return NotImplemented
-    like = tf.ones([int(n) for n in np.asarray(shape)], dy.dtype)
+    like = tf.ones([int(n) for n in tf.get_static_value(shape)], dy.dtype)  # a constant, also while a graph is made
     windows = Windows(kernel, like, dy)
     each = dy / sum(windows.seen(like, 0.0, 1))
     return spread(windows, (each for _ in windows.taps), like, 1)

@@ -210,6 +210,8 @@ class Recorder:
             return slots
         if kind in OPAQUE:
             raise NoTape(f"{name} ({kind}) runs Python code, which has no operations to follow")
+        if kind == "SymbolicGradient":
+            raise NoTape(f"{name}: TensorFlow can differentiate the loop in it once, not twice")
         if kind in _SHAPES:
             return self._shapes(op, slots)
         if kind in _GENERATORS:
@@ -263,16 +265,17 @@ class Recorder:
         """Run an operation at values of the tape, and write it down."""
         tape = self.tape
         values = [slot.tensor if isinstance(slot, Handle) else tape.values[slot] for slot in slots]
-        try:
-            found = kernel(*values)
-        except (
-            tf.errors.InvalidArgumentError,
-            tf.errors.NotFoundError,
-            tf.errors.UnimplementedError,
-            TypeError,
-        ) as error:
-            kernel = self._fallback(kernel, name, error)
-            found = kernel(*values)
+        while True:
+            try:
+                found = kernel(*values)
+                break
+            except (
+                tf.errors.InvalidArgumentError,
+                tf.errors.NotFoundError,
+                tf.errors.UnimplementedError,
+                TypeError,
+            ) as error:
+                kernel = self._fallback(kernel, name, error)
         if isinstance(kernel, Narrow):
             tape.narrow.append(f"{name} ({kernel.kind})")
             tape.rounded += [kernel.kind] if kernel.rounds else []
@@ -305,7 +308,9 @@ def _called(graph: Any, op: Any, attribute: str) -> Any:
 
 
 def _function(graph: Any, op: Any, name: str) -> Any:
-    found = graph._get_function(name)
+    found, around = graph._get_function(name), graph
+    while found is None and (around := getattr(around, "outer_graph", None)) is not None:
+        found = around._get_function(name)  # what wraps a gradient of control flow knows fewer functions than it calls
     if getattr(found, "graph", None) is not None:
         return found.graph
     definition = getattr(found, "definition", None)  # an older kind: its graph is made of that

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from fdfast.operations.kernel import Kernel, Unmapped, repeated
@@ -154,10 +153,10 @@ def roll(kernel: Kernel, rows: int, x: Any, shift: Any, axis: Any) -> Any:
 @for_rows("UnsortedSegmentSum", moving=(0,))
 def segment_sum(kernel: Kernel, rows: int, x: Any, segments: Any, count: Any) -> Any:
     """Each row has segments of its own; negative ones are dropped."""
-    of_row = np.arange(rows).reshape(-1, *[1] * segments.shape.rank)
-    own = np.where(segments.numpy() < 0, -1, segments.numpy() + of_row * int(count))
-    (found,) = kernel(x, like(own, segments), like(rows * int(count), count))
-    return tf.reshape(found, [rows, int(count), *found.shape[1:]])
+    of_row = tf.reshape(tf.range(rows, dtype=segments.dtype), [-1, *[1] * segments.shape.rank])
+    own = tf.where(segments < 0, tf.constant(-1, segments.dtype), segments + of_row * tf.cast(count, segments.dtype))
+    (found,) = kernel(x, own, rows * count)
+    return tf.reshape(found, tf.concat([[rows, tf.cast(count, tf.int32)], tf.shape(found)[1:]], 0))
 
 
 @for_rows("InplaceUpdate")
@@ -166,7 +165,8 @@ def written(kernel: Kernel, rows: int, x: Any, indices: Any, values: Any) -> Any
     if kernel.moves[1]:
         raise Unmapped("InplaceUpdate has no rule for places that move")
     each = all_rows(kernel, rows, (x, indices, values))
-    places = np.stack(np.broadcast_arrays(np.arange(rows)[:, None], indices.numpy().reshape(1, -1)), -1)
+    of_row = tf.repeat(tf.range(rows, dtype=indices.dtype)[:, None], tf.size(indices), 1)
+    places = tf.stack([of_row, tf.broadcast_to(tf.reshape(indices, [1, -1]), tf.shape(of_row))], -1)
     return tf.tensor_scatter_nd_update(
         each[0], places, tf.reshape(each[2], [rows, -1, *x.shape[2 if kernel.moves[0] else 1 :]])
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from fdfast.operations.kernel import Kernel
-from fdfast.operations.rows.arranged import batched, fold, ints, like, more, unfold
+from fdfast.operations.rows.arranged import batched, fold, ints, more, unfold
 from fdfast.operations.table import for_rows
 
 
@@ -54,8 +53,8 @@ def of_batch_of_shape(kernel: Kernel, rows: int, shape: Any, dy: Any) -> Any:
 
 
 def _boxes(rows: int, boxes: Any, images: Any, count: int) -> tuple[Any, Any]:
-    of_row = np.arange(rows)[:, None] * count
-    return tf.tile(boxes, [rows, 1]), like((images.numpy() + of_row).reshape(-1), images)
+    of_row = tf.range(rows, dtype=images.dtype)[:, None] * count
+    return tf.tile(boxes, [rows, 1]), tf.reshape(images + of_row, [-1])
 
 
 @for_rows("CropAndResize", moving=(0,))
