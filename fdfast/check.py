@@ -123,16 +123,24 @@ def gradient(
     )  # fmt: skip
 
     def found(problem: Problem) -> Float64:
-        count = Count(progress, 2 * problem.tiling.tiles, len(problem.points), sure=True)
-        each = np.empty((len(problem.points), *problem.shape))
-        for group in problem.groups():
-            points = problem.points[group]
-            runner = engine_for(problem, group, max_rows, count)
-            steps = plan_steps(points, problem.tiling, h, bounds, runner.step)
-            each[group] = problem.tiling.expand(slopes(runner, points, steps, problem.tiling), reduction)
-        return problem.examples(each)
+        return problem.examples(gradient_of(problem, h, reduction, bounds, max_rows, progress))
 
     return trusting(request, found, always=False)
+
+
+def gradient_of(
+    problem: Problem, h: StepLike = "auto", reduction: Reduction = "mean", bounds: Bounds | None = None,
+    max_rows: int | None = None, progress: Progress = None,
+) -> Float64:  # fmt: skip
+    """What `gradient` returns, of a problem that is set up, shape (examples, *shape)."""
+    count = Count(progress, 2 * problem.tiling.tiles, len(problem.points), sure=True)
+    each = np.empty((len(problem.points), *problem.shape))
+    for group in problem.groups():
+        points = problem.points[group]
+        runner = engine_for(problem, group, max_rows, count)
+        steps = plan_steps(points, problem.tiling, h, bounds, runner.step)
+        each[group] = problem.tiling.expand(slopes(runner, points, steps, problem.tiling), reduction)
+    return each
 
 
 @with_bar("differences")

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.attack.estimators import METHODS, estimated
+from fdfast.attack.exact import ExactSlopes
 from fdfast.attack.rowwise import tile_differences
 from fdfast.attack.straight import straight_through
 from fdfast.attack.subject import Subject
-from fdfast.check import gradient as finite_difference
 from fdfast.functions import MARGIN
 from fdfast.moves import Channels, TileLike, Tiling, auto_step, check_choice, make_tiling
 
@@ -93,14 +93,13 @@ def _once(subject: Subject, way: Way, tiling: Tiling) -> Slope:
 
     # A cross-entropy in float64, by differences, does not saturate either.
     loss = None if isinstance(subject.loss, str) and subject.loss == MARGIN else subject.loss
+    exact = ExactSlopes(subject, loss, way.tile, way.channels)
 
-    def exact(points: Array, some: npt.NDArray[np.int64]) -> Float64:
+    def counted(points: Array, some: npt.NDArray[np.int64]) -> Float64:
         scored.queries += 2 * tiling.tiles * len(points)
-        return finite_difference(
-            subject.f, points, y=subject.targets(some), loss=loss, tile=way.tile, channels=way.channels
-        )
+        return exact(points, some)
 
-    return exact
+    return counted
 
 
 def tiling_expanded(tiling: Tiling, values: Float64) -> Float64:

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from masked_models import CLASSES, SHAPE, Cut, Noise, build, examples
 
-from fdfast.attack import fgsm, pgd, projected
+import fdfast
+from fdfast.attack import exact, fgsm, pgd, projected
 from fdfast.attack.slopes import KINDS
+from fdfast.attack.subject import subject_of
 
 EPSILON = 0.1
 # x + step and the clipping to x +- epsilon round once each, in float32 below 1.
@@ -83,6 +85,23 @@ def test_one_step_from_x_is_fgsm(model: Any, data: Any) -> None:
     step = pgd(model, x, y, EPSILON, gradient="autodiff", steps=1, step_size=EPSILON, random_start=False)
     sign = fgsm(model, x, y, EPSILON, gradient="autodiff", precision="float32")
     np.testing.assert_array_equal(step.adversarial, sign)
+
+
+def test_differences_are_those_of_gradient_and_the_model_is_looked_at_once(
+    model: Any, data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = data
+    looked, look = [], exact.problem_of
+    monkeypatch.setattr(exact, "problem_of", lambda *given: looked.append(1) or look(*given))
+    monkeypatch.setattr(exact, "finite_difference", None)  # which would look again
+    with subject_of(model, x, y, None, (0, 1)) as subject:
+        slope = exact.ExactSlopes(subject, None, 1, "apart")
+        some = np.array([2, 0])
+        for points in (subject.points[some], subject.points[some] + np.float32(0.01)):
+            wanted = fdfast.gradient(model, points, y=y[some])
+            # Differences in float32 that start from values in float64.
+            np.testing.assert_allclose(slope(points, some), wanted, rtol=0, atol=2e-6 * np.abs(wanted).max())
+    assert len(looked) == 1
 
 
 def test_a_single_example_keeps_its_shape(model: Any, data: Any) -> None:
