@@ -22,8 +22,9 @@ _SAME = 0.999
 _ALIVE = 0.5
 #: Share of differences that are exactly zero where the loss is flat.
 _FLAT = 0.5
-#: Mean cosine with differences at a hundredth to a tenth of epsilon below which the gradient turns within epsilon.
-_TURNS = 0.85
+#: Cosines with differences below which the gradient turns within epsilon: at the worst of the steps from a thousandth
+#: to a fortieth of it, and at a tenth.
+_AT_ONCE, _FURTHER = 0.88, 0.6
 #: Cosine with the mean gradient that averaging over samples is to reach.
 _AVERAGED = 0.9
 _MOST = 64  # samples
@@ -47,13 +48,14 @@ def meaning(verdict: str) -> str:
 def verdicts(found: Measures, epsilon: float) -> npt.NDArray[np.str_]:
     """The verdict of each example, shape (examples,)."""
     random = (found.repeats > _REPEATED) | (found.agreement < _SAME)
-    stairs = is_flat(found, epsilon)
+    stairs = is_flat(found)
     dead = ~(found.zeros < 1)  # NaN where there is no gradient
     moves = found.moves > 0
     told = mean_cosine(found, epsilon)
     with np.errstate(invalid="ignore"):
         lost = found.connected & (found.alive < _ALIVE) & (told > _ALIVE)
-        turns = told < _TURNS
+        near, far = held(found, epsilon)
+        turns = (near < _AT_ONCE) | (far < _FURTHER)
     chosen = np.select(
         [random, ~moves, stairs, lost, dead, turns],
         ["random", "unresolved", "staircase", "saturated", "disconnected", "shattered"],
@@ -62,12 +64,16 @@ def verdicts(found: Measures, epsilon: float) -> npt.NDArray[np.str_]:
     return np.asarray(chosen)
 
 
-def is_flat(found: Measures, epsilon: float) -> npt.NDArray[np.bool_]:
-    """Whether an example's loss is flat at the two smallest steps that can be heard, and not at epsilon."""
+def is_flat(found: Measures) -> npt.NDArray[np.bool_]:
+    """Whether an example's loss is flat at the two smallest steps that can be heard, and not at epsilon.
+
+    Few elements move for that, and of high stairs they may meet no edge within epsilon. Where autodiff sees nothing
+    either, it is enough that the loss moves when all of them do.
+    """
     flat = []
-    for row in found.flat:
+    for row, dead, moves in zip(found.flat, ~(found.zeros < 1), found.moves > 0, strict=True):
         heard = row[~np.isnan(row)]
-        flat.append(len(heard) > 2 and heard[-2:].mean() > _FLAT > heard[0])
+        flat.append(len(heard) > 2 and heard[-2:].mean() > _FLAT and (heard[0] < _FLAT or (dead and moves)))
     return np.array(flat, bool)
 
 
@@ -77,6 +83,18 @@ def mean_cosine(found: Measures, epsilon: float) -> Float64:
     cosine = found.cosine[:, near]
     count = (~np.isnan(cosine)).sum(axis=1)
     return np.asarray(np.nansum(cosine, axis=1) / np.maximum(count, 1))
+
+
+def held(found: Measures, epsilon: float) -> tuple[Float64, Float64]:
+    """How far the slope holds: the least cosine at steps from a thousandth to a fortieth of epsilon; that at a tenth.
+
+    Behind kinks it falls with the step, behind jumps it falls the closer one looks: a jump weighs more in a shorter
+    difference.
+    """
+    share = found.steps / epsilon
+    near = found.cosine[:, (share > 0.00099) & (share < 0.02501)]
+    far = found.cosine[:, np.argmin(np.abs(share - 0.1))]
+    return np.min(near, axis=1, initial=1.0, where=~np.isnan(near)), far
 
 
 def overall(each: npt.NDArray[np.str_]) -> str:
@@ -169,8 +187,9 @@ def reasons(found: Measures, verdict: str, epsilon: float) -> list[str]:
             + (f"; from step {found.spot:.3g} on they tell where the loss goes." if found.spot else ".")
         )
     if verdict in ("faithful", "shattered"):
+        near, far = (float(np.nanmedian(one)) for one in held(found, epsilon))
         said.append(
-            f"Its cosine with differences at steps from a hundredth to a tenth of epsilon is {told:.2f} "
-            f"({_TURNS:g} and more is faithful)."
+            f"Its cosine with differences at steps up to a fortieth of epsilon is at least {near:.2f} "
+            f"({_AT_ONCE:g} and more is faithful), at a tenth {far:.2f} ({_FURTHER:g} and more)."
         )
     return said

@@ -28,6 +28,7 @@ _SMALL = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 _FLAT = 16  # directions of the look for stairs
 _SPARSE = 64  # one in so many elements moves in it, so that edges of stairs are seldom met
 _HEARD = 32  # units in the last place that a change must have
+_STIRRED = 4  # the same where it is only asked whether there is a change at all
 _PLACES = 9  # of a curve
 _RANDOM = 4  # random directions that the last curve is the mean of
 _TILES = 400  # that differences are taken of, at most
@@ -96,8 +97,7 @@ def measure(subject: Subject, epsilon: float, directions: int, seed: int) -> Mea
     repeated = np.stack([subject.clean.measure] + [scored.at(subject.points, every).measure for _ in range(REPEATS)])
     own, again = (scored.gradient(subject.points, every) for _ in range(2))
     true = _unsaturated(subject, own)
-    noise = rng.uniform(-1, 1, subject.points.shape) * grain(subject.x)
-    beside = subject.inside((subject.points + noise).astype(subject.points.dtype))
+    beside = _beside(subject, rng)
     there = scored.gradient(beside, every, of="measure")
     steps = np.array([*(k * epsilon for k in _STEPS), *(h for h in _SMALL if h < _STEPS[-1] * epsilon)])
     cosine, flat, change = _differences(subject, beside, there, steps, directions, rng)
@@ -119,6 +119,14 @@ def measure(subject: Subject, epsilon: float, directions: int, seed: int) -> Mea
         spot=spot,
         hidden_by=hidden_by,
     )
+
+
+def _beside(subject: Subject, rng: np.random.Generator) -> Array:
+    """Points off the ties and edges that 8-bit numbers lie on, at the ends of the range, too, where most pixels are."""
+    noise = rng.uniform(-1, 1, subject.points.shape) * grain(subject.x)
+    there = (subject.points + noise).astype(subject.points.dtype)
+    inwards = (subject.points - noise).astype(subject.points.dtype)
+    return np.where(subject.inside(there) == there, there, subject.inside(inwards))
 
 
 def _agreement(one: Float64, other: Float64) -> Float64:
@@ -151,7 +159,7 @@ def _differences(
     scored, every, size = subject.scored, subject.every, subject.points[0].size
     cosine, flat = np.full((2, len(every), len(steps)), np.nan)
     told = np.zeros((len(every), size)) if slope is None else slope.reshape(len(every), -1)
-    rounding = _HEARD * np.finfo(scored.dtype).eps * np.maximum(np.abs(subject.clean.measure), 1)
+    unit = np.finfo(scored.dtype).eps * np.maximum(np.abs(subject.clean.measure), 1)
     change = np.zeros(len(every))
     for k, h in enumerate(steps):
         many = count if h >= _STEPS[-1] * steps[0] else min(count, _FLAT)
@@ -160,14 +168,14 @@ def _differences(
         if k == 0:
             change = 2 * h * np.sqrt((found**2).mean(axis=1))
         # What a smooth loss would change by, held against its rounding.
-        heard = h / steps[0] * change > rounding
+        heard = h / steps[0] * change > _HEARD * unit
         predicted = told @ v.reshape(many, -1).T
         if slope is not None:
             cosine[heard, k] = cosines(found, predicted)[heard]
         few = _few(rng, min(count, _FLAT), subject.shape)
         share = np.sqrt((few != 0).reshape(len(few), -1).sum(axis=1).mean() / size)
-        heard = share * h / steps[0] * change > rounding
-        flat[heard, k] = (along(scored, subject.points, every, few, h) == 0).mean(axis=1)[heard]
+        heard = share * h / steps[0] * change > _STIRRED * unit
+        flat[heard, k] = (along(scored, beside, every, few, h) == 0).mean(axis=1)[heard]
     return cosine, flat, change
 
 

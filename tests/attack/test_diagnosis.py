@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from masked_models import Cut, Jumps, Noise, Steps, build, examples
 
 from fdfast.attack import diagnosis, masking, pgd
@@ -25,6 +26,13 @@ CASES: dict[str, tuple[Any, str]] = {
     "Python in between": (lambda: build(Cut(), scale=3.0), "disconnected"),
     "noise": (lambda: build(Noise(), scale=3.0), "random"),
     "jumps": (lambda: build(Jumps(), scale=3.0), "shattered"),
+}
+#: Sixteen values, by cutting off: 0 lies on an edge, and so do all pixels of a background. And few values, whose edges
+#: a few elements do not meet within epsilon.
+STAIRS = {
+    "edges at zero": lambda x: tf.floor(x * 16) / 16,
+    "two values": lambda x: tf.round(x),
+    "bytes": lambda x: tf.cast(tf.cast(255 * x + 0.5, tf.uint8), x.dtype) / 255,
 }
 _known: dict[str, Any] = {}
 
@@ -55,6 +63,16 @@ def test_the_advice_followed_is_as_good_as_the_attack_on_the_plain_network(name:
     assert found.success.sum() >= 5
     for word in report.advised:
         assert f"{word}=" in report.advice
+
+
+@pytest.mark.parametrize("name", STAIRS)
+def test_stairs_are_seen_at_the_ends_of_the_range_and_where_they_are_high(name: str) -> None:
+    model = build(keras.layers.Lambda(STAIRS[name]), scale=3.0)
+    x = np.round(np.random.default_rng(4).uniform(0, 1, (6, 6, 6, 1)) * 255).astype(np.float32) / 255
+    x[:, :4] = 0.0
+    x[:, 4] = 0.5 - np.float32(0.5 / 255)  # or nothing would move within epsilon
+    report = masking(model, x, model(x).numpy().argmax(axis=1), EPSILON, directions=32)
+    assert report.counts == {"staircase": 6}
 
 
 def test_what_autodiff_does_there_instead() -> None:
