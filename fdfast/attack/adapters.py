@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from fdfast.attack.projected import way_of
 from fdfast.attack.slopes import GradientKind, slope_of
-from fdfast.attack.subject import Subject, subject_of
+from fdfast.attack.subject import subject_of
 from fdfast.functions import resolve_loss
 from fdfast.moves import Bounds, Channels, TileLike, auto_step
 
@@ -57,19 +58,17 @@ def for_art(
     from art.estimators.classification import BlackBoxClassifierNeuralNetwork
     from art.estimators.estimator import LossGradientsMixin
 
+    found = _Gradients(model, gradient, samples, spread, queries, tile, channels, seed)
+
     def predict(x: Array) -> Array:
-        found = model.predict(x, verbose=0) if hasattr(model, "predict") else model(x)
-        return np.asarray(found)
+        return np.asarray(model.predict(x, verbose=0) if found.is_keras else model(x))
 
     class Classifier(LossGradientsMixin, BlackBoxClassifierNeuralNetwork):  # type: ignore[misc]
         """A classifier of ART whose gradient is fdfast's."""
 
         def loss_gradient(self, x: Array, y: Array, **kwargs: Any) -> Array:
             """Gradient of the loss at x, shape and dtype of x; y is one-hot or class numbers."""
-            target = _targets(model, loss, np.asarray(y), classes)
-            with subject_of(model, x, target, loss, None) as subject:
-                found = _slope(subject, gradient, h, samples, spread, queries, tile, channels, seed)
-            return found.astype(x.dtype)
+            return found.of(x, _targets(model, loss, np.asarray(y), classes), loss, h).astype(x.dtype)
 
     shape = tuple(model.input_shape[1:]) if hasattr(model, "input_shape") else ()
     return Classifier(predict, input_shape=shape, nb_classes=classes, clip_values=bounds)
@@ -111,20 +110,47 @@ def for_foolbox(
     import foolbox
     import tensorflow as tf
 
+    found = _Gradients(model, gradient, samples, spread, queries, tile, channels, seed)
+
     @tf.custom_gradient
     def scores(x: Any) -> Any:
         def pulled_back(weights: Any, variables: Any = None) -> Any:
             # The gradient of a weighted sum of the scores, whatever loss the weights come from.
-            with subject_of(model, x.numpy(), weights.numpy(), _weighted, None) as subject:
-                step = auto_step(subject.scored.dtype) if h == "auto" else h
-                found = _slope(subject, gradient, step, samples, spread, queries, tile, channels, seed)
-            moved = tf.constant(found, x.dtype)
+            step = auto_step(x.dtype.as_numpy_dtype) if h == "auto" else h
+            moved = tf.constant(found.of(x.numpy(), weights.numpy(), _weighted, step), x.dtype)
             return moved if variables is None else (moved, [None] * len(variables))
 
-        is_keras = hasattr(model, "predict")
-        return tf.convert_to_tensor(model(x, training=False) if is_keras else model(x)), pulled_back
+        return tf.convert_to_tensor(model(x, training=False) if found.is_keras else model(x)), pulled_back
 
     return foolbox.TensorFlowModel(scores, bounds=bounds)
+
+
+@dataclass(frozen=True)
+class _Gradients:
+    """fdfast's gradient of a model, as another library asks for it: at rows, for targets of the moment."""
+
+    model: Any
+    gradient: Any
+    samples: Any
+    spread: Any
+    queries: Any
+    tile: Any
+    channels: Any
+    seed: int
+
+    @property
+    def is_keras(self) -> bool:
+        """Whether the model takes Keras' arguments."""
+        return hasattr(self.model, "predict")
+
+    def of(self, x: Array, y: Any, loss: Any, h: Any) -> Array:
+        """Gradient of the loss at rows, shape of x."""
+        with subject_of(self.model, x, y, loss, None) as subject:
+            way = way_of(
+                subject, self.gradient, h, self.samples, self.spread, self.queries, self.tile, self.channels,
+                self.seed, 1.0,
+            )  # fmt: skip
+            return slope_of(subject, way)(subject.points, subject.every).reshape(subject.x.shape)
 
 
 def _weighted(weights: Any, scores: Any) -> Any:
@@ -140,18 +166,3 @@ def _targets(model: Any, loss: Any, y: Array, classes: int) -> Array:
     if not named or resolve_loss(loss, model).kind == "classes":
         return np.asarray(numbers, np.int64)
     return np.eye(classes)[numbers.astype(np.int64)]
-
-
-def _slope(
-    subject: Subject,
-    gradient: Any,
-    h: Any,
-    samples: Any,
-    spread: Any,
-    queries: Any,
-    tile: Any,
-    channels: Any,
-    seed: int,
-) -> Array:
-    way = way_of(subject, gradient, h, samples, spread, queries, tile, channels, seed, 1.0)
-    return slope_of(subject, way)(subject.points, subject.every).reshape(subject.x.shape)
