@@ -48,8 +48,13 @@ class Argument:
         return bool(self.dtype.is_floating) and not self.held
 
 
-def model_arguments(model: Any, x: Any) -> tuple[list[Argument], Callable[[Sequence[Any]], Any], int, bool]:
-    """Flat arguments of a model, what packs tensors for it, number of examples, and whether x has an axis for them."""
+def model_arguments(
+    model: Any, x: Any, *, weights: bool = False
+) -> tuple[list[Argument], Callable[[Sequence[Any]], Any], int, bool]:
+    """Flat arguments of a model, what packs tensors for it, number of examples, and whether x has an axis for them.
+
+    With `weights`, which move beside them, the inputs may all be whole numbers.
+    """
     wanted = getattr(model, "inputs", None) or []
     structure = getattr(getattr(model, "_functional", model), "_inputs_struct", None) if wanted else None
     given, names = flattened(x, structure)
@@ -72,7 +77,7 @@ def model_arguments(model: Any, x: Any) -> tuple[list[Argument], Callable[[Seque
         values = as_floats(array, names[i])
         _check_shape(model, names[i], values, wanted[i] if wanted else None, alone)
         arguments.append(_argument(names[i], values, own, not alone, values))
-    if not any(a.moves for a in arguments):
+    if not weights and not any(a.moves for a in arguments):
         raise TypeError(
             f"{model.name!r} takes whole numbers only ({', '.join(names)}), which have no derivative: check its "
             "weights, wrt='weights', or the layers behind the embedding"

@@ -38,7 +38,7 @@ def flat_model(model: keras.Model, x: Any, y: Any, loss: Any, *, mean: bool, wei
     weights : bool
         Whether the trainable variables are among what may move.
     """
-    arguments, pack, examples, batched = model_arguments(model, x)
+    arguments, pack, examples, batched = model_arguments(model, x, weights=weights)
     specs = [tf.TensorSpec(a.value.shape, a.dtype) for a in arguments]
     outputs = _outputs(model, pack, specs)
     terms, targets = _terms(model, outputs, y, loss, examples, batched)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import fdfast
 from fdfast.functions import flat_callable, flat_model, recorded
 
 RNG = np.random.default_rng(0)
@@ -292,3 +293,16 @@ def test_what_is_no_scalar_is_a_sum_with_random_weights():
     assert flat.notes == [
         "f returns (3,): what was checked is the sum over that, each element with a random weight of its own"
     ]
+
+
+def test_of_whole_numbers_alone_the_weights_can_be_checked():
+    keras.utils.set_random_seed(0)
+    tokens = keras.Input((4,), dtype="int32")
+    pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(7, 3)(tokens))
+    model = keras.Model(tokens, keras.layers.Dense(1, "tanh")(pooled))
+    x, y = np.array([[1, 2, 2, 5]]), np.ones((1, 1))
+    with pytest.raises(TypeError, match="wrt='weights'"):
+        fdfast.gradcheck(model, x, y, loss="mse", check="directions")
+    # What the message says to do.
+    report = fdfast.gradcheck(model, x, y, loss="mse", check="directions", wrt="weights", order=2)
+    assert report.verdicts == ["pass", "pass"]
