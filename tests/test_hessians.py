@@ -169,6 +169,12 @@ IN_A_GRAPH = {
         lambda x: tf.reduce_sum(keras.ops.average_pool(tf.reshape(x, [1, 2, 2, 2, 1]), 2) ** 3),
         np.linspace(0.1, 1.0, 8, dtype=np.float32),  # TensorFlow has no such means in float64
     ),
+    "channels first": (
+        lambda x: tf.reduce_sum(
+            tf.nn.conv2d(tf.reshape(x, [1, 1, 3, 3]), tf.fill([2, 2, 1, 1], 0.5), 1, "VALID", data_format="NCHW") ** 3
+        ),
+        np.linspace(0.1, 1.0, 9, dtype=np.float32),
+    ),
 }
 
 

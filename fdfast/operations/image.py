@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from fdfast.operations.call import Call
@@ -34,7 +33,7 @@ def weights(kernel: Kernel, count: int, wanted: int) -> Any:
 @value(*_RESIZES)
 def resize(kernel: Kernel, x: Any, size: Any) -> Any:
     """Rows and columns one after the other."""
-    high, wide = (int(n) for n in np.asarray(size))
+    high, wide = (int(n) for n in tf.get_static_value(size))
     rows, columns = weights(kernel, x.shape[1], high), weights(kernel, x.shape[2], wide)
     return tf.einsum("yh,bhwc,xw->byxc", rows, x, columns)
 
@@ -73,7 +72,7 @@ def crop(kernel: Kernel, x: Any, boxes: Any, images: Any, size: Any) -> Any:
     if kernel.attributes["method"] != b"bilinear":
         return NotImplemented
     x, boxes = tf.cast(x, tf.float64), tf.cast(boxes, tf.float64)
-    at_y, at_x = _corners(x, boxes, np.asarray(size))
+    at_y, at_x = _corners(x, boxes, tf.get_static_value(size))
     found = tf.einsum("nyh,nhwc,nxw->nyxc", _shares(at_y, x.shape[1]), tf.gather(x, images), _shares(at_x, x.shape[2]))
     outside = float(kernel.attributes["extrapolation_value"])
     if outside:
@@ -87,7 +86,7 @@ def crop_grad(kernel: Kernel, dy: Any, boxes: Any, images: Any, size: Any) -> An
     """The transpose."""
     if kernel.attributes["method"] != b"bilinear":
         return NotImplemented
-    batch, high, wide, channels = (int(n) for n in np.asarray(size))
+    batch, high, wide, channels = (int(n) for n in tf.get_static_value(size))
     dy, boxes = tf.cast(dy, tf.float64), tf.cast(boxes, tf.float64)
     blank = tf.zeros([1, high, wide, channels], tf.float64)
     at_y, at_x = _corners(blank, boxes, (dy.shape[1], dy.shape[2]))
@@ -152,7 +151,7 @@ def projected(kernel: Kernel, x: Any, transforms: Any, size: Any, *fill: Any) ->
     """Samples of the image at projected coordinates; TensorFlow's kernel rounds them to float32."""
     if kernel.attributes["interpolation"] != b"BILINEAR":
         return NotImplemented
-    high, wide = (int(n) for n in np.asarray(size))
+    high, wide = (int(n) for n in tf.get_static_value(size))
     mode = kernel.attributes.get("fill_mode", b"CONSTANT")
     outside = tf.cast(fill[0], x.dtype) if fill else tf.zeros([], x.dtype)
     t = tf.broadcast_to(tf.cast(transforms, tf.float64), [x.shape[0], 8])[..., None, None]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from fdfast.operations.call import Call
@@ -30,14 +29,14 @@ def _weights(kernel: Kernel, extent: int, wanted: int, scale: Any, shift: Any) -
 
 
 def _both(kernel: Kernel, before: Any, after: Any, scale: Any, shift: Any) -> list[Any]:
-    given = zip(before[1:3], after, np.asarray(scale), np.asarray(shift), strict=True)
+    given = zip(before[1:3], after, tf.get_static_value(scale), tf.get_static_value(shift), strict=True)
     return [_weights(kernel, int(extent), int(wanted), by, along) for extent, wanted, by, along in given]
 
 
 @value("ScaleAndTranslate")
 def resampled(kernel: Kernel, x: Any, size: Any, scale: Any, shift: Any) -> Any:
     """Rows and columns one after the other, with the weights that the kernel really has."""
-    rows, columns = _both(kernel, x.shape, np.asarray(size), scale, shift)
+    rows, columns = _both(kernel, x.shape, tf.get_static_value(size), scale, shift)
     return tf.einsum("yh,bhwc,xw->byxc", rows, x, columns)
 
 

@@ -42,7 +42,7 @@ def _first(x: Any) -> Any:
 
 
 def _sizes(size: Any) -> Any:
-    n = np.asarray(size)
+    n = tf.get_static_value(size)
     return tf.constant([n[0], *n[2:], n[1]], size.dtype) if n.size > 2 else size
 
 
