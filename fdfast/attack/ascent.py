@@ -51,7 +51,7 @@ class _Best:
 def climb(subject: Subject, way: Way, how: Climb, name: str, progress: Progress, settings: dict[str, Any]) -> Attacked:
     """Run the attack, and say what came of it."""
     started = time.perf_counter()
-    slope, best = slope_of(subject, way), _Best(subject.points)
+    slope, best = slope_of(subject, way, narrow=True), _Best(subject.points)
     _look(subject, subject.points, subject.every, how, best)
     draws = draws_of(subject, way.samples)
     history = np.tile(subject.clean.loss, (how.steps + 1, 1))

@@ -22,9 +22,7 @@ Float64 = npt.NDArray[np.float64]
 class ExactSlopes:
     """Gradients of the loss by differences, shape (points, *shape), at points of some examples.
 
-    A model that the compiled kernels know is looked at once, when this is made, and must stay as it is. Differences
-    then are in its own precision: they start from values in float64 and cancel nothing, so that in float32 they are
-    right to 1e-7 of the largest.
+    A model that the compiled kernels know is looked at once, when this is made, and must stay as it is.
 
     Parameters
     ----------
@@ -32,11 +30,14 @@ class ExactSlopes:
         A model; its state is kept by `fdfast.attack.subject.subject_of`.
     loss, tile, channels
         As of `fdfast.gradient`.
+    narrow : bool
+        Whether those kernels work in the model's own precision. They start from values in float64 and cancel nothing,
+        so that in float32 they are right to 1e-7 of the largest, which is enough for a step.
     """
 
-    def __init__(self, subject: Subject, loss: Any, tile: TileLike, channels: Channels) -> None:
+    def __init__(self, subject: Subject, loss: Any, tile: TileLike, channels: Channels, *, narrow: bool) -> None:
         self._subject, self._loss, self._tile, self._channels = subject, loss, tile, channels
-        own: Precision = "float64" if subject.scored.dtype == np.float64 else "float32"
+        own: Precision = "float32" if narrow and subject.scored.dtype != np.float64 else "auto"
         found = problem_of(Request(subject.f, subject.x, subject.y, loss, tile, channels, precision=own))
         compiled = found.differences
         self._problem: Problem | None = found if compiled is not None and compiled.complete else None

@@ -44,14 +44,16 @@ class Way:
         check_choice("gradient", self.gradient, KINDS)
 
 
-def slope_of(subject: Subject, way: Way) -> Slope:
+def slope_of(subject: Subject, way: Way, *, narrow: bool = False) -> Slope:
     """What gives the gradient of the loss at points, shape (points, *shape), of some examples, by their numbers.
+
+    `narrow` lets exact differences be in the model's own precision, see `fdfast.attack.exact`.
 
     Differences and estimates are those of the measure that does not saturate (see `fdfast.functions.Scores`), which
     points the same way.
     """
     tiling = make_tiling(subject.shape, way.tile, way.channels)
-    once = _once(subject, way, tiling)
+    once = _once(subject, way, tiling, narrow)
 
     def slope(points: Array, some: npt.NDArray[np.int64]) -> Float64:
         total = np.zeros(points.shape)
@@ -70,7 +72,7 @@ def slope_of(subject: Subject, way: Way) -> Slope:
     return slope
 
 
-def _once(subject: Subject, way: Way, tiling: Tiling) -> Slope:
+def _once(subject: Subject, way: Way, tiling: Tiling, narrow: bool) -> Slope:
     kind, scored = way.gradient, subject.scored
     if kind == "autodiff":
         return _tiled(_autodiff(subject), tiling)
@@ -93,7 +95,7 @@ def _once(subject: Subject, way: Way, tiling: Tiling) -> Slope:
 
     # A cross-entropy in float64, by differences, does not saturate either.
     loss = None if isinstance(subject.loss, str) and subject.loss == MARGIN else subject.loss
-    exact = ExactSlopes(subject, loss, way.tile, way.channels)
+    exact = ExactSlopes(subject, loss, way.tile, way.channels, narrow=narrow)
 
     def counted(points: Array, some: npt.NDArray[np.int64]) -> Float64:
         scored.queries += 2 * tiling.tiles * len(points)

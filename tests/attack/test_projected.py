@@ -95,7 +95,7 @@ def test_differences_are_those_of_gradient_and_the_model_is_looked_at_once(
     monkeypatch.setattr(exact, "problem_of", lambda *given: looked.append(1) or look(*given))
     monkeypatch.setattr(exact, "finite_difference", None)  # which would look again
     with subject_of(model, x, y, None, (0, 1)) as subject:
-        slope = exact.ExactSlopes(subject, None, 1, "apart")
+        slope = exact.ExactSlopes(subject, None, 1, "apart", narrow=True)
         some = np.array([2, 0])
         for points in (subject.points[some], subject.points[some] + np.float32(0.01)):
             wanted = fdfast.gradient(model, points, y=y[some])
