@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,10 @@ _JUDGED = "  0    pass\n  1    fail: a gradient is wrong\n  2    inconclusive"
 _DONE = "  0    done"
 _MODEL = "MODEL is a .keras or .h5 file, or the folder of a SavedModel (needs --loss)."
 _ARRAYS = "DATA is an .npz file with the arrays x and y, such as mnist.npz."
-_SHELLS = ("bash", "zsh", "fish")
+_INSTALLED = """\b
+  bash  eval "$(fdfast completion bash)"    in ~/.bashrc
+  zsh   eval "$(fdfast completion zsh)"     in ~/.zshrc
+  fish  fdfast completion fish | source     in ~/.config/fish/config.fish"""
 
 
 class UsageError(ValueError):
@@ -48,59 +52,15 @@ def root(run: Run) -> click.Group:
         params=[click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version)],
         epilog=_codes(_JUDGED.replace("pass", "pass; done")),
     )
-
-    def add(name: str, what: str, codes: str, *params: click.Parameter, files: str = "") -> None:
-        said = f"{what}\n\n{files}" if files else what
-        group.add_command(
-            click.Command(
-                name,
-                params=[*params, *_EVERYWHERE],
-                help=said,
-                short_help=what.rstrip("."),
-                epilog=_codes(codes),
-                callback=lambda **given: run(name, SimpleNamespace(**given)),
-            )
-        )
-
-    add("demo", "Check real MNIST digits, time it against the loop, draw pictures.", _JUDGED, *_DEMO, _JSON)
-    check = (*_FILES, _index("0"), *_DATA, *_TILES, *_JUDGING, *_CHECK, _JSON)
-    add("check", "Check the gradient of a saved model.", _JUDGED, *check, files=f"{_MODEL} {_ARRAYS}")
-    sweep = (*_SWEEP, *_DATA, *_TILES, *_JUDGING, _JSON)
-    parts = "MODEL is a .keras or .h5 file; it is left out with --checkpoints where these are whole models."
-    tables = "DATA is an .npz file, a Parquet table, a folder of them, or a quoted pattern."
-    add(
-        "sweep",
-        "Check every example of a data set, one row of a table each.",
-        _JUDGED,
-        *sweep,
-        files=f"{parts} {tables}",
-    )
-    attack = (*_FILES, _index("all"), *_ATTACK, *_DATA, *_TILES, _JSON)
-    said = "Write adversarial examples, or say which gradient to trust (--diagnose)."
-    add("attack", said, _DONE, *attack, files=f"{_MODEL} {_ARRAYS}")
-    optional = [click.Argument([name], required=False) for name in ("model", "data")]
-    bench = (*optional, _index("0"), *_DATA, *_TILES[:2], _JSON)
-    usual = "Without MODEL and DATA: the shipped CNN and a digit."
-    said = "Time the engines on a model, and say what checks of many examples would take."
-    add("bench", said, _DONE, *bench, files=f"{_MODEL} {_ARRAYS} {usual}")
-    group.add_command(
-        click.Command(
-            "completion",
-            params=[click.Argument(["shell"], type=click.Choice(_SHELLS))],
-            help="Print what makes a shell complete commands and options.\n\n\b\n" + "\n".join(_INSTALLED),
-            short_help="Print what makes bash, zsh or fish complete commands and options",
-            epilog=_codes(_DONE),
-            callback=lambda shell: _completion(group, shell),
-        )
-    )
+    for name, (what, more, codes, params) in _COMMANDS.items():
+        said = {"help": f"{what}\n\n{more}", "short_help": what.rstrip("."), "epilog": _codes(codes)}
+        call = partial(lambda name, **given: run(name, SimpleNamespace(**given)), name)
+        group.add_command(click.Command(name, params=[*params, *_EVERYWHERE], callback=call, **said))
+    shell = click.Argument(["shell"], type=click.Choice(("bash", "zsh", "fish")))
+    what, call = "Print what makes bash, zsh or fish complete commands and options", partial(_completion, group)
+    said = {"help": f"{what}.\n\n{_INSTALLED}", "short_help": what, "epilog": _codes(_DONE)}
+    group.add_command(click.Command("completion", params=[shell], callback=call, **said))
     return group
-
-
-_INSTALLED = (
-    '  bash  eval "$(fdfast completion bash)"    in ~/.bashrc',
-    '  zsh   eval "$(fdfast completion zsh)"     in ~/.zshrc',
-    "  fish  fdfast completion fish | source     in ~/.config/fish/config.fish",
-)
 
 
 def _codes(own: str) -> str:
@@ -157,8 +117,13 @@ def _option(name: str, metavar: str | None = None, what: str = "", **given: Any)
     return click.Option(name.split(), metavar=metavar, help=what, show_default=given.pop("shown", shown), **given)
 
 
-def _flag(name: str, what: str) -> click.Option:
-    return click.Option(name.split(), is_flag=True, help=what)
+def _flag(name: str, what: str, **given: Any) -> click.Option:
+    return click.Option(name.split(), is_flag=True, help=what, **given)
+
+
+def _without(name: str, what: str, otherwise: Any = True, instead: Any = False) -> click.Option:
+    """A flag that takes something away: its value is `otherwise` unless it is given."""
+    return _flag(name, what, callback=lambda ctx, param, given: instead if given else otherwise)
 
 
 def _index(default: str) -> click.Option:
@@ -178,7 +143,7 @@ _EPSILON = "how far each element may move, in the units of x"
 _DATA = (
     _option("--x-key", "NAME", "array of DATA that holds the inputs", default="x"),
     _option("--y-key", "NAME", "array of DATA that holds the targets", default="y"),
-    _flag("--no-scale", "take 8-bit pixels as 0 .. 255 instead of dividing by 255"),
+    _without("--no-scale scale", "take 8-bit pixels as 0 .. 255 instead of dividing by 255"),
     _option("--loss", "NAME", "a Keras loss (default: the one the model was compiled with)"),
     _option("--import imports", "MODULE", "a module of yours that defines layers", multiple=True),
     _option(
@@ -194,19 +159,19 @@ _TILES = (
     _option("--precision", None, "of the differences", type=["auto", "float32", "float64"], default="auto"),
 )
 _JUDGING = (
-    _option("--step", "H", "step in the units of x (default: chosen)", type=float),
+    _option("--step h", "H", "step in the units of x, or auto", type=_Kind("step", _step), default="auto"),
     _option("--engine", None, "what evaluates the differences",
             type=["auto", "batch", "windows", "tape", "difference"], default="auto"),
     _option("--rtol", "R", "relative error tolerated", type=float, default=1e-4),
     _option("--coverage", "C", "share of tiles that must agree for a pass", type=float, default=0.99),
-    _flag("--no-jitter", "do not look near x where x itself sits on a kink"),
+    _without("--no-jitter jitter", "do not look near x where x itself sits on a kink", "auto", None),
     _SEED,
 )  # fmt: skip
 _CHECK = (
     _option("--wrt", None, "what moves: x, the weights, or both", type=["input", "weights", "all"], default="input"),
     _option("--check", None, "every element by itself, or all by random directions",
             type=["auto", "every", "directions"], default="auto"),
-    _option("--order order", None, "2 checks the second derivative, too", type=["1", "2"], default="1"),
+    _option("--order", "[1|2]", "2 checks the second derivative, too", type=click.IntRange(1, 2), default=1),
     _option("--bounds", "LOW,HIGH", "interval that no moved element leaves (default: none)", type=_BOUNDS),
     _flag("--selftest", "also plant a fault of 1 % and require that it is found"),
     _option("--out", "DIR", "write report.json, report.html and check.png there", type=_FOLDER),
@@ -238,7 +203,7 @@ _SWEEP = (
     _option("--workers", "N", "with --ray: number of workers (default: one for each machine)", type=int),
     _option("--worker-cpus", "N", "with --ray: CPUs that a worker reserves (default: 1)", type=float),
     _option("--worker-gpus", "N", "with --ray: GPUs that a worker reserves (default: 0)", type=float),
-    _flag("--restart", "remove the results in DIR first"),
+    _without("--restart resume", "remove the results in DIR first"),
     _flag("--no-html", "do not write DIR/_summary.html"),
 )  # fmt: skip
 _ATTACK = (
@@ -251,9 +216,35 @@ _ATTACK = (
     _option("--gradient", None, "which gradient is followed",
             type=["finite-difference", "difference", "autodiff", "straight-through", "spsa", "nes", "directions"],
             default="finite-difference"),
-    _option("--step", "H", "of the differences: a number, auto or search", type=_Kind("step", _step), default="auto"),
+    _option("--step h", "H", "of the differences: a number, auto or search", type=_Kind("step", _step), default="auto"),
     _option("--samples", "N", "gradients averaged, for random models", type=int, default=1),
     _option("--bounds", "LOW,HIGH", "range of valid pixels, or none  [default: 0,1]", type=_BOUNDS,
             default=(0.0, 1.0), shown=False),
     _SEED,
 )  # fmt: skip
+_OPTIONAL = tuple(click.Argument([name], required=False) for name in ("model", "data"))
+#: Every command: what it does, what its arguments are, its exit codes, its parameters.
+_COMMANDS: dict[str, tuple[str, str, str, tuple[click.Parameter, ...]]] = {
+    "demo": (
+        "Check real MNIST digits, time it against the loop, draw pictures.", "", _JUDGED, (*_DEMO, _JSON),
+    ),
+    "check": (
+        "Check the gradient of a saved model.", f"{_MODEL} {_ARRAYS}", _JUDGED,
+        (*_FILES, _index("0"), *_DATA, *_TILES, *_JUDGING, *_CHECK, _JSON),
+    ),
+    "sweep": (
+        "Check every example of a data set, one row of a table each.",
+        "MODEL is a .keras or .h5 file; it is left out with --checkpoints where these are whole models. "
+        "DATA is an .npz file, a Parquet table, a folder of them, or a quoted pattern.", _JUDGED,
+        (*_SWEEP, *_DATA, *_TILES, *_JUDGING, _JSON),
+    ),
+    "attack": (
+        "Write adversarial examples, or say which gradient to trust (--diagnose).", f"{_MODEL} {_ARRAYS}", _DONE,
+        (*_FILES, _index("all"), *_ATTACK, *_DATA, *_TILES, _JSON),
+    ),
+    "bench": (
+        "Time the engines on a model, and say what checks of many examples would take.",
+        f"{_MODEL} {_ARRAYS} Without MODEL and DATA: the shipped CNN and a digit.", _DONE,
+        (*_OPTIONAL, _index("0"), *_DATA, *_TILES[:2], _JSON),
+    ),
+}  # fmt: skip

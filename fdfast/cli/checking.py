@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from fdfast.cli.loading import load, tell
+from fdfast.cli.loading import load, options, tell, write
 from fdfast.cli.terminal import bar, coloured, table, width
 
 if TYPE_CHECKING:
@@ -22,35 +22,11 @@ def check(arguments: SimpleNamespace) -> str:
     model, examples = load(arguments)
     from fdfast.check import gradcheck
 
+    label = ", ".join(filter(None, (model.name, Path(arguments.data).name, examples.which)))
+    asked = options(arguments, gradcheck) | {"label": label}
     with bar("checking", before=f"recording {model.name}, compiling", quiet=arguments.quiet) as progress:
-        report = gradcheck(
-            model,
-            examples.x,
-            examples.y,
-            loss=arguments.loss,
-            wrt=arguments.wrt,
-            check=arguments.check,
-            order=2 if arguments.order == "2" else 1,
-            tile=arguments.tile,
-            channels=arguments.channels,
-            h="auto" if arguments.step is None else arguments.step,
-            engine=arguments.engine,
-            precision=arguments.precision,
-            rtol=arguments.rtol,
-            coverage=arguments.coverage,
-            jitter=None if arguments.no_jitter else "auto",
-            bounds=arguments.bounds,
-            selftest=arguments.selftest,
-            seed=arguments.seed,
-            label=", ".join(filter(None, (model.name, Path(arguments.data).name, examples.which))),
-            progress=progress,
-        )
-    written = []
-    if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        written = [arguments.out / name for name in ("report.json", "report.html", "check.png")]
-        for write, path in zip((report.to_json, report.to_html, report.plot), written, strict=True):
-            write(path)
+        report = gradcheck(model, examples.x, examples.y, progress=progress, **asked)
+    written = write(arguments.out, report, "report.json", "report.html", "check.png")
     tell(arguments, report, "\n\n".join(_told(report)), written)
     return report.verdict
 

@@ -6,8 +6,8 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from importlib import import_module
 from types import SimpleNamespace
-from typing import Any
 
 import click
 
@@ -16,7 +16,12 @@ from fdfast.cli.arguments import UsageError, root
 EXIT_BAD_USAGE = 3
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-_EXIT = {"pass": 0, "fail": 1, "inconclusive": 2}
+_EXIT = {"pass": 0, "done": 0, "fail": 1, "inconclusive": 2}
+#: Where each command is: a function of the arguments, which returns how it ended. Modules are loaded when asked for.
+_COMMANDS = {
+    "demo": "loading:demo", "check": "checking:check", "sweep": "sweeping:sweep", "attack": "attacking:attack",
+    "bench": "timing:bench",
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(given: list[str]) -> int:
     def run(name: str, arguments: SimpleNamespace) -> int:
         arguments.given = given
-        code: int = _COMMANDS[name](arguments)
-        return code
+        module, function = _COMMANDS[name].split(":")
+        return _EXIT[getattr(import_module(f"fdfast.cli.{module}"), function)(arguments)]
 
     command = root(run)
     if "_FDFAST_COMPLETE" in os.environ:  # a shell asks, by what `fdfast completion` printed
@@ -78,56 +83,3 @@ def _one_line(error: Exception) -> str:
     elif not isinstance(error, UsageError | BadFile | ValueError | TypeError | ImportError):
         text = f"{type(error).__name__}: {text} (--debug shows where)"
     return textwrap.shorten(text, 600, placeholder=" ...")
-
-
-def _demo(arguments: SimpleNamespace) -> int:
-    from fdfast.cli.terminal import bar
-    from fdfast.quiet import quiet_start
-
-    with bar("", before="loading TensorFlow", quiet=arguments.quiet):
-        quiet_start()
-    from fdfast.cli import demo
-
-    verdicts = {report.verdict for report in demo.run(arguments)}
-    return next(_EXIT[verdict] for verdict in ("fail", "inconclusive", "pass") if verdict in verdicts)
-
-
-def _check(arguments: SimpleNamespace) -> int:
-    from fdfast.cli.checking import check
-
-    return _EXIT[check(arguments)]
-
-
-def _sweep(arguments: SimpleNamespace) -> int:
-    from fdfast.cli.sweeping import sweep_command
-
-    return _EXIT[sweep_command(arguments)]
-
-
-def _attack(arguments: SimpleNamespace) -> int:
-    # TensorFlow is loaded by the attacks, but not before the arguments are known to fit.
-    if arguments.out is None and not arguments.diagnose:
-        raise UsageError("attack needs --out NPZ for the adversarial examples, or --diagnose")
-    if arguments.diagnose and arguments.out is not None:
-        raise UsageError("--diagnose writes no adversarial examples: leave out --out; --pictures DIR takes the report")
-    if arguments.out is not None and not arguments.out.parent.is_dir():
-        raise UsageError(f"--out {arguments.out} must be a file in a folder that exists")
-    from fdfast.cli.loading import load
-
-    model, examples = load(arguments)
-    from fdfast.cli import attacking
-
-    (attacking.diagnose if arguments.diagnose else attacking.attack)(arguments, model, examples)
-    return 0
-
-
-def _bench(arguments: SimpleNamespace) -> int:
-    if (arguments.model is None) != (arguments.data is None):
-        raise UsageError("bench needs MODEL and DATA, or neither for the shipped CNN and a digit")
-    from fdfast.cli.timing import bench
-
-    bench(arguments)
-    return 0
-
-
-_COMMANDS: dict[str, Any] = {"demo": _demo, "check": _check, "sweep": _sweep, "attack": _attack, "bench": _bench}

@@ -7,6 +7,7 @@ import statistics
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,7 +44,8 @@ def run(settings: SimpleNamespace) -> list[Report]:
     """Print the demonstration, write its pictures, and return the reports; settings are the options of the command."""
     out = settings.out
     check_epsilon(settings.epsilon)
-    say = _say_nothing if settings.quiet or settings.json == "-" else _say
+    silent = settings.quiet or settings.json == "-"
+    say: Callable[[str], object] = (lambda text: None) if silent else partial(print, flush=True)
     x, labels, source = _digits(settings)
     out.mkdir(parents=True, exist_ok=True)
     y = np.eye(CLASSES)[labels]
@@ -60,7 +62,7 @@ def run(settings: SimpleNamespace) -> list[Report]:
     reports = []
     with bar("checking", quiet=settings.quiet) as progress:
         for i, label in enumerate(labels):
-            part = _part_of(progress, i, len(x))
+            part = progress and partial(_part, progress, i, len(x))
             reports.append(gradcheck(model, x[i], y[i], tile=tile, label=f"MNIST digit {label}", progress=part))
     before = model.predict(x, verbose=0)
     say(_verdicts(reports, labels, before) + "\n")
@@ -82,19 +84,18 @@ def run(settings: SimpleNamespace) -> list[Report]:
     say(_time_table(times, int(labels[0])) + "\n")
 
     kinds: tuple[GradientKind, ...] = ("finite-difference", "autodiff")
-    adversarial = {kind: fgsm(model, x, y, settings.epsilon, gradient=kind, tile=tile) for kind in kinds}
-    after = {kind: model.predict(found, verbose=0) for kind, found in adversarial.items()}
-    say(_attack_table(labels, before, after, adversarial, settings.epsilon) + "\n")
+    moved = [fgsm(model, x, y, settings.epsilon, gradient=kind, tile=tile) for kind in kinds]
+    after = [model.predict(one, verbose=0) for one in moved]
+    say(_attack_table(labels, before, after, moved, settings.epsilon) + "\n")
 
     if settings.train:
         from fdfast.cli.robust import train
 
         say(train(settings.epsilon) + "\n")
-    by_differences = adversarial["finite-difference"], after["finite-difference"]
-    paths = _pictures(settings, reports, x, labels, before, *by_differences)
+    paths = _pictures(settings, reports, x, labels, before, moved[0], after[0])
     say("Pictures" + (f" of the first {PICTURES} digits" if len(x) > PICTURES else ""))
     for path in paths:
-        say(f"  {_relative(path)}")
+        say(f"  {path}")
     say("")
     for sentence in _closing(reports, labels):
         say(sentence)
@@ -105,20 +106,8 @@ def run(settings: SimpleNamespace) -> list[Report]:
     return reports
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
-def _say_nothing(text: str) -> None:
-    pass
-
-
-def _part_of(progress: Bar | None, i: int, n: int) -> Callable[[int, int], None] | None:
-    """Progress of the i-th of n equal parts."""
-    if progress is None:
-        return None
-    whole = progress
-    return lambda done, expected: whole(i * expected + done, n * expected)
+def _part(progress: Bar, i: int, n: int, done: int, expected: int) -> None:
+    progress(i * expected + done, n * expected)
 
 
 def _digits(settings: SimpleNamespace) -> tuple[Images, npt.NDArray[np.int64], str]:
@@ -202,16 +191,10 @@ def _time_table(times: Sequence[tuple[str, float]], digit: int) -> str:
     return table(f"Time for digit {digit}, on this machine ({os.cpu_count()} cores), warm", head, rows)
 
 
-def _attack_table(
-    labels: npt.NDArray[np.int64],
-    before: npt.NDArray[Any],
-    after: dict[GradientKind, npt.NDArray[Any]],
-    adversarial: dict[GradientKind, npt.NDArray[Any]],
-    epsilon: float,
-) -> str:
-    same = np.mean(adversarial["finite-difference"] == adversarial["autodiff"], axis=(1, 2, 3))
+def _attack_table(labels: Any, before: Any, after: list[Any], moved: list[Any], epsilon: float) -> str:
+    same = np.mean(moved[0] == moved[1], axis=(1, 2, 3))
     rows = [
-        [str(label), *(_prediction(p[i]) for p in (before, *after.values())), f"{100 * same[i]:.1f} %"]
+        [str(label), *(_prediction(p[i]) for p in (before, *after)), f"{100 * same[i]:.1f} %"]
         for i, label in enumerate(labels)
     ]
     head = ("digit", "clean", "by finite differences", "by autodiff", "pixels equal")
@@ -220,22 +203,15 @@ def _attack_table(
 
 
 def _pictures(
-    settings: SimpleNamespace,
-    reports: Sequence[Report],
-    x: Images,
-    labels: npt.NDArray[np.int64],
-    before: npt.NDArray[Any],
-    moved: npt.NDArray[Any],
-    after: npt.NDArray[Any],
+    settings: SimpleNamespace, reports: Sequence[Report], x: Images, labels: Any, before: Any, moved: Any, after: Any
 ) -> list[Path]:
     from fdfast.report import adversarial_figure
 
     paths = []
     with bar("drawing", quiet=settings.quiet) as progress:
-        drawn = reports[:PICTURES]
-        for i, report in enumerate(drawn):
+        for i, report in enumerate(reports[:PICTURES]):
             if progress is not None:
-                progress(i, len(drawn))
+                progress(i, min(PICTURES, len(reports)))
             name = f"{i}-digit-{labels[i]}.png"
             check, attack = settings.out / f"check-{name}", settings.out / f"attack-{name}"
             report.plot(check)
@@ -247,13 +223,6 @@ def _pictures(
 
 def _filled(text: str) -> str:
     return textwrap.fill(text, min(width(), 98))
-
-
-def _relative(path: Path) -> str:
-    try:
-        return os.path.relpath(path)
-    except ValueError:  # another drive
-        return str(path)
 
 
 def _closing(reports: Sequence[Report], labels: npt.NDArray[np.int64]) -> list[str]:

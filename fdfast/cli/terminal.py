@@ -9,6 +9,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import IO
 
 from fdfast.progress import Bar, progress_bar
 
@@ -25,15 +26,12 @@ def bar(what: str, *, before: str = "recording the model, compiling", quiet: boo
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    try:
-        kept = os.dup(sys.stderr.fileno())
-    except OSError:  # a stream of somebody's own
-        with progress_bar(what, before=before, transient=True) as shown:
-            yield shown
-        return
-    # Of its own, because what TensorFlow says on descriptor 2 while it is imported is kept away from the terminal.
-    with os.fdopen(kept, "w") as file, progress_bar(what, before=before, file=file, transient=True) as shown:
-        yield shown
+    with contextlib.ExitStack() as stack:
+        file: IO[str] | None = None
+        with contextlib.suppress(OSError):  # a stream of somebody's own has no descriptor
+            # Of its own, because what TensorFlow says on descriptor 2 while it is imported is kept from the terminal.
+            file = stack.enter_context(os.fdopen(os.dup(sys.stderr.fileno()), "w"))
+        yield stack.enter_context(progress_bar(what, before=before, file=file, transient=True))
 
 
 def width() -> int:

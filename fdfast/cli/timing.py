@@ -7,18 +7,21 @@ from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
-from fdfast.cli.loading import load, tell
+from fdfast.cli.arguments import UsageError
+from fdfast.cli.loading import load, tell, tensorflow
 from fdfast.cli.terminal import bar, duration, table, width
-from fdfast.quiet import quiet_start
 
 #: Numbers of examples of which the time is told.
 _MANY = (10, 100, 1000, 10_000)
 
 
-def bench(arguments: SimpleNamespace) -> None:
+def bench(arguments: SimpleNamespace) -> str:
     """Time the engines and whole checks, and tell it."""
+    if (arguments.model is None) != (arguments.data is None):
+        raise UsageError("bench needs MODEL and DATA, or neither for the shipped CNN and a digit")
     model, x, y, name = _problem(arguments)
     from fdfast.cli.costs import check_cost, gradient_costs
+    from fdfast.report import json_text
 
     asked = (x, y, arguments.loss, arguments.tile, arguments.channels)
     with bar("", before=f"timing {name}", quiet=arguments.quiet):
@@ -45,7 +48,8 @@ def bench(arguments: SimpleNamespace) -> None:
     lines = "\n".join(textwrap.fill(one, width()) for one in said)
     text = f"{table(f'One gradient, {name}, warm', head, rows, left=2)}\n\n{lines}"
     found = {"model": name, "engines": [asdict(cost) for cost in costs], "check": asdict(whole), "examples": many}
-    tell(arguments, SimpleNamespace(to_json=lambda path=None: _json(found, path)), text, [])
+    tell(arguments, SimpleNamespace(to_json=lambda path=None: json_text(found, path)), text, [])
+    return "done"
 
 
 def _problem(arguments: SimpleNamespace) -> tuple[Any, Any, Any, str]:
@@ -56,15 +60,8 @@ def _problem(arguments: SimpleNamespace) -> tuple[Any, Any, Any, str]:
         model, examples = load(arguments)
         x, y = (v if examples.batched else v[None] for v in (examples.x, examples.y))
         return model, x, y, ", ".join(filter(None, (model.name, examples.which)))
-    with bar("", before="loading TensorFlow", quiet=arguments.quiet):
-        quiet_start()
-    from fdfast.data import CLASSES, mnist_cnn, mnist_sample
+    with tensorflow(arguments):
+        from fdfast.data import CLASSES, mnist_cnn, mnist_sample
 
     x, labels = mnist_sample(1)
     return mnist_cnn(), x, np.eye(CLASSES)[labels], "the shipped CNN, one MNIST digit"
-
-
-def _json(found: dict[str, Any], path: str | None = None) -> str:
-    from fdfast.report import json_text
-
-    return json_text(found, path)
