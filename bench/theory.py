@@ -1,4 +1,4 @@
-"""Every figure and number of docs/theory.md: ``python -m bench.theory [--out docs/img]``."""
+"""Every figure and number of docs/theory*.md: ``python -m bench.theory [--out docs/img]``."""
 
 from __future__ import annotations
 
@@ -320,6 +320,6 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="The tables and pictures of docs/theory.md.")
+    parser = argparse.ArgumentParser(description="The tables and pictures of docs/theory*.md.")
     parser.add_argument("--out", type=Path, default=Path("docs/img"), help="folder for the pictures")
     main(parser.parse_args().out)

@@ -26,8 +26,8 @@ FETCHED = {
 }  # fmt: skip
 #: Links in the head that name a place and fetch nothing.
 NAMES_ONLY = {"canonical", "next", "prev", "alternate", "edit"}
-#: Most words of a page that a user needs, and the part of the menu whose pages may have more.
-WORDS, LONG = 1500, "For those who want to know"
+#: Most words of a page, programs apart.
+WORDS = 1500
 #: Where a page says this, the help of every command is put.
 HELPS = "<!-- the help of every command -->"
 COMMANDS = ("", "demo", "check", "attack", "sweep", "bench", "completion")
@@ -72,16 +72,13 @@ def is_outside(address: str) -> bool:
     return bool(parts.netloc) and parts.scheme in ("", "http", "https")
 
 
-def faults(site: Path, long: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Yield a sentence for each dead link, for each thing fetched from elsewhere, and for each page that is too long.
-
-    Pages that are listed in `long` may be so.
-    """
+def faults(site: Path) -> Iterator[str]:
+    """Yield a sentence for each dead link, each thing fetched from elsewhere, and each page that is too long."""
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
     for path, page in pages.items():
         where = path.relative_to(site).as_posix()
-        if page.words > WORDS and where not in long:
-            yield f"{where} has {page.words:,} words; what a user needs takes {WORDS:,} at most"
+        if page.words > WORDS:
+            yield f"{where} has {page.words:,} words; a page has {WORDS:,} at most"
         yield from (f"{where} fetches {one} from elsewhere" for one in page.fetched if is_outside(one))
         inside = [one for one in page.fetched if one and not urlsplit(one).scheme and not is_outside(one)]
         for link in [*page.links, *inside]:
@@ -129,8 +126,6 @@ def on_post_build(*, config: Any) -> None:
     """Stop the build where a finished page has a fault."""
     from mkdocs.exceptions import PluginError
 
-    long = next(pages[LONG] for pages in config["nav"] if LONG in pages)
-    names = frozenset(name.replace(".md", ".html") for page in long for name in page.values())
-    found = list(faults(Path(config["site_dir"]), names))
+    found = list(faults(Path(config["site_dir"])))
     if found:
         raise PluginError("\n  ".join([f"{len(found)} faults in the site:", *found]))

@@ -71,10 +71,11 @@ def main(arguments: list[str]) -> None:
     versions = ", ".join(f"{name} {there[name]}" for name in _PACKAGES.split() if name in there)
     machine = f"{platform.machine()}, {cores()} cores, a load of {os.getloadavg()[2]:.1f} at the end, CPU only"
     machine += f"; Python {platform.python_version()}, {versions}"
-    text = page.whole({"processes": processes, "machine": machine, "minutes": (time.monotonic() - start) / 60})
+    found = {"processes": processes, "machine": machine, "minutes": (time.monotonic() - start) / 60}
     page.draw(processes, docs / "img")
-    (docs / "benchmarks.md").write_text(text)
-    print(text)
+    for name in page.PAGES:
+        (docs / name).write_text(page.whole(found, name))
+        print((docs / name).read_text())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md from the results: its tables and pictures; its words are in docs/benchmarks.md.in."""
+"""Pages of docs/ from the results: tables and pictures; the words are in the files of the same name with .in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ MARKERS = {"float32": "o", "float64": "s"}
 _DPI = 110
 
 
-def whole(found: Found) -> str:
+PAGES = ("benchmarks.md", "benchmarks-sizes.md")
+
+
+def whole(found: Found, page: str = PAGES[0]) -> str:
     rows = [row for process in found["processes"].values() for row in process["rows"]]
     cells = [row for row in rows if row.get("section", "")[:1] == "W" and row["by"] != "autodiff"]
     gone = [(f"{row['name']}, {row['precision']}", row["missing"]) for row in rows if "missing" in row]
@@ -32,7 +35,7 @@ def whole(found: Found) -> str:
     parts = {key: found[key] for key in ("machine", "minutes")} | {"sections": sections_table(cells)}
     parts["w1"] = w1_table(row for row in rows if "kind" in row and "missing" not in row)
     parts["missing"] = "".join(f"- Not measured: {name}: {why}.\n" for name, why in gone)
-    return (Path(__file__).parents[2] / "docs/benchmarks.md.in").read_text().format(**parts).rstrip() + "\n"
+    return (Path(__file__).parents[2] / f"docs/{page}.in").read_text().format(**parts).rstrip() + "\n"
 
 
 def w1_table(rows: Iterable[Found]) -> str:

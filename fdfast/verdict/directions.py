@@ -1,7 +1,7 @@
 """A gradient checked as a whole: differences along random directions, and bisection to what is wrong.
 
 With all other errors given, an error of share eps in one element leaves |D(v) - g.v| below tau for a random v with a
-chance of at most 4 tau / eps; alone it is never missed for eps > 4 tau. See docs/theory.md.
+chance of at most 4 tau / eps; alone it is never missed for eps > 4 tau. See docs/theory-directions.md.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def test_windows_of_the_shipped_network():
     """A tile of the whole image is the dense pass; a pixel reaches 9 cells of the first map, if it is inside."""
     lowered = lower(unroll(fdfast.datasets.mnist_cnn(trained=False)), SHAPE)
     assert flops(lowered, 28) == 2 * (26 * 26 * 9 * 32 + 11 * 11 * 9 * 32 * 64 + 1600 * 10)
-    assert flops(lowered, 1) == pytest.approx(95_600, rel=1e-2)  # docs/difference-arithmetic.md
+    assert flops(lowered, 1) == pytest.approx(95_600, rel=1e-2)  # docs/difference-windows.md
 
 
 def test_windows_of_one_convolution():

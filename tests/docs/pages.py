@@ -8,14 +8,12 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-#: Read by whoever wants to know, which takes longer.
-FOR_THOSE_WHO_WANT_TO_KNOW = {
-    "theory.md", "difference-arithmetic.md", "second-order.md", "attacks.md", "sweeps.md", "migration.md",
-    "benchmarks.md", "architecture.md", "decisions.md",
+#: Read by whoever wants to know more than a task needs; their words are not all linked to the glossary.
+BACKGROUND = {
+    *(path.name for group in ("theory", "difference", "benchmarks") for path in DOCS.glob(f"{group}*.md")),
+    "second-order.md", "attacks.md", "sweeps.md", "architecture.md", "decisions.md",
 }  # fmt: skip
-USER_PAGES = sorted(
-    path for path in DOCS.rglob("*.md") if path.relative_to(DOCS).as_posix() not in FOR_THOSE_WHO_WANT_TO_KNOW
-)
+USER_PAGES = sorted(path for path in DOCS.rglob("*.md") if path.relative_to(DOCS).as_posix() not in BACKGROUND)
 NOTEBOOKS = sorted(DOCS.rglob("*.ipynb"))
 
 
