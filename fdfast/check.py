@@ -296,6 +296,8 @@ def gradcheck(
         )
     check_order(order, analytic)
     report = _of_first_order(request, terms, wrt, check, directions, analytic, budget, label)
+    if analytic is not None:
+        report.settings["analytic"] = "given"
     return report if order == 1 else with_second(report, request, terms, wrt=wrt, directions=directions)
 
 

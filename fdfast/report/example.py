@@ -11,7 +11,10 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One example of a report; all but `x` are on the grid of tiles. `classes` are keys of MAP_COLOURS."""
+    """One example of a report; all but `x` are on the grid of tiles. `classes` are keys of MAP_COLOURS.
+
+    `tested` says whose gradient is under test: autodiff's, or one that was given.
+    """
 
     index: int
     x: npt.NDArray[Any]
@@ -21,6 +24,7 @@ class Example:
     rel: npt.NDArray[Any]
     classes: npt.NDArray[Any]
     detectable: npt.NDArray[Any] | None = None
+    tested: str = "autodiff"
 
     @property
     def is_image(self) -> bool:
@@ -34,7 +38,7 @@ class Example:
 
     @property
     def channel(self) -> int:
-        """Of the grid: the channel with the greatest autodiff gradient."""
+        """Of the grid: the channel with the greatest gradient under test."""
         size = np.nan_to_num(np.abs(self.analytic), nan=0.0, posinf=np.inf)
         return int(np.argmax(size.max(axis=(0, 1)))) if self.apart else 0
 
@@ -44,7 +48,7 @@ class Example:
         first = self.channel * self.tile[-1]
         last = min(first + self.tile[-1], self.x.shape[-1]) - 1
         which = f"channel {first}" if first == last else f"channels {first}-{last}"
-        return f"\n{which}: greatest |autodiff|" if self.apart else ""
+        return f"\n{which}: greatest |{self.tested}|" if self.apart else ""
 
     @property
     def defined(self) -> npt.NDArray[np.bool_]:

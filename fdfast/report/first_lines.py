@@ -14,6 +14,11 @@ def said_first(report: Report) -> list[str]:
     return [one for one in (_how(report), _blame(report), *report.caveats, _of_second(report)) if one]
 
 
+def under_test(report: Report) -> str:
+    """What the gradient under test is called: autodiff's, or one that was given by ``analytic=``."""
+    return "given" if report.settings.get("analytic") == "given" else "autodiff"
+
+
 def in_short(report: Report) -> str:
     """Say verdict, count and culprit in few words, and then what was checked: the line that a test's summary has."""
     wrong = report.counts["wrong"]
@@ -52,7 +57,8 @@ def _how(report: Report) -> str:
     if not report.directed.rows:
         return ""
     many = "1 random direction" if report.directed.count == 1 else f"{report.directed.count} random directions"
-    judged, tied = report.counts["agree"], bool(report.directed.ties)  # what ties was not judged with the others
+    # What ties was not judged with the others.
+    judged, tied = report.counts["agree"], bool(report.directed.ties or report.counts["kink"])
     of = f"{judged:,} of " if tied and judged else ""
     said = f"{of}{report.total:,} {report.noun}s together, by {many}"
     if not math.isfinite(report.directed.tau) or (tied and not judged) or report.directed.alarm:

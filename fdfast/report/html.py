@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from fdfast.markup import Markup, Number, badge, bullets, drawn, escape, for_notebook, number, pairs, table
-from fdfast.report.first_lines import by_order, said_first
+from fdfast.report.first_lines import by_order, said_first, under_test
 from fdfast.report.panels import CLASS_COLOURS
 from fdfast.report.plain import times
 from fdfast.report.plot import VERDICT_COLOURS, percent_text, save, step_text, tile_text
@@ -213,7 +213,7 @@ def _worst(report: Report) -> str:
         )
         for row in report.worst(10)
     ]
-    named = ("autodiff", "difference", "error", "relative", "error bar", "left slope", "right slope")
+    named = (under_test(report), "difference", "error", "relative", "error bar", "left slope", "right slope")
     head = (f"{report.noun} at", "class", *named[: len(keys)])
     starred = any(row.get("near_x") for row in report.worst(10))
     note = "<p>* decided near x, because x is on a kink there; the one-sided slopes are those at x.</p>"

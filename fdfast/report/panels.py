@@ -89,13 +89,14 @@ def show_image(
     ax.set_title(title, parse_math=False)
 
 
-def gradients(axes: Sequence[Axes], e: Example, names: Sequence[str] = ("Finite differences", "Autodiff")) -> None:
-    """Draw gradients as maps, on one symmetric diverging scale."""
+def gradients(axes: Sequence[Axes], e: Example) -> None:
+    """Draw gradients as maps, on one symmetric diverging scale: both, or in a single panel the one under test."""
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
 
-    both = {"Finite differences": e.numeric, "Autodiff": e.analytic}
-    maps = {name: e.pixels(both[name]) for name in names}
+    tested = "Autodiff" if e.tested == "autodiff" else "Given gradient"
+    both = {"Finite differences": e.numeric, tested: e.analytic}
+    maps = {name: e.pixels(both[name]) for name in list(both)[-len(axes) :]}
     sizes = np.abs(np.stack(list(maps.values())))
     limit = float(np.max(sizes, where=np.isfinite(sizes), initial=0.0)) or 1.0
     norm = Normalize(-limit, limit)
@@ -121,7 +122,7 @@ def relative(ax: Axes, e: Example, limits: tuple[float, float]) -> None:
     zero = e.pixels(e.analytic) == 0
     handles = []
     for mask, colour, text in (
-        (zero, _ZERO, "autodiff gradient is 0"),
+        (zero, _ZERO, f"{e.tested} gradient is 0"),
         (~defined & ~zero, _BAD, "not finite"),
     ):
         if mask.any():
@@ -164,7 +165,7 @@ def classes(ax: Axes, e: Example) -> None:
 
 def histogram(ax: Axes, e: Example) -> None:
     """Draw how many tiles have which relative error, by class."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator, NullFormatter
 
     low, high = decades([e])
     positive = e.defined & (e.rel > 0)
@@ -176,6 +177,7 @@ def histogram(ax: Axes, e: Example) -> None:
         values = [np.clip(e.rel[positive & (e.classes == name)], low, high) for name in MAP_COLOURS]
         ax.hist(values, bins.tolist(), stacked=True, color=list(MAP_COLOURS.values()))
         ax.set(xscale="log", xlim=(low, high))
+        ax.xaxis.set_minor_formatter(NullFormatter())  # within one decade they would lie over each other
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         # One wrong tile in thousands has no height: a mark on the axis shows it. Not in the layout, to which
         # an empty line that is not clipped lies at the corner of the figure.
@@ -189,7 +191,7 @@ def histogram(ax: Axes, e: Example) -> None:
         ax.set(xticks=[], yticks=[])
     left_out = {
         "exactly equal": np.count_nonzero(e.defined & (e.rel == 0)),
-        "with autodiff gradient 0": np.count_nonzero(e.analytic == 0),
+        f"with {e.tested} gradient 0": np.count_nonzero(e.analytic == 0),
         "not finite": np.count_nonzero(~e.defined & (e.analytic != 0)),
     }
     said = [f"{n} {name}" for name, n in left_out.items() if n]
@@ -225,7 +227,7 @@ def overlay(ax: Axes, e: Example) -> None:
     """Draw both gradients over each other, tile by tile."""
     ax.axhline(0, color="#cccccc", lw=0.8)
     few = e.analytic.size <= 100
-    ax.plot(e.analytic.ravel(), color="#56B4E9", lw=3, marker="o" if few else "", ms=6, label="autodiff")
+    ax.plot(e.analytic.ravel(), color="#56B4E9", lw=3, marker="o" if few else "", ms=6, label=e.tested)
     style: dict[str, Any] = {"marker": "x", "ls": "", "ms": 5} if few else {"lw": 0.8}
     ax.plot(e.numeric.ravel(), color="black", label="finite differences", **style)
     ax.set(title="Both gradients", xlabel="tile", ylabel="derivative")
@@ -240,7 +242,7 @@ def scatter(ax: Axes, e: Example, limits: tuple[float, float]) -> None:
         chosen = (e.classes.ravel() == name) & defined
         style: dict[str, Any] = {"s": 30 if name == "wrong" else 12, "color": MAP_COLOURS[name], "zorder": 3}
         ax.scatter(place[chosen], np.clip(rel[chosen], *limits), label=label.replace("\n", " "), **style)
-    for mask, marker, text in ((zero, "|", "autodiff gradient is 0"), (~defined & ~zero, "x", "not finite")):
+    for mask, marker, text in ((zero, "|", f"{e.tested} gradient is 0"), (~defined & ~zero, "x", "not finite")):
         if mask.any():
             floor = np.full(np.count_nonzero(mask), limits[0])
             ax.scatter(place[mask], floor, s=24, marker=marker, color="#777777", lw=0.8, label=text)
@@ -249,8 +251,8 @@ def scatter(ax: Axes, e: Example, limits: tuple[float, float]) -> None:
     ax.legend(bbox_to_anchor=(0.5, -0.22), ncols=6, handletextpad=0.2, **_BELOW)
 
 
-def shares(ax: Axes, parts: Sequence[Part]) -> None:
-    """Draw, for each variable, the share of its checked weights in each class."""
+def shares(ax: Axes, parts: Sequence[Part], noun: str) -> None:
+    """Draw, for each variable or input, the share of what was checked of it in each class."""
     place = np.arange(len(parts))
     left = np.zeros(len(parts))
     for name, colour in CLASS_COLOURS.items():
@@ -264,14 +266,16 @@ def shares(ax: Axes, parts: Sequence[Part]) -> None:
         if part.counts["wrong"]:
             ax.text(1.01, i, f"{part.counts['wrong']} wrong", va="center", fontsize=7, color=CLASS_COLOURS["wrong"])
     ax.set_yticks(place, [f"{part.name}  {part.checked}" for part in parts], parse_math=False)
-    ax.set(title="Class of each weight", xlabel="share of those checked", xlim=(0, 1.14), ylim=(len(parts) - 0.5, -0.5))
+    ax.set(
+        title=f"Class of each {noun}", xlabel="share of those checked", xlim=(0, 1.14), ylim=(len(parts) - 0.5, -0.5)
+    )
     ax.set_xticks((0, 0.5, 1), ("0", "50 %", "100 %"))
     ax.figure.legend(loc="outside lower left", ncols=4, handlelength=1.0)
 
 
 def spreads(ax: Axes, parts: Sequence[Part]) -> None:
     """Draw, for each variable, from least to greatest relative error where decided, and the median as a dot."""
-    ends = [1.0]
+    ends: list[float] = []
     for i, part in enumerate(parts):
         with np.errstate(all="ignore"):
             found = np.abs(part.checked_numeric - part.checked_analytic) / np.abs(part.checked_analytic)
@@ -284,8 +288,12 @@ def spreads(ax: Axes, parts: Sequence[Part]) -> None:
                 ax.plot((low, high), (at, at), color=CLASS_COLOURS[name], lw=3, solid_capstyle="butt", alpha=0.5)
                 ax.plot(middle, at, "o", color=CLASS_COLOURS[name], ms=5)
                 ends += [low, high]
-    ax.set_xlim(10.0 ** math.floor(math.log10(min(ends))), 10.0 ** math.ceil(math.log10(max(ends))))
     ax.set(title="Relative error: least, median, greatest", xlabel=_REL, xscale="log")
+    if not ends:
+        said = "no element was measured by itself,\nor both gradients are equal in all that were"
+        ax.text(0.5, 0.5, said, ha="center", va="center", transform=ax.transAxes, color="#555555")
+    low, high = min([1e-1, *ends]), max([1.0, *ends])
+    ax.set_xlim(10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high)))
     ax.grid(axis="x", color="#dddddd", lw=0.6)
     ax.set_axisbelow(True)
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fdfast.report import panels, text
 from fdfast.report.example import Example
-from fdfast.report.first_lines import said_first
+from fdfast.report.first_lines import said_first, under_test
 from fdfast.report.panels import NEAR
 
 if TYPE_CHECKING:
@@ -60,31 +60,31 @@ def figure(report: Report, *, title: str | None = None) -> Figure:
         if report.wrt == "weights" or len(report.parts) > 1:
             fig, said = _variables(report)
         elif report.check == "directions":
-            fig, said = _directed(report.parts[0])
+            fig, said = _directed(report)
         else:
-            fig, said = _inputs(report.parts[0])
+            fig, said = _inputs(report)
         lines[0] += said
         _write_header(fig, report.verdict, lines)
     return fig
 
 
-def _inputs(part: Part) -> tuple[Figure, str]:
+def _inputs(report: Report) -> tuple[Figure, str]:
     """Draw the examples of one input, at most four of them; the second is what to say of the others."""
-    shown, said = _shown(_examples(part))
+    shown, said = _shown(_examples(report))
     if len(shown) == 1:
         return _one_image(shown[0]) if shown[0].is_image else _one_vector(shown[0]), said
     return _image_rows(shown) if shown[0].is_image else _vector_rows(shown), said
 
 
-def _directed(part: Part) -> tuple[Figure, str]:
+def _directed(report: Report) -> tuple[Figure, str]:
     """Draw the gradient, what would have been found of it, and classes: differences are of few elements."""
-    shown, said = _shown(_examples(part))
-    fig = blank_figure(12.0, _HEADER + 2.9 * len(shown))
+    shown, said = _shown(_examples(report))
+    fig = blank_figure(12.0, _HEADER + 2.4 * len(shown))
     axes = fig.subplots(len(shown), 4 if shown[0].is_image else 2, squeeze=False)
     for row, e in zip(axes, shown, strict=True):
         if e.is_image:
             panels.show_image(row[0], e.x, "Input")
-            panels.gradients(row[1:2], e, ["Autodiff"])
+            panels.gradients(row[1:2], e)
             panels.detectable(row[2], e)
             panels.classes(row[3], e)
         else:
@@ -111,7 +111,7 @@ def _variables(report: Report) -> tuple[Figure, str]:
     shown = [report.parts[i] for i in sorted(order)]
     fig = blank_figure(12.0, _HEADER + 1.4 + 0.3 * len(shown))
     axes = fig.subplots(1, 2, sharey=True)
-    panels.shares(axes[0], shown)
+    panels.shares(axes[0], shown, report.noun)
     panels.spreads(axes[1], shown)
     more = len(report.parts) - len(shown)
     return fig, f"   ({more} more variables not shown, with no more wrong)" if more else ""
@@ -212,7 +212,9 @@ def percent_text(part: float) -> str:
     return f"{math.floor(part * 1000 + 1e-9) / 10:.1f} %"
 
 
-def _examples(part: Part) -> list[Example]:
+def _examples(report: Report) -> list[Example]:
+    part, tested = report.parts[0], under_test(report)
+
     def split(values: Any, one: tuple[int, ...]) -> npt.NDArray[Any]:
         # Channels last, as a picture has them.
         each = np.asarray(values).reshape(-1, *one)
@@ -224,7 +226,7 @@ def _examples(part: Part) -> list[Example]:
     tile = list(part.tile)
     if part.channel_axis is not None:
         tile.append(tile.pop(part.channel_axis))
-    return [Example(i, x, tuple(tile), *rest) for i, (x, *rest) in enumerate(columns)]
+    return [Example(i, x, tuple(tile), *rest, tested) for i, (x, *rest) in enumerate(columns)]
 
 
 @contextmanager
@@ -269,22 +271,24 @@ def _header(report: Report, title: str | None) -> list[str]:
     near = f" ({moved} of them near x)" if moved else ""
     counts = "   ".join(f"{name} {n}" + (near if name == "agree" else "") for name, n in report.met.items())
     return [
-        textwrap.shorten(name, 90, placeholder=" ...") if name else "Finite differences against autodiff",
+        textwrap.shorten(name, 90, placeholder=" ...") if name else "Finite differences against the gradient",
         f"{counts}   coverage {percent_text(report.coverage)}",
         f"{what}   step {step_text(report.step)}   engine {report.engine}   {report.dtype}",
-        *(textwrap.shorten(one, 130, placeholder=" ...") for one in said_first(report)),
+        *said_first(report),
     ]
 
 
 def _write_header(fig: Figure, verdict: str, lines: list[str]) -> None:
     width, height = fig.get_size_inches()
+    badge = 0.25 + 0.145 * len(verdict)  # inches, of bold capitals of 15 points
+    columns = int((width - badge - 0.4) / 0.085)  # the mean letter of 9.5 points, and some
+    lines = [short for line in lines for short in textwrap.wrap(line, columns, drop_whitespace=True)]
     room = max(_HEADER, 0.15 + 0.185 * len(lines))  # lines of 9.5 points, 1.4 apart
     if room > _HEADER:
         height += room - _HEADER
         fig.set_size_inches(width, height)
         engine: Any = fig.get_layout_engine()
         engine.set(rect=(0, 0, 1, 1 - room / height))
-    badge = 0.25 + 0.145 * len(verdict)  # inches, of bold capitals of 15 points
     middle = 1 - 0.5 * room / height
     box = {"boxstyle": "round,pad=0.4", "fc": VERDICT_COLOURS[verdict], "ec": "none"}
     at = (0.5 * badge + 0.12) / width

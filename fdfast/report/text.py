@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fdfast.report.first_lines import by_order, said_first
+from fdfast.report.first_lines import by_order, said_first, under_test
 from fdfast.report.plain import times
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _worst(report: Report, rows: list[dict[str, Any]], width: int) -> list[str]:
     columns = [
         (f"{report.noun} at", [place(row) for row in rows], "<", 0),
         ("class", [row["class"] for row in rows], "<", 1),
-        ("autodiff", [f"{row['autodiff']:.4e}" for row in rows], ">", 0),
+        (under_test(report), [f"{row['autodiff']:.4e}" for row in rows], ">", 0),
         ("difference", [f"{row['finite_difference']:.4e}" for row in rows], ">", 0),
         ("rel. error", [f"{row['rel_error']:.1e}" for row in rows], ">", 1),
         ("error bar", [f"{row['error_bar']:.1e}" for row in rows], ">", 2),
@@ -173,7 +173,7 @@ def _worst(report: Report, rows: list[dict[str, Any]], width: int) -> list[str]:
     starred = sides and any(row["near_x"] for row in rows)
     if starred:
         columns.insert(1, ("", ["*" if row["near_x"] else "" for row in rows], "<", 0))
-    note = "* autodiff, difference and bar are those near x, the one-sided slopes those at x"
+    note = f"* {under_test(report)}, difference and bar are those near x, the one-sided slopes those at x"
     return _aligned(columns, width) + (_broken(note, width) if starred else [])
 
 

@@ -108,6 +108,22 @@ def test_header_says_what_was_found_and_how() -> None:
     assert plot.figure(report, title="mine").get_suptitle().startswith("mine\n")
 
 
+def test_a_long_sentence_is_broken_and_not_cut() -> None:
+    sentences = ["one element in a thousand is said to be missed with a chance below nothing at all " * 4 + "end."]
+    fig = plot.figure(fake_report(caveats=sentences, verdict="inconclusive"))
+    assert " ".join(sentences) in " ".join(fig.get_suptitle().split("\n"))
+    fig.draw_without_rendering()
+    assert all(text.get_window_extent().x1 <= fig.bbox.x1 for text in fig.texts)
+
+
+def test_a_gradient_that_was_given_is_not_called_autodiff() -> None:
+    given = {"rtol": 1e-4, "analytic": "given"}
+    assert "Given gradient" in first_lines(plot.figure(fake_report(settings=given)))
+    drawn = plot.figure(fake_report((40,), settings=given))
+    assert "given" in [text.get_text() for text in drawn.axes[1].get_legend().get_texts()]
+    assert "Autodiff" not in first_lines(plot.figure(fake_report(batch=2, settings=given)))
+
+
 def test_one_vector() -> None:
     assert first_lines(plot.figure(fake_report((40,)))) == VECTOR_TITLES
 
