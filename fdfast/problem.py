@@ -277,7 +277,8 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
     if differences is None and request.precision != "float32":
         objective = _in_float64(objective, as_points(array, shape, objective.dtype), made)
     if request.precision == "float64" and objective.dtype != np.float64:
-        made("float64")  # says why not
+        made("float64")  # says why not, where there is no float64 copy
+        raise ValueError(f"precision='float64' cannot be had: {objective.notes[-1]}")
     tiling = make_tiling(shape, request.tile, request.channels, layout_of([request.f]))
     points = as_points(array, shape, objective.dtype)
     if differences is None and taped is None and request.engine != "batch":

@@ -53,7 +53,7 @@ def root(run: Run) -> click.Group:
         epilog=_codes(_JUDGED.replace("pass", "pass; done")),
     )
     for name, (what, more, codes, params) in _COMMANDS.items():
-        said = {"help": f"{what}\n\n{more}", "short_help": what.rstrip("."), "epilog": _codes(codes)}
+        said: dict[str, Any] = {"help": f"{what}\n\n{more}", "short_help": what.rstrip("."), "epilog": _codes(codes)}
         call = partial(lambda name, **given: run(name, SimpleNamespace(**given)), name)
         group.add_command(click.Command(name, params=[*params, *_EVERYWHERE], callback=call, **said))
     shell = click.Argument(["shell"], type=click.Choice(("bash", "zsh", "fish")))

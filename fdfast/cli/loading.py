@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from fdfast import files, model_files
 from fdfast.cli.terminal import bar
 from fdfast.progress import Bar
@@ -52,7 +54,10 @@ def load(arguments: SimpleNamespace) -> tuple[Any, files.Examples]:
     inputs = getattr(model, "inputs", None)
     x, y = (arrays[name] for name in names)
     shape = tuple(inputs[0].shape) if inputs else None
-    examples = files.pick_examples(x, y, shape, arguments.index, scale=arguments.scale)
+    within = [layer.name for layer in getattr(model, "layers", ()) if type(layer).__name__ == "Rescaling"]
+    if arguments.scale and within and x.dtype == np.uint8:
+        notes.append(f"the model scales pixels itself, in {within[0]}")
+    examples = files.pick_examples(x, y, shape, arguments.index, scale=arguments.scale and not within)
     for note in notes + examples.notes:
         if not arguments.quiet:
             print(f"fdfast: {note}", file=sys.stderr)

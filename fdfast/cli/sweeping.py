@@ -31,7 +31,7 @@ def sweep(arguments: SimpleNamespace) -> str:
     with tensorflow(arguments):
         from fdfast import attack, check, sweeps
 
-        calls = {"gradcheck": check.gradcheck, "gradient": check.gradient, "attack": attack.pgd}
+        calls: dict[str, Any] = {"gradcheck": check.gradcheck, "gradient": check.gradient, "attack": attack.pgd}
         asked = options(arguments, sweeps.sweep) | options(arguments, calls.get(arguments.task, attack.masking))
     try:
         with bar("sweeping", quiet=arguments.quiet) as progress:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from fdfast.moves import as_array, as_floats
+from fdfast.moves import as_array, as_floats, whole_numbers
 
 Array = npt.NDArray[Any]
 
@@ -69,7 +69,7 @@ def model_arguments(
     for i, array in enumerate(arrays):
         dtype = tf.as_dtype(wanted[i].dtype) if wanted else None
         if dtype is not None and dtype.is_floating and array.dtype.kind in "iub":
-            raise TypeError(_whole_numbers(names[i], array))
+            raise TypeError(whole_numbers(names[i], array.dtype))
         whole = dtype is not None and not dtype.is_floating
         if array.dtype.kind in "iub" or whole:
             arguments.append(_argument(names[i], array, dtype or tf.as_dtype(array.dtype), not alone, array))
@@ -93,13 +93,6 @@ def _argument(name: str, array: Array, dtype: Any, batched: bool, given: Array) 
     value = array if batched else array[None]
     value = value.astype(np.float64) if dtype.is_floating else value.astype(dtype.as_numpy_dtype)
     return Argument(name, np.ascontiguousarray(value), dtype, batched, given)
-
-
-def _whole_numbers(name: str, array: Array) -> str:
-    return (
-        f"{name} has dtype {array.dtype}: integers cannot move by a small step. Pass floats, for 8-bit images "
-        f"{name}.astype('float32') / 255"
-    )
 
 
 def _check_shape(model: Any, name: str, array: Array, wanted: Any, alone: bool) -> None:

@@ -20,6 +20,7 @@ from fdfast.functions.shadow import NoShadow, forget_copy, shadow_of
 from fdfast.functions.unchanged import forget_state, present
 from fdfast.functions.variables import Snapshot
 from fdfast.moves import Precision
+from fdfast.tape import PythonCode
 
 _ASKED = 4  # examples at which a model is called to see that it is what it was
 
@@ -148,7 +149,12 @@ def _is_as_it_was(objective: TracedObjective, model: keras.Model, loss: RowLoss,
     example = np.arange(len(rows), dtype=np.int32)
     own = _own_dtype(model)
     now = tf.reshape(_model_rows(model, loss)(tf.constant(rows, own), tf.constant(example), objective.context), [-1])
-    kept = objective.tensor_values(tf.constant(rows, objective.dtype), example, len(rows))
+    try:
+        kept = objective.tensor_values(tf.constant(rows, objective.dtype), example, len(rows))
+    except PythonCode:  # it insists on the model's own precision, in which it is looked at next
+        if objective.dtype == own:
+            raise
+        return True
     narrow = min(now.dtype, tf.as_dtype(model.compute_dtype), key=lambda dtype: dtype.size)
     values = tf.cast(now, tf.float64).numpy()
     scale = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))

@@ -23,7 +23,7 @@ from fdfast.moves.asked import (
 )
 from fdfast.moves.directions import Directions, Group
 from fdfast.moves.displaced import displace
-from fdfast.moves.inputs import Precision, as_array, as_floats, as_gradient, as_points, grain
+from fdfast.moves.inputs import Precision, as_array, as_floats, as_gradient, as_points, grain, whole_numbers
 from fdfast.moves.sampling import ROWS, Budget, Draw
 from fdfast.moves.scheme import (
     CENTRAL,
@@ -89,4 +89,5 @@ __all__ = [
     "shown",
     "three_point",
     "vanishing_step_error",
+    "whole_numbers",
 ]

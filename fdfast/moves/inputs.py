@@ -54,6 +54,14 @@ def as_gradient(found: Any, name: str) -> npt.NDArray[Any]:
     return array
 
 
+def whole_numbers(name: str, dtype: np.dtype[Any]) -> str:
+    """Say that integers were given where something has to move, and what to give instead."""
+    return (
+        f"{name} has dtype {dtype}: integers cannot move by a small step. Pass floats: {name}.astype('float32'), for "
+        "8-bit images divided by 255, unless f does that itself, by a Rescaling layer"
+    )
+
+
 def as_floats(x: Any, name: str = "x", *, finite: bool = True) -> npt.NDArray[Any]:
     """Return x as a native-endian float array; float16 and bfloat16 become float32, which holds their values exactly.
 
@@ -68,10 +76,7 @@ def as_floats(x: Any, name: str = "x", *, finite: bool = True) -> npt.NDArray[An
     """
     array = as_array(x, name)
     if array.dtype.kind in "iub":
-        raise TypeError(
-            f"{name} has dtype {array.dtype}: integers cannot move by a small step. Pass floats, for 8-bit images "
-            f"{name}.astype('float32') / 255"
-        )
+        raise TypeError(whole_numbers(name, array.dtype))
     if array.dtype.kind == "c":
         raise TypeError(f"{name} is complex; pass real and imaginary parts as an extra axis")
     if array.dtype.name == "bfloat16" or (array.dtype.kind == "f" and array.dtype.itemsize == 2):

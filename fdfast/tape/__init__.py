@@ -16,7 +16,7 @@ from fdfast.tape.recorded import Point, Recorded, Slopes, trace_of, unkinked, va
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
 from fdfast.tape.routes import is_steady, steady
 from fdfast.tape.tape import STEP, Entry, Guard, Handle, NoTape, Tape
-from fdfast.tape.traced import Traced, concrete_of
+from fdfast.tape.traced import PythonCode, Traced, concrete_of
 
 __all__ = [
     "OPAQUE",
@@ -30,6 +30,7 @@ __all__ = [
     "NoTape",
     "Point",
     "Products",
+    "PythonCode",
     "Recorded",
     "Recorder",
     "Recording",

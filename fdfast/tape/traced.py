@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import tensorflow as tf
 
 from fdfast.tape.dispatch import numpy_calls
+
+#: What TensorFlow says where Python code in a graph returns another dtype than it declared.
+_PYTHON = re.compile(
+    r"(\d+-th value returned by \w+ is \w+, but expects \w+|Tensor conversion requested dtype \w+ for Tensor with dtype"
+    r" \w+)"
+)
+_NODE = re.compile(r"node (?:while/)?([\w/.]*PyFunc\w*)")
+
+
+class PythonCode(TypeError):
+    """Python code in f (``tf.numpy_function``, ``tf.py_function``) does not return the dtype that it declared."""
 
 
 def concrete_of(function: Any) -> Any:
@@ -71,6 +83,13 @@ class Traced:
         try:
             return self._run(arguments)
         except tf.errors.InvalidArgumentError as error:
+            if found := _PYTHON.search(str(error)):
+                node = _NODE.search(str(error))
+                named = node[1] if node else "a tf.numpy_function"
+                raise PythonCode(
+                    f"Python code in f, {named}, does not return what it declared: {found[1]}. "
+                    "Let it end with .astype(the dtype it declares): f is run in float64, too"
+                ) from None
             if "_Fused" not in str(error) or not self._fused:
                 raise
         self._fused = False

@@ -40,6 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lambdas.save(path / "lambda.h5")
     model.save(path / "m.h5")
     model.export(path / "saved", verbose=False)
+    scaling = keras.Sequential([keras.Input(SHAPE), keras.layers.Rescaling(1 / 255, name="to_one"), *model.layers])
+    scaling.compile(loss="categorical_crossentropy")
+    scaling.save(path / "scaling.keras")
     rng = np.random.default_rng(0)
     labels = np.array([0, 1, 2, 1])
     pixels = rng.integers(0, 256, (4, *SHAPE), dtype=np.uint8)
@@ -98,6 +101,16 @@ def test_check(capfd: Any, options: str, code: Any, said: str) -> None:
     assert got in (code if isinstance(code, tuple) else (code,))
     assert said.replace("m, ", "", 1) in out
     assert err == "" or (err.startswith("fdfast: x is uint8: ") and len(err.splitlines()) == 1)
+
+
+@pytest.mark.usefixtures("here")
+def test_pixels_are_not_scaled_twice(capfd: Any) -> None:
+    code, out, err = run(capfd, "check", "scaling.keras", "d.npz", "--x-key", "pixels", "--tile", "3", "--json", "-")
+    assert (code, json.loads(out)["verdict"]) == (0, "pass")
+    assert err.splitlines() == [
+        "fdfast: the model scales pixels itself, in to_one",
+        "fdfast: x is uint8: taken as floats 0 .. 255, not scaled",
+    ]
 
 
 @pytest.mark.usefixtures("here")

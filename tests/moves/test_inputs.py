@@ -19,7 +19,7 @@ REFUSALS: list[tuple[Any, type[Exception], str]] = [
         np.zeros(3, np.uint8),
         TypeError,
         "x has dtype uint8: integers cannot move by a small step. "
-        "Pass floats, for 8-bit images x.astype('float32') / 255",
+        "Pass floats: x.astype('float32'), for 8-bit images divided by 255, unless f does that itself",
     ),
     ([1, 2], TypeError, "x has dtype int64"),
     (3, TypeError, "x has dtype int64"),
