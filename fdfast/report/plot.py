@@ -8,6 +8,7 @@ import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 
@@ -226,7 +227,7 @@ def _examples(report: Report) -> list[Example]:
     tile = list(part.tile)
     if part.channel_axis is not None:
         tile.append(tile.pop(part.channel_axis))
-    return [Example(i, x, tuple(tile), *rest, tested) for i, (x, *rest) in enumerate(columns)]
+    return [replace(Example(i, x, tuple(tile), *rest), tested=tested) for i, (x, *rest) in enumerate(columns)]
 
 
 @contextmanager
