@@ -24,14 +24,14 @@ def render(report: MaskingReport, width: int = WIDTH) -> str:
         *(_wrap(f"- {reason}", width, "    ") for reason in report.reasons),
         _wrap(report.advice, width),
         "",
-        "  one step of epsilon adds to the measure of the loss (median)",
+        "  one step of epsilon adds to the loss measured (median)",
     ]
     gains = report.gains | {"random signs": report.random_gain}
     wide = max(map(len, gains))
     lines += [f"    {name:<{wide}}  {gain:>9.3g}" for name, gain in gains.items()]
-    lines += ["", "    step      cosine with autodiff   differences that are zero"]
+    lines += ["", "    step      cosine with autodiff  zero differences"]
     for step, cosine, flat in step_rows(report):
-        lines.append(f"    {step:<9.2g} {cosine:>20} {flat:>27}")
+        lines.append(f"    {step:<9.2g} {cosine:>20} {flat:>17}")
     lines.append(f"  {report.queries} queries, {report.seconds:.3g} s")
     return "\n".join(lines)
 

@@ -95,6 +95,10 @@ def _step(text: str) -> float | str:
     return text if text in ("auto", "search") else float(text)
 
 
+def _order(text: str) -> int:
+    return ("1", "2").index(text) + 1
+
+
 def _pair(text: str) -> tuple[float, float] | None:
     if text == "none":
         return None
@@ -131,12 +135,13 @@ def _index(default: str) -> click.Option:
 
 
 _FOLDER: Any = click.Path(file_okay=False, path_type=Path)
+_PATH: Any = click.Path(path_type=Path)
 _FILE: Any = click.Path(dir_okay=False, path_type=Path)
 _BOUNDS = _Kind("pair of bounds LOW,HIGH", _pair)
 
 _EVERYWHERE = (_flag("--quiet", "print nothing but errors"), _flag("--debug", "show the traceback of an error"))
 _JSON = _option("--json", "FILE", "write what was found as JSON; - prints it, and nothing else")
-_FILES = tuple(click.Argument([name], type=click.Path(path_type=Path)) for name in ("model", "data"))
+_FILES = tuple(click.Argument([name], type=_PATH) for name in ("model", "data"))
 _SEED = _option("--seed", "N", "of the random choices", type=int, default=0)
 _EPSILON = "how far each element may move, in the units of x"
 
@@ -171,7 +176,7 @@ _CHECK = (
     _option("--wrt", None, "what moves: x, the weights, or both", type=["input", "weights", "all"], default="input"),
     _option("--check", None, "every element by itself, or all by random directions",
             type=["auto", "every", "directions"], default="auto"),
-    _option("--order", "[1|2]", "2 checks the second derivative, too", type=click.IntRange(1, 2), default=1),
+    _option("--order", "[1|2]", "2 checks the second derivative, too", type=_Kind("order, 1 or 2", _order), default=1),
     _option("--bounds", "LOW,HIGH", "interval that no moved element leaves (default: none)", type=_BOUNDS),
     _flag("--selftest", "also plant a fault of 1 % and require that it is found"),
     _option("--out", "DIR", "write report.json, report.html and check.png there", type=_FOLDER),
@@ -189,7 +194,7 @@ _DEMO = (
             is_flag=False, flag_value=""),
 )  # fmt: skip
 _SWEEP = (
-    click.Argument(["model"], required=False, type=click.Path(path_type=Path)),
+    click.Argument(["model"], required=False, type=_PATH),
     click.Argument(["data"], required=False),
     _option("--out", "DIR", "for the rows; a sweep that is there already goes on", type=_FOLDER, required=True),
     _option("--task", None, "what is done with each", type=["gradcheck", "gradient", "attack", "masking"],
@@ -222,7 +227,7 @@ _ATTACK = (
             default=(0.0, 1.0), shown=False),
     _SEED,
 )  # fmt: skip
-_OPTIONAL = tuple(click.Argument([name], required=False) for name in ("model", "data"))
+_OPTIONAL = tuple(click.Argument([name], required=False, type=_PATH) for name in ("model", "data"))
 #: Every command: what it does, what its arguments are, its exit codes, its parameters.
 _COMMANDS: dict[str, tuple[str, str, str, tuple[click.Parameter, ...]]] = {
     "demo": (

@@ -187,7 +187,7 @@ def _warm_seconds(call: Callable[[], object], seconds: float = 3.0) -> float:
 def _time_table(times: Sequence[tuple[str, float]], digit: int) -> str:
     slowest = times[-1][1] if times[-1][0].startswith("the loop") else None
     rows = [[name, f"{seconds:.3g} s", f"{slowest / seconds:.3g} x" if slowest else ""] for name, seconds in times]
-    head = ("", "time", "faster" if slowest else "")
+    head = ("call", "time", "faster" if slowest else "")
     return table(f"Time for digit {digit}, on this machine ({os.cpu_count()} cores), warm", head, rows)
 
 

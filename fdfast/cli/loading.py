@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fdfast import files, model_files
-from fdfast.cli.terminal import bar
+from fdfast.cli.terminal import bar, width
 from fdfast.progress import Bar
 from fdfast.quiet import quiet_start
 
@@ -60,7 +61,8 @@ def load(arguments: SimpleNamespace) -> tuple[Any, files.Examples]:
     examples = files.pick_examples(x, y, shape, arguments.index, scale=arguments.scale and not within)
     for note in notes + examples.notes:
         if not arguments.quiet:
-            print(f"fdfast: {note}", file=sys.stderr)
+            told = f"fdfast: {note}"
+            print(textwrap.fill(told, width()) if sys.stderr.isatty() else told, file=sys.stderr)
     return model, examples
 
 

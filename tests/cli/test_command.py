@@ -16,6 +16,7 @@ import pytest
 
 import fdfast
 from fdfast.cli import command as cli
+from fdfast.cli.arguments import root
 
 # Keras, on NumPy 2, where it saves weights.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -103,6 +104,13 @@ def test_check(capfd: Any, options: str, code: Any, said: str) -> None:
     assert err == "" or (err.startswith("fdfast: x is uint8: ") and len(err.splitlines()) == 1)
 
 
+@pytest.mark.parametrize("line", ["check m d", "attack m d --epsilon 1", "bench m d", "sweep m d --out o"])
+def test_a_model_is_a_path_in_every_command(line: str) -> None:
+    found: list[Any] = []
+    root(lambda _, arguments: found.append(arguments.model) or 0).main(line.split(), standalone_mode=False)
+    assert found == [Path("m")]
+
+
 @pytest.mark.usefixtures("here")
 def test_pixels_are_not_scaled_twice(capfd: Any) -> None:
     code, out, err = run(capfd, "check", "scaling.keras", "d.npz", "--x-key", "pixels", "--tile", "3", "--json", "-")
@@ -156,6 +164,7 @@ MISTAKES = [
     ("check m.keras d.npz --import no_such_module", "--import no_such_module: No module named 'no_such_module'"),
     ("check lambda.h5 d.npz", "MODEL 'lambda.h5' cannot be loaded: it holds a Lambda layer"),
     ("check saved d.npz", "which knows no loss: name one by --loss"),
+    ("check m.keras d.npz --order 3", "'--order': '3' is no order, 1 or 2"),
     ("check m.keras d.npz --step 0", "h must be positive and finite"),
     ("check m.keras d.npz --step 1e-30 --engine batch", "vanishes"),
     ("check m.keras d.npz --tile 0", "must be between 1 and 6"),

@@ -65,9 +65,7 @@ def test_links_of_notebooks_become_links_to_pages() -> None:
 
 def test_cells_are_told_apart_by_how_much_they_say() -> None:
     long = "a sentence that has to be broken somewhere"
-    html = (
-        f'<table><td>1.1 [0.978 .. 1.2]</td><td style="text-align: left"><code>a</code></td><td>{long}</td></table>'
-    )
+    html = f'<table><td>1.1 [0.978 .. 1.2]</td><td style="text-align: left"><code>a</code></td><td>{long}</td></table>'
     assert hooks.cells(html) == (
         '<table><td class="short">1.1 [0.978 .. 1.2]</td><td class="short" style="text-align: left"><code>a</code></td>'
         f'<td class="long">{long}</td></table>'
