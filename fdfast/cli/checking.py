@@ -52,9 +52,5 @@ def by_example(report: Report) -> str:
         rows.append([str(i), one.verdict.upper(), *counts, "-" if error != error else f"{error:.1e}"])
     left = len(each) - len(rows)
     title = "Examples, the worst first" + (f" ({left} more with less to say)" if left > 0 else "")
-    return table(
-        title,
-        ("example", "verdict", *("unres." if name == "unresolved" else name for name in names), "rel. error"),
-        rows,
-        left=2,
-    )
+    head = ("example", "verdict", *("unres." if name == "unresolved" else name for name in names), "rel. error")
+    return table(title, head, rows, left=2)

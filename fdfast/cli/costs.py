@@ -49,11 +49,6 @@ class Cost:
     tiles: int
     why: str = ""
 
-    @property
-    def rows_per_second(self) -> float:
-        """Evaluations of the loss that this amounts to, two per tile."""
-        return 2 * self.tiles / self.seconds
-
 
 def gradient_costs(
     model: Any, x: npt.NDArray[Any], y: Any, loss: Any, tile: TileLike, channels: Channels = "apart"

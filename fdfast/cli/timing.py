@@ -30,12 +30,12 @@ def bench(arguments: SimpleNamespace) -> str:
     rows, reasons = [], []
     for cost in costs:
         rows_at_once = "" if cost.chunk is None else str(cost.chunk)
+        figures = ["-", "", ""]
         if cost.why:
-            rows.append([cost.engine, cost.precision, rows_at_once, "-", "", ""])
             reasons.append(f"{cost.engine} {cost.precision}: {cost.why}")
-            continue
-        sample = f"{100 * cost.timed / cost.tiles:.0f} %"
-        figures = duration(cost.seconds), f"{cost.rows_per_second:.0f}", sample
+        else:
+            sample = f"{100 * cost.timed / cost.tiles:.0f} %"
+            figures = [duration(cost.seconds), f"{2 * cost.tiles / cost.seconds:.0f}", sample]
         rows.append([cost.engine, cost.precision, rows_at_once, *figures])
     head = ("engine", "precision", "rows at once", "time", "rows per s", "tiles timed")
     told = ", ".join(f"{n:,}: {duration(seconds)}" for n, seconds in many.items())
