@@ -231,8 +231,9 @@ def _closing(reports: Sequence[Report], labels: npt.NDArray[np.int64]) -> list[s
     black = sum(int((r.near & (_brightest(r) == 0)).sum()) for r in reports)
     said = (
         f"{near} of the {total} derivatives sit on a kink, {black} of these in the black background, where the cells "
-        "of a max pool tie: autodiff takes one side there and a difference the mean of both, which makes the errors over "
-        "all pixels large although nothing is wrong, so these were checked at a point near x, where the loss is smooth."
+        "of a max pool tie: autodiff takes one side there and a difference the mean of both, which makes the errors "
+        "over all pixels large although nothing is wrong, so these were checked at a point near x, where the loss is "
+        "smooth."
     )
     sentences = [said] if near else []
     both = zip(reports, labels, strict=True)
