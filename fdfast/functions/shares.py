@@ -7,7 +7,7 @@ how far differences move them. Over all parts the gaps between the two add up to
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -16,7 +16,9 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.functions.flat import Flat
+from fdfast.functions.naming import namer
 from fdfast.functions.units import Unit, cut
+from fdfast.operations import Notes
 from fdfast.tape import STEP, Recorder, Tape, push
 
 Float64 = npt.NDArray[np.float64]
@@ -33,11 +35,14 @@ class Gap:
         What its outputs are worth, less what its inputs are; zero up to rounding if its gradient is right.
     size : ndarray, shape (directions,)
         Sum of sizes of what was added up.
+    tied : bool
+        Whether a unit of it ties: then its slopes differ by side, and a gap is no fault.
     """
 
     unit: Unit
     value: Float64
     size: Float64
+    tied: bool = False
 
 
 def gaps(
@@ -64,20 +69,26 @@ def gaps(
     numbers = iter(tape.outputs)
     of_units = [[next(numbers) for _ in range(2 * (len(u.inputs) + len(u.outputs)))] for u in found.units]
     edges = [n for mine in of_units for n in mine[: len(mine) // 2]]
-    d = _pushed(tape, flat, moved, edges)
-    return [_gap(tape, unit, mine, d) for unit, mine in zip(found.units, of_units, strict=True)]
+    d, tied = _pushed(tape, flat, moved, edges)
+    name_of = namer(layers)
+    names = {name_of(name) for name in tied}
+    shares = [_gap(tape, unit, mine, d) for unit, mine in zip(found.units, of_units, strict=True)]
+    return [replace(one, tied=one.unit.name in names) for one in shares]
 
 
-def _pushed(tape: Tape, flat: Flat, moved: Mapping[int, Float64], edges: Sequence[int]) -> dict[int, Any]:
-    """Differences of all edges along every direction, in units of the step."""
+def _pushed(
+    tape: Tape, flat: Flat, moved: Mapping[int, Float64], edges: Sequence[int]
+) -> tuple[dict[int, Any], list[str]]:
+    """Differences of all edges along every direction, in units of the step; operations that have units which tie."""
     d = {}
     for place, v in moved.items():
         number = tape.number(place, flat.variables)
         if number is not None:
             d[number] = tf.constant(STEP * v)
-    count = len(next(iter(moved.values())))
-    known = push(tape, d, count, list(edges))
-    return {n: one / STEP for n, one in zip(edges, known, strict=True) if one is not None}
+    count, notes = len(next(iter(moved.values()))), Notes()
+    known = push(tape, d, count, list(edges), notes=notes)
+    tied = [tape.entries[number].name for number, mask in notes.ties if np.any(mask)]
+    return {n: one / STEP for n, one in zip(edges, known, strict=True) if one is not None}, tied
 
 
 def _gap(tape: Tape, unit: Unit, numbers: list[int], d: Mapping[int, Any]) -> Gap:

@@ -77,11 +77,16 @@ class Culprits:
 
 
 def culprits(gaps: Sequence[Gap]) -> Culprits:
-    """Tell whose gap is more than rounding, and more than a trifle beside the largest."""
+    """Tell whose gap is more than rounding, and more than a trifle beside the largest.
+
+    A part in which units tie has a gap by that alone: it is to blame only where no other is.
+    """
     largest = max((float(np.abs(gap.value).max()) for gap in gaps if np.isfinite(gap.value).all()), default=0.0)
     wrong = []
     for gap in reversed(gaps):
         with np.errstate(invalid="ignore"):
             if not np.all(np.abs(gap.value) <= np.maximum(_ROUNDING * gap.size, _MINOR * largest)):
                 wrong.append(gap.unit)
+    tied = {id(gap.unit) for gap in gaps if gap.tied}
+    wrong = [unit for unit in wrong if id(unit) not in tied] or wrong
     return Culprits(wrong, len(gaps) - len(wrong))

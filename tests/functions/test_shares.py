@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import fdfast
 from fdfast.functions import flat_callable, flat_model, gaps, recorded
 from fdfast.verdict import culprits
 
@@ -160,3 +161,30 @@ def test_a_gradient_that_is_not_finite_is_laid_to_the_last_that_was_given_finite
     flat = flat_model(model, np.ones((1, 3)), np.ones((1, 1)), "mse", mean=True)
     for moved in ({0: RNG.normal(size=(2, 1, 3))}, {2: RNG.normal(size=(2, 3, 3))}):  # x, and the first kernel
         assert culprits(gaps(flat, flat.points(), moved, [model])).names == ["norm"]
+
+
+def test_a_part_whose_units_tie_is_no_culprit_beside_one_that_is():
+    """A column of zeros: its unit sits on the kink of a ReLU whatever x is, and moves with its own weights."""
+
+    @tf.custom_gradient
+    def doubled(x):
+        return tf.tanh(x), lambda up: 2 * up * (1 - tf.tanh(x) ** 2)
+
+    class Doubled(keras.layers.Layer):
+        def call(self, x):
+            return doubled(x)
+
+    def alone(first):
+        keras.utils.set_random_seed(0)
+        dense = keras.layers.Dense(3, name="before")
+        layers = [first, dense, keras.layers.ReLU(name="tied"), keras.layers.Dense(2, name="after")]
+        model = keras.Sequential([keras.Input((4,)), *layers])
+        kernel = dense.kernel.numpy()
+        kernel[:, 1] = 0
+        dense.kernel.assign(kernel)
+        return fdfast.gradcheck(model, np.linspace(0.2, 0.9, 4), [0.3, 0.1], loss="mse", wrt="all", check="directions")
+
+    report = alone(Doubled(name="guilty"))
+    assert report.verdict == "fail"
+    assert report.culprit == "guilty"
+    assert alone(keras.layers.Activation("tanh")).counts["wrong"] == 0
