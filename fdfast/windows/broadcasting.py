@@ -66,9 +66,9 @@ def together(m: Making, numbers: list[int], out: int, *, inverse: bool = False) 
         made[-1] = np.reciprocal
         nodes[-1] = m.add("smooth", [nodes[-1]], own, Value(numbers[-1], np.reciprocal), function="reciprocal")
     found = []
-    for number, node, own, of in zip(numbers, nodes, shapes, made, strict=True):
+    for number, node, given, of in zip(numbers, nodes, shapes, made, strict=True):
         channels = m.nodes[node].shape[2]
-        tail = own[start:] if math.prod(own[start:]) == channels else (channels,)
+        tail = given[start:] if math.prod(given[start:]) == channels else (channels,)
         found.append(_spread(m, number, node, shape, _channels(tail, wanted[start:]), of))
     return found, shape
 

@@ -60,12 +60,12 @@ def _correlated(
     channels, value = m.nodes[node].shape[2], Value(out)
     if entry.kernel.kind != "Conv2D" and many == 1:
         kernel = np.ascontiguousarray(weights[..., 0])
-        m.keep(out, m.add("depthwise", [node], (*size, channels), value, weights=kernel, window=window))
+        m.keep(out, m.add("depthwise", [node], (size[0], size[1], channels), value, weights=kernel, window=window))
         return
     groups = channels // given
     if entry.kernel.kind != "Conv2D":
         weights, groups = weights.reshape(high, wide, 1, -1), channels
-    shape = (*size, weights.shape[3])
+    shape = (size[0], size[1], weights.shape[3])
     weights = np.ascontiguousarray(weights)
     m.keep(out, m.add("conv", [node], shape, value, weights=weights, window=window, groups=groups))
 
