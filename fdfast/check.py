@@ -12,8 +12,8 @@ import numpy.typing as npt
 from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, left_out, no_directions, not_checked, what_moves
 from fdfast.counting import Count
 from fdfast.directed import check_directed, with_culprits
-from fdfast.estimates import Estimate, estimate_tiles, slopes
-from fdfast.every_tile import check_every_tile
+from fdfast.estimates import Estimate, estimate_tiles
+from fdfast.every_tile import check_every_tile, gradient_of
 from fdfast.functions import NotOneNumber, check_scope, interruptible
 from fdfast.moves import (
     Bounds,
@@ -126,21 +126,6 @@ def gradient(
         return problem.examples(gradient_of(problem, h, reduction, bounds, max_rows, progress))
 
     return trusting(request, found, always=False)
-
-
-def gradient_of(
-    problem: Problem, h: StepLike = "auto", reduction: Reduction = "mean", bounds: Bounds | None = None,
-    max_rows: int | None = None, progress: Progress = None,
-) -> Float64:  # fmt: skip
-    """What `gradient` returns, of a problem that is set up, shape (examples, *shape)."""
-    count = Count(progress, 2 * problem.tiling.tiles, len(problem.points), sure=True)
-    each = np.empty((len(problem.points), *problem.shape))
-    for group in problem.groups():
-        points = problem.points[group]
-        runner = engine_for(problem, group, max_rows, count)
-        steps = plan_steps(points, problem.tiling, h, bounds, runner.step)
-        each[group] = problem.tiling.expand(slopes(runner, points, steps, problem.tiling), reduction)
-    return each
 
 
 @with_bar("differences")

@@ -1,15 +1,42 @@
-"""The check of one input, tile by tile."""
+"""Gradient and check of one input, tile by tile."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from fdfast.counting import Count
+from fdfast.estimates import slopes
 from fdfast.functions import connected
+from fdfast.moves import Bounds, Reduction, StepLike, plan_steps
 from fdfast.problem import Problem, Request, analytic_of, engine_for, trusting
+from fdfast.progress import Progress
 from fdfast.report import Report, input_report
 from fdfast.verdict import Judge, Judgement, Terms
+
+Float64 = npt.NDArray[np.float64]
+
+
+def gradient_of(
+    problem: Problem,
+    h: StepLike = "auto",
+    reduction: Reduction = "mean",
+    bounds: Bounds | None = None,
+    max_rows: int | None = None,
+    progress: Progress = None,
+) -> Float64:
+    """What `fdfast.gradient` returns, of a problem that is set up, shape (examples, *shape)."""
+    count = Count(progress, 2 * problem.tiling.tiles, len(problem.points), sure=True)
+    each = np.empty((len(problem.points), *problem.shape))
+    for group in problem.groups():
+        points = problem.points[group]
+        runner = engine_for(problem, group, max_rows, count)
+        steps = plan_steps(points, problem.tiling, h, bounds, runner.step)
+        each[group] = problem.tiling.expand(slopes(runner, points, steps, problem.tiling), reduction)
+    return each
 
 
 def check_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any, label: str | None) -> Report:

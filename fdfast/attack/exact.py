@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from fdfast.attack.subject import Subject
 from fdfast.check import gradient as finite_difference
-from fdfast.check import gradient_of
 from fdfast.engines import Untrusted
+from fdfast.every_tile import gradient_of
 from fdfast.moves import Channels, Precision, TileLike
 from fdfast.problem import Problem, Request, problem_of
 
