@@ -17,14 +17,13 @@ from fdfast.engines.chunking import BUDGET, chunking_for
 from fdfast.engines.pairs import Differences, Pairs
 from fdfast.engines.trust import check_loss, check_sample
 from fdfast.moves import Tiling
-from fdfast.tape import STEP, is_steady
+from fdfast.tape import is_steady
 
 Float64 = npt.NDArray[np.float64]
 
-#: Step for values of order one, by precision. Nothing cancels, so it only has to be small: truncation is below
-#: rounding, and kinks are hardly ever that close. In float64 its square is lost beside it, so that a move back is minus
-#: the move there to the last digit, and need not be computed; in float32 products of such small numbers would be lost.
-TINY = {"float64": STEP, "float32": 2.0**-27}
+#: Step for values of order one. Nothing cancels, so it only has to be small: truncation is below rounding, and kinks
+#: are hardly ever that close.
+TINY = 2.0**-27
 # Calls of one program between two checks of a sample by the batch engine.
 _EVERY = 256
 # Calls after which values and gradients are traced as one: some two checks.
@@ -116,7 +115,7 @@ class DifferenceEngine:
     @property
     def step(self) -> float | None:
         """Step for values of order one; None where the usual one is best, because something is still subtracted."""
-        return TINY[self._compiled.dtype.name] if self.exact else None
+        return TINY if self.exact else None
 
     @property
     def eps(self) -> float:

@@ -12,19 +12,16 @@ import numpy.typing as npt
 from fdfast import _core
 from fdfast.engines.batch import Advance
 from fdfast.engines.chunking import BUDGET
-from fdfast.engines.difference import cores
+from fdfast.engines.difference import TINY, cores
 from fdfast.engines.pairs import Differences, Pairs
 from fdfast.moves import Tiling
-from fdfast.tape import STEP, Point, Recorded
+from fdfast.tape import Point, Recorded
 from fdfast.windows import Windows, windows_at
 
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 #: Rows that go together: at least so many, and as many as stay in a cache of so many bytes.
 _ROWS, _CACHE = 64, 4 << 20
-#: Steps up to which a move is linear to the last digit where nothing ties and nothing crosses, so that one of a pair
-#: of steps tells the other: its square is lost beside it.
-_SHORT = 2.0**-80
 
 
 class TapeEngine:
@@ -52,7 +49,7 @@ class TapeEngine:
     """
 
     exact = True
-    step: float | None = STEP
+    step: float | None = TINY
     eps = float(np.finfo(np.float64).eps)
 
     def __init__(
@@ -103,32 +100,16 @@ class TapeEngine:
             at = self._at(values, int(example[number]))
             base[number] = at.value
             mine = np.flatnonzero(pairs.point == number)
-            self._push(at, mine, pairs, delta, tie, crossed)
+            many = max(1, max(_ROWS, _CACHE // at.row_bytes) // 2)
+            many = min(many, max(1, BUDGET // (6 * at.row_bytes)))
+            filled = min(many, 1 << (len(mine) - 1).bit_length()) if len(mine) else 0  # few numbers, few graphs
+            for start in range(0, len(mine), many):
+                some = mine[start : start + many]
+                found = at.push(self._tiling, pairs.tile[some], pairs.step[some], filled, self._number)
+                delta[some], tie[some], crossed[some] = found
+                if self._progress is not None:
+                    self._progress(2 * len(some))
         return Differences(delta, pairs.step.copy(), base, 2 * len(pairs) + len(points), tie, crossed)
-
-    def _push(self, at: _At, mine: Any, pairs: Pairs, delta: Float64, tie: Int32, crossed: Int32) -> None:
-        """Both differences of every pair at one point: the second from the first where that tells it."""
-        first, short = pairs.step[mine, :1], np.abs(pairs.step[mine]).max(initial=0.0) <= _SHORT
-        if not (short and first.all()):
-            self._push_rows(at, mine, pairs, 2, delta, tie, crossed)
-            return
-        self._push_rows(at, mine, pairs, 1, delta, tie, crossed)
-        delta[mine] = delta[mine, :1] * (pairs.step[mine] / first)
-        self._push_rows(at, mine[(tie[mine] >= 0) | (crossed[mine] >= 0)], pairs, 2, delta, tie, crossed)
-
-    def _push_rows(
-        self, at: _At, mine: Any, pairs: Pairs, sides: int, delta: Float64, tie: Int32, crossed: Int32
-    ) -> None:
-        """The first of the differences of every pair, or both, some rows at a time."""
-        many = max(1, max(_ROWS, _CACHE // at.row_bytes) // sides)
-        many = min(many, max(1, BUDGET // (3 * sides * at.row_bytes)))
-        filled = min(many, 1 << (len(mine) - 1).bit_length()) if len(mine) else 0  # few numbers, few graphs
-        for start in range(0, len(mine), many):
-            some = mine[start : start + many]
-            found = at.push(self._tiling, pairs.tile[some], pairs.step[some], sides, filled, self._number)
-            delta[some, :sides], tie[some], crossed[some] = found
-            if self._progress is not None:
-                self._progress(2 * len(some))
 
     def _at(self, values: npt.NDArray[Any], example: int) -> _At:
         example = example if self._examples is None else int(self._examples[example])
@@ -160,19 +141,19 @@ class _OnMaps:
         self.value, self.row_bytes = point.value, point.widest
 
     def push(
-        self, tiling: Tiling, tiles: Any, steps: Float64, sides: int, filled: int, number: Callable[[str], int]
+        self, tiling: Tiling, tiles: Any, steps: Float64, filled: int, number: Callable[[str], int]
     ) -> tuple[Float64, Int32, Int32]:
-        """Differences of some pairs, (pairs, sides), filled up with rows that do not move: one graph serves all."""
-        rows = np.zeros((filled, sides, tiling.size))
+        """Differences of some pairs, filled up with rows that do not move so that one graph serves all."""
+        rows = np.zeros((filled, 2, tiling.size))
         for row, tile, step in zip(rows, tiles, steps, strict=False):
             if tile >= 0:
                 part = slice(tiling.offsets[tile], tiling.offsets[tile + 1])
                 weights = 1.0 if tiling.weights is None else tiling.weights[part]
-                row[:, tiling.members[part]] = step[:sides, None] * weights
+                row[:, tiling.members[part]] = step[:, None] * weights
         point = self._point
-        found = point.slopes({0: rows.reshape(sides * filled, *point.arguments[0].shape)}, (1.0,))
-        tie, crossed = (_of_pairs(seen, len(tiles), sides, number) for seen in (found.ties, found.crossings))
-        return found.value[0].reshape(filled, sides)[: len(tiles)], tie, crossed
+        found = point.slopes({0: rows.reshape(2 * filled, *point.arguments[0].shape)}, (1.0,))
+        tie, crossed = (_of_pairs(seen, len(tiles), number) for seen in (found.ties, found.crossings))
+        return found.value[0].reshape(filled, 2)[: len(tiles)], tie, crossed
 
 
 class _OnWindows:
@@ -184,7 +165,7 @@ class _OnWindows:
         self._prepared = windows.prepared(values, threads)
 
     def push(
-        self, tiling: Tiling, tiles: Any, steps: Float64, sides: int, filled: int, number: Callable[[str], int]
+        self, tiling: Tiling, tiles: Any, steps: Float64, filled: int, number: Callable[[str], int]
     ) -> tuple[Float64, Int32, Int32]:
         """See `_OnMaps.push`."""
         count = len(tiles)
@@ -196,24 +177,23 @@ class _OnWindows:
         )
         names = self._windows.names
         tie, crossed = (np.array([-1 if k < 0 else number(names[k]) for k in kink], np.int32) for kink in kinks)
-        pushed = pushed.reshape(count, 2, -1)
-        rows = np.zeros((filled, sides, pushed.shape[2]))
-        rows[:count] = pushed[:, :sides]
-        found, notes = self._windows.finish(self._values, rows.reshape(sides * filled, -1), self._whole)
+        rows = np.zeros((filled, 2, pushed.size // (2 * count)))
+        rows[:count] = pushed.reshape(count, 2, -1)
+        found, notes = self._windows.finish(self._values, rows.reshape(2 * filled, -1), self._whole)
         if notes is not None:
             for kink, seen in ((tie, notes.ties), (crossed, notes.crossings)):
-                more = _of_pairs(self._windows.named(seen), count, sides, number)
+                more = _of_pairs(self._windows.named(seen), count, number)
                 kink[:] = np.where(kink < 0, more, kink)
-        return found.reshape(filled, sides)[:count], tie, crossed
+        return found.reshape(filled, 2)[:count], tie, crossed
 
 
 _At = _OnMaps | _OnWindows
 
 
-def _of_pairs(seen: Sequence[tuple[str, Any]], count: int, sides: int, number: Callable[[str], int]) -> Int32:
+def _of_pairs(seen: Sequence[tuple[str, Any]], count: int, number: Callable[[str], int]) -> Int32:
     """Number of the first layer that was seen in a row of each pair, -1 for none."""
     found = np.full(count, -1, np.int32)
     for name, mask in reversed(seen):
-        hit: Any = np.asarray(mask).reshape(-1, sides)[:count].any(axis=1)
+        hit: Any = np.asarray(mask).reshape(-1, 2)[:count].any(axis=1)
         found[hit] = number(name)
     return found

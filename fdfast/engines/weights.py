@@ -98,11 +98,11 @@ class WeightEngine:
 
     name = "difference"
     exact = True
+    step: float | None = TINY
 
     def __init__(self, held: PointValues, place: Place) -> None:
         self._held, self._place = held, place
-        dtype = held.paths.compiled.dtype
-        self.eps, self.step = float(np.finfo(dtype).eps), TINY[dtype.name]
+        self.eps = float(np.finfo(held.paths.compiled.dtype).eps)
 
     def of(self, examples: Any) -> WeightEngine:
         """Return this engine: the examples are one batch."""
