@@ -265,7 +265,8 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
     layers = _layers(request.engine, objective, request.precision) if request.engine not in ("batch", "tape") else ""
     differences = None if isinstance(layers, str) else layers
     taped = None
-    if differences is not None and not differences.complete:  # where operations go further, they are exact
+    # Where operations go further, they are exact; but a rule of the caller's own is what is to be taken.
+    if differences is not None and not (differences.complete or differences.own_rules):
         taped = _on_the_tape(request, [], batched=batched, engine="auto")
         differences = None if taped else differences
     if differences is not None and differences.without_rule:

@@ -172,7 +172,8 @@ def test_weights_are_read_at_both_ends_where_no_layer_can_write_them(monkeypatch
     for _ in range(2):
         reads.clear()
         fdfast.gradcheck(other, X[0], LABELS[0], loss=loss)
-    assert sum(any(one is variable for variable in other.variables) for one in reads) == 3 * len(other.variables)
+    # As often: what was not written to need not be put back.
+    assert sum(any(one is variable for variable in other.variables) for one in reads) == 2 * len(other.variables)
 
 
 def test_a_snapshot_spares_reading_what_another_has_just_read():

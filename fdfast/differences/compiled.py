@@ -19,7 +19,7 @@ from fdfast.differences.graph import Moved, NoGraph, call_step, push_steps, unro
 from fdfast.differences.lowering import Lowered, Node, NotCompiled, Where, lower
 from fdfast.differences.pushed import PushedObjective
 from fdfast.differences.rules.losses import described, find_loss
-from fdfast.differences.rules.registry import find_rule
+from fdfast.differences.rules.registry import find_rule, is_own_rule
 
 Float64 = npt.NDArray[np.float64]
 
@@ -70,6 +70,7 @@ class Compiled:
             raise NoDifferences("there is no float64 copy of the model for the values at x")
         missing = [step.operation for step in self.graph.steps if find_rule(step.operation) is None]
         self.without_rule = [f"{one.name} ({type(one).__name__})" for one in missing]
+        self.own_rules = any(is_own_rule(step.operation) for step in self.graph.steps)
         self.dtype = np.dtype(dtype)
         self.shape = objective.shape
         self._sums = loss.sums

@@ -105,7 +105,8 @@ class BatchEngine:
         step = np.concatenate([np.zeros((count, 2)), pairs.step])
         values, moved = self._evaluate(points, example, Pairs(point, tile, step))
         base = values[:count, 0]
-        delta = values[count:] - base[pairs.point, None]
+        with np.errstate(invalid="ignore"):  # infinity less itself, where f is infinite at a point near x
+            delta = values[count:] - base[pairs.point, None]
         return Differences(delta, moved[count:], base, 2 * len(point))
 
     def _evaluate(

@@ -72,6 +72,7 @@ def trusted(flat: Flat, reached: Sequence[Any]) -> Recorded:
         if parts:
             raise NoTape(parts)
         found.trusted = True
+    flat.notes += [note for note in found.notes if note not in flat.notes]  # f may not have been called this time
     return found
 
 
@@ -91,5 +92,5 @@ def _agrees(kept: Recorded, flat: Flat) -> bool:
 
 def _made(flat: Flat) -> Recorded:
     made = Recorded(flat.trace(), flat.moving, flat.variables)
-    made.numpy_calls = flat.numpy_calls
+    made.numpy_calls, made.notes = flat.numpy_calls, list(flat.notes)
     return made

@@ -81,6 +81,8 @@ class Recorded:
         self.rounded: list[str] = []
         #: Functions of NumPy that became TensorFlow's own in it.
         self.numpy_calls: list[str] = []
+        #: What is to be said of f as it was traced.
+        self.notes: list[str] = []
         #: What `fdfast.windows` has made of it, or why it could not.
         self.windows: Any = None
         #: Kinds without a rule, by what moves in how many directions.

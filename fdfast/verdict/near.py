@@ -129,13 +129,10 @@ def look_wider_at(
 ) -> Wider:
     """Take accusations at x back where what was seen there is noise of f, which goes over wider steps as it should.
 
-    By exact differences noise that depends on x leaves tiles unresolved, too, or looks like a jump. It is put into
-    `result`.
+    It is put into `result`.
     """
     analytic = result.here
     wanted = result.codes == WRONG
-    if engine.exact:
-        wanted |= (result.codes == UNRESOLVED) | (found.kind == SINGULAR)
     with np.errstate(all="ignore"):
         gap = np.fmax(np.abs(found.right - analytic), np.abs(found.left - analytic))
     gap = np.where(np.isfinite(gap), gap, np.inf)

@@ -9,7 +9,6 @@ import tensorflow as tf
 from keras import layers
 
 import fdfast
-from fdfast.tape import Point
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0.1, 1.0, (4, 4, 2))
@@ -103,23 +102,6 @@ def test_a_tie_is_a_kink_and_its_layer_is_named():
     found = fdfast.estimate(lambda x: tf.reduce_sum(tf.nn.relu(x)), np.array([0.0, 0.5, -0.5]), engine="tape")
     assert found.right.tolist() == [[1.0, 1.0, 0.0]]
     assert found.left.tolist() == [[0.0, 1.0, 0.0]]
-
-
-@pytest.mark.parametrize(("tied", "rows"), [(0, 32), (3, 32 + 2 * 4)])  # three pairs more, filled up to four
-def test_one_side_tells_the_other_where_nothing_ties(tied, rows, monkeypatch):
-    pushed = []
-    original = Point.slopes
-
-    def counted(self, moved, steps):
-        pushed.append(len(moved[0]))
-        return original(self, moved, steps)
-
-    monkeypatch.setattr(Point, "slopes", counted)
-    x = X - 0.05
-    x.reshape(-1)[:tied] = 0.0
-    found = fdfast.gradient(lambda x: tf.reduce_sum(tf.nn.relu(x) ** 2 + 3 * tf.nn.relu(x)), x, engine="tape")
-    assert sum(pushed) == rows
-    np.testing.assert_allclose(found, np.where(x > 0, 2 * x + 3, 1.5 * (x == 0)), rtol=1e-15)
 
 
 def test_a_long_step_is_taken_to_both_sides():

@@ -68,7 +68,7 @@ def test_one_unit(name, precision):
     found = fdfast.estimate(make(), np.array([x]), y=np.zeros(1), loss="mse", engine="difference", precision=precision)
     assert found.engine == "difference"
     assert found.kind[0, 0] == kind
-    # In float32 truncation is h times the curvature of a square, with h = 2^-27 of x, and its rounding.
+    # Truncation is h times the curvature of a square, with h = 2^-27 of x; in float32 its rounding.
     loose = 1e-6 if precision == "float64" else 3e-6
     np.testing.assert_allclose([found.right[0, 0], found.left[0, 0]], [right, left], rtol=0, atol=loose * 14)
 

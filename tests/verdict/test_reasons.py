@@ -8,10 +8,11 @@ import tensorflow as tf
 
 import fdfast
 from fdfast.data.datasets import mnist_cnn, mnist_sample
-from fdfast.estimates import JUMP, KINK, SMOOTH, STEEP, UNDEFINED
+from fdfast.estimates import ABOVE, JUMP, KINK, SMOOTH, STEEP, UNDEFINED
+from fdfast.verdict import reasons
 from fdfast.verdict.compare import AGREE, KINKED, SINGULAR, UNRESOLVED, WRONG
 from fdfast.verdict.judgement import Judgement
-from fdfast.verdict.reasons import deployed_figure, reasons_of, selftest_figure
+from fdfast.verdict.reasons import deployed_figure, selftest_figure
 
 TILES = 8
 
@@ -25,6 +26,7 @@ def judgement(**changes):
         "kind": np.full((1, TILES), SMOOTH, np.int8), "codes": np.full((1, TILES), AGREE, np.int8),
         "near": no, "between": no, "branch": no, "cleared": no, "only_here": no, "edge": no, "within": no,
         "breaks": np.zeros((1, TILES), np.int8), "jump": np.zeros((1, TILES)), "sums_only": "",
+        "side": np.zeros((1, TILES), np.int8), "roughness": np.zeros((1, TILES)), "wider": np.zeros((1, TILES)),
         "checked_numeric": slopes, "checked_analytic": slopes, "checked_error": 1e-9 * slopes,
         "detectable": 1e-4 * slopes,
         "step": np.full((1, TILES), 1e-5), "base": np.array([1.5]), "noise": np.array([3e-16]),
@@ -39,6 +41,10 @@ def judgement(**changes):
             change = changed
         whole[name] = change
     return Judgement(**whole)
+
+
+def reasons_of(found, coverage, notes):
+    return reasons.reasons_of(found, coverage, notes, lambda example, tile: (tile,))
 
 
 ZERO = np.zeros((1, TILES))
@@ -61,7 +67,11 @@ CASES = {
     "branch or fault": ({"codes": {4: UNRESOLVED}, "cleared": {4: True}}, "noise of f hides whether kinks meet"),
     "inside tiles": ({"codes": {1: WRONG}, "within": {1: True}}, "1 tile is right as a whole and wrong inside"),
     "inside tiles, open": ({"codes": {1: KINKED}, "within": {1: True}}, "1 tile agrees as a whole, but could not"),
-    "undefined": ({"codes": {1: SINGULAR}, "breaks": {1: UNDEFINED}}, "1 tile: f is not finite on one side of x"),
+    "undefined": (
+        {"codes": {1: SINGULAR}, "breaks": {1: UNDEFINED}, "side": {1: ABOVE}},
+        "1 tile: f is not finite at x[1] + h",
+    ),
+    "noise of x": ({"roughness": {1: 1e-6}, "wider": {1: 1e-3}}, "1 tile: right at x the slope of f is noise"),
     "steep": ({"codes": {1: SINGULAR, 2: SINGULAR}, "breaks": {1: STEEP, 2: STEEP}}, "2 tiles: the slope of f grows"),
     "jump": (
         {"codes": {1: SINGULAR}, "breaks": {1: JUMP}, "jump": {1: 0.1625}},
@@ -88,7 +98,8 @@ MARKS = {
     "hides whether kinks meet": ("branch or fault",),
     "right as a whole and wrong inside": ("inside tiles",),
     "could not be decided when": ("inside tiles, open",),
-    "not finite on one side": ("undefined",),
+    "f is not finite at": ("undefined",),
+    "the slope of f is noise": ("noise of x",),
     "grows without bound": ("steep",),
     "f jumps at x": ("jump",),
     "at the bounds": ("edge",),

@@ -139,8 +139,9 @@ def test_noise_of_weights(options):
     assert report.verdict in ("pass", "inconclusive"), str(report)
 
 
+# By directions, x[1, 2] sits on a kink, and is judged near it, where f is finite.
 @pytest.mark.parametrize("side", ["+", "-"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "directions"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_where_f_is_not_finite_is_named(value, way, side):
     """On one side of x[1, 2] f is no number: which element and which side is said."""

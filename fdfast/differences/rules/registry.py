@@ -73,6 +73,12 @@ def find_rule(layer: Any) -> Rule | None:
     return _rules.get(type(layer))
 
 
+def is_own_rule(layer: Any) -> bool:
+    """Whether the rule of a layer, or of its activation, is one of the caller's own."""
+    found = (find_rule(layer), _activations.get(getattr(layer, "activation", None)))
+    return any(rule is not None and rule.__module__.partition(".")[0] != "fdfast" for rule in found)
+
+
 def find_activation(function: Any) -> ActivationRule | None:
     """Rule of exactly this activation function, or None."""
     return _activations.get(function)
