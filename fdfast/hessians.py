@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.directed import flat_of, places_of
-from fdfast.functions import Flat, reached_by, state_kept, trusted
+from fdfast.functions import Flat, interruptible, reached_by, state_kept, trusted
 from fdfast.moves import TileLike, Tiling, as_floats, make_tiling
 from fdfast.problem import Request
 from fdfast.tape import STEP, NoTape, Point, products
@@ -63,6 +63,7 @@ class Hessian(NamedTuple):
     error: float
 
 
+@interruptible()
 def hvp(
     f: Any, x: Any, v: Any, *, wrt: str = "input", y: Any = None, loss: Any = None, **kwargs: Any
 ) -> HessianProduct:
@@ -110,6 +111,7 @@ def hvp(
     return HessianProduct(values[0], errors[0]) if len(places) == 1 else HessianProduct(values, errors)
 
 
+@interruptible()
 def hessian(
     f: Any,
     x: Any,

@@ -15,6 +15,7 @@ from fdfast.attack.inputs import check_count, check_epsilon
 from fdfast.attack.masks import VERDICTS, advice, advised, meaning, overall, reasons, verdicts
 from fdfast.attack.measures import RANDOM, Measures, measure
 from fdfast.attack.subject import subject_of
+from fdfast.functions import interruptible
 from fdfast.moves import Bounds
 from fdfast.report import json_text, plain_dict, write
 
@@ -124,6 +125,7 @@ class MaskingReport:
         return figure(self) if path is None else save(self, path)
 
 
+@interruptible()
 def masking(
     model: Any,
     x: npt.ArrayLike,

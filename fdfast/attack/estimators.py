@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fdfast.attack.inputs import check_count, check_size
 from fdfast.attack.rowwise import along, tile_differences
 from fdfast.attack.subject import subject_of
-from fdfast.functions import Scored
+from fdfast.functions import Scored, interruptible
 from fdfast.moves import Channels, TileLike, Tiling, auto_step, check_choice, make_tiling
 
 Array = npt.NDArray[Any]
@@ -38,6 +38,7 @@ class GradientEstimate(NamedTuple):
     queries: int
 
 
+@interruptible()
 def estimate(
     f: Any,
     x: npt.ArrayLike,

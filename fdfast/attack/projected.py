@@ -13,6 +13,7 @@ from fdfast.attack.result import Attacked
 from fdfast.attack.slopes import GradientKind, Way
 from fdfast.attack.step_search import smallest_step
 from fdfast.attack.subject import Subject, subject_of
+from fdfast.functions import interruptible
 from fdfast.moves import Bounds, Channels, TileLike, check_choice
 from fdfast.progress import Progress, with_bar
 
@@ -21,6 +22,7 @@ REACH = 2.5
 
 
 @with_bar("attacking")
+@interruptible()
 def pgd(
     model: Any,
     x: npt.ArrayLike,

@@ -66,7 +66,19 @@ CALLS = {
     "directions": lambda f: fdfast.gradcheck(f, X, check="directions"),
     "directional": lambda f: fdfast.directional(f, X, X),
     "jacobian": lambda f: fdfast.jacobian(f, X),
+    "hvp": lambda f: fdfast.hvp(f, X, X),
+    "hessian": lambda f: fdfast.hessian(f, X),
+    "pgd": lambda f: fdfast.attack.pgd(by_rows(f), X[None], [0], 0.1, steps=1),
+    "masking": lambda f: fdfast.attack.masking(by_rows(f), X[None], [0], 0.1),
+    "attack.estimate": lambda f: fdfast.attack.estimate(by_rows(f), X[None], [0]),
 }
+
+
+def by_rows(f):
+    """Two scores for each row, as attacks want them of a callable."""
+    return lambda rows: tf.stack(
+        [tf.reduce_sum(tf.cast(rows, tf.float64), 1), tf.zeros(len(rows), tf.float64) + f(X)], 1
+    )
 
 
 @pytest.fixture(autouse=True)
