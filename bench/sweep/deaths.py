@@ -67,9 +67,9 @@ def writes(case: Case) -> Iterator[Row | str]:
     """Death of the process inside of a write, of files drawn at random, and of the manifest that closes a sweep."""
     digits, rng, times = Digits(case), np.random.default_rng(1), case.deaths or _TIMES
     look = _Look(case, "inside", keep="maps")
-    befores = [*map(int, rng.integers(0, _FILES, times)), *[None] * len(STAGES)]
+    earlier = [*map(int, rng.integers(0, _FILES, times)), *[None] * len(STAGES)]
     right, names = 0, set()
-    for i, before in enumerate(befores):
+    for i, before in enumerate(earlier):
         if before is not None:
             look.begin(_FILES)
         with subprocess.Popen(
@@ -81,7 +81,7 @@ def writes(case: Case) -> Iterator[Row | str]:
         right += look.end(killed=run.returncode == -signal.SIGKILL)
     yield look.told()
     kinds = ", ".join(sorted(names))
-    yield row(f"sweep: kill -9 inside of a write ({kinds}): what stands is right", right, f"= {len(befores)}")
+    yield row(f"sweep: kill -9 inside of a write ({kinds}): what stands is right", right, f"= {len(earlier)}")
     yield row("sweep: ... and is gone on with to the same rows and maps", look.finish(), "= 1")
 
 
