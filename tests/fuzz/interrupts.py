@@ -139,6 +139,7 @@ def interrupted(call, f, delay):
 
 
 def main(seconds=120.0, seed=0, interrupts=math.inf):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
     began = time.perf_counter()
     rng = np.random.default_rng(seed)
     wanted, lengths = {}, {}

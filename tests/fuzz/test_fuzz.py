@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-INPUTS = {"kernels": 8000, "calls": 2000, "files": 600, "interrupts": 20}
+INPUTS = {"kernels": 8000, "calls": 2000, "files": 600}
 
 
 def ran(name: str, *arguments: str) -> str:
