@@ -18,6 +18,7 @@ from fdfast.functions import (
     flat_layer,
     flat_model,
     gaps,
+    layers_among,
     layers_of,
     namer,
     reached_by,
@@ -70,8 +71,8 @@ def check_directed(
     check_whole("directions", directions, 1, _MOST_DIRECTIONS)
     with state_kept(request.f) as now:
         flat = flat_of(request, wrt, terms.seed)
-        layers = layers_of(request.f)
-        traced = trusted(flat, reached_by(request.f))
+        reached = reached_by(request.f)
+        layers, traced = layers_among(reached), trusted(flat, reached)
         now.settled = True
         places = places_of(flat, wrt)
         setup = time.perf_counter() - started

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bench.attack.models import Defence, Jpeg, Median, Noise, Quantise, Resize, distilled, in_front, winners
+from bench.attack.models import Defence, InPython, Jpeg, Median, Noise, Quantise, Resize, distilled, in_front, winners
 from fdfast.data import mnist_cnn, mnist_sample
 
 _TRAINED_ON = slice(40, 1000)  # digits; the first forty are those that are diagnosed
@@ -56,15 +56,10 @@ class Masked(Defence):
         return x * tf.cast(tf.random.uniform(tf.shape(x)) > self.strength, x.dtype)
 
 
-class Blurred(Defence):
+class Blurred(InPython):
     """Smoothed in NumPy: no tape follows, but nothing is flat."""
 
-    def call(self, x: Any) -> Any:
-        found = tf.numpy_function(self._blurred, [x], tf.float32)
-        found.set_shape(x.shape)
-        return found
-
-    def _blurred(self, x: Any) -> Any:
+    def of_array(self, x: Any) -> Any:
         share = np.float32(self.strength)
         return (1 - share) * x + share / 4 * sum(np.roll(x, k, axis) for k in (-1, 1) for axis in (1, 2))
 

@@ -44,15 +44,23 @@ class Quantise(Defence):
         return tf.round(x * (self.strength - 1)) / (self.strength - 1)
 
 
-class Jpeg(Defence):
-    """Through a JPEG file of a quality and back, by Pillow: Python code, which no tape follows."""
+class InPython(Defence):
+    """Python code, which no tape follows."""
 
     def call(self, x: Any) -> Any:
-        found = tf.numpy_function(self._through_a_file, [x], tf.float32)
+        found = tf.numpy_function(self.of_array, [x], tf.float32)
         found.set_shape(x.shape)
         return found
 
-    def _through_a_file(self, x: Any) -> Any:
+    def of_array(self, x: Any) -> Any:
+        """What it makes of an array."""
+        raise NotImplementedError
+
+
+class Jpeg(InPython):
+    """Through a JPEG file of a quality and back, by Pillow."""
+
+    def of_array(self, x: Any) -> Any:
         out = np.empty(x.shape, np.float32)
         for i, image in enumerate(np.round(255 * np.clip(x[..., 0], 0, 1)).astype(np.uint8)):
             file = io.BytesIO()

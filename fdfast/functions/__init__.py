@@ -9,7 +9,7 @@ from __future__ import annotations
 from fdfast.functions.added import penalised, terms_added, weights_of
 from fdfast.functions.along_gradient import gradient_along, not_twice, random_vector
 from fdfast.functions.arguments import Argument
-from fdfast.functions.behind import layers_of, reached_by, state_kept
+from fdfast.functions.behind import layers_among, layers_of, reached_by, state_kept
 from fdfast.functions.callables import callable_objective, said_of, takes_tensors
 from fdfast.functions.fitness import connected, preflight
 from fdfast.functions.flat import Flat, flat_callable, flat_layer
@@ -102,6 +102,7 @@ __all__ = [
     "interruptible",
     "is_stock",
     "known",
+    "layers_among",
     "layers_of",
     "layout_of",
     "model_objective",

@@ -22,7 +22,12 @@ _LOOKED_AT = 1000  # things that the search looks at before it gives up
 
 def layers_of(f: Any) -> list[keras.Layer]:
     """Models and layers that f is, or that a function reaches, see `reached_by`."""
-    return [one for one in reached_by(f) if isinstance(one, keras.Layer)]
+    return layers_among(reached_by(f))
+
+
+def layers_among(reached: Sequence[Any]) -> list[keras.Layer]:
+    """Models and layers among what `reached_by` has found."""
+    return [one for one in reached if isinstance(one, keras.Layer)]
 
 
 def reached_by(f: Any) -> list[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from fdfast.functions.behind import name_of, snapshot
+from fdfast.functions.behind import layers_among, name_of, snapshot
 from fdfast.functions.lifted import LiftedRows
 from fdfast.functions.objective import CUT
 from fdfast.functions.over_rows import agreement, rounding_unit
@@ -52,7 +52,7 @@ def preflight(objective: Any, points: npt.NDArray[Any], reached: Sequence[Any], 
     x = points[:1]
     # Whoever looks at the first or the last row of a batch must not find x there.
     rows = np.concatenate([_another(x), x, x, _another(x)]).reshape(4, *objective.shape)
-    before, layers = snapshot(reached), _layers(reached)
+    before, layers = snapshot(reached), layers_among(reached)
     try:
         together = _values(objective, rows)
     except Exception:
@@ -119,7 +119,7 @@ def preflight_whole(flat: Any, value: float, reached: Sequence[Any], narrow: Any
     ------
     PreflightError
     """
-    points, before, layers = flat.points(), snapshot(reached), _layers(reached)
+    points, before, layers = flat.points(), snapshot(reached), layers_among(reached)
     first = flat.own(points)
     changed = before.changed()
     _refuse(changed, _drawing(layers, changed), layers)
@@ -201,10 +201,6 @@ def _values(objective: Any, rows: npt.NDArray[Any]) -> Float64:
         if objective.traced is None:
             return np.asarray(objective.values(rows, example, len(rows)), np.float64)
         return np.asarray(objective.tensor_values(tf.constant(rows), example, len(rows)), np.float64)
-
-
-def _layers(reached: Sequence[Any]) -> list[keras.Layer]:
-    return [one for one in reached if isinstance(one, keras.Layer)]
 
 
 def _inside(layers: Sequence[keras.Layer]) -> list[keras.Layer]:
