@@ -42,6 +42,7 @@ class Windows:
             [slice(i, i + (m - 1) * s + 1, s) for i in range(k)] for k, s, m in zip(size, strides, count, strict=True)
         ]
         self.taps = [tuple(one) for one in _product(ranges)]
+        self._size, self._count, self._apart = size, count, size == strides
 
     def padded(self, x: Any, fill: float, lead: int) -> Any:
         """The map with its padding; `lead` axes come before those of the map."""
@@ -52,6 +53,13 @@ class Windows:
     def seen(self, x: Any, fill: float, lead: int) -> Iterator[Any]:
         """What each place in a window sees, in the shape of the output."""
         x = self.padded(x, fill, lead)
+        if self._apart:
+            inside = tuple(slice(0, m * k) for m, k in zip(self._count, self._size, strict=True))
+            x = x[(slice(None),) * lead + inside]
+            shape = [*x.shape[:lead], *self._count, x.shape[-1]]
+            for part in _cut(x, lead, self._size):
+                yield tf.reshape(part, shape)
+            return
         for tap in self.taps:
             yield x[(slice(None),) * lead + tap]
 
@@ -63,6 +71,17 @@ def _product(ranges: list[list[slice]]) -> Iterator[list[slice]]:
     for first in ranges[0]:
         for rest in _product(ranges[1:]):
             yield [first, *rest]
+
+
+def _cut(x: Any, lead: int, size: list[int]) -> Iterator[Any]:
+    """Places of windows that lie side by side; pieces of memory, where slices with a stride take six times as long."""
+    if len(size) == 1:  # beside the channels: those of one window are one piece
+        pieces = tf.reshape(x, [*x.shape[:lead], x.shape[lead] // size[0], size[0] * x.shape[-1]])
+        yield from tf.split(pieces, size[0], axis=-1)
+        return
+    rows = tf.reshape(x, [*x.shape[:lead], x.shape[lead] // size[0], size[0], *x.shape[lead + 1 :]])
+    for row in tf.unstack(rows, axis=lead + 1):
+        yield from _cut(row, lead + 1, size[1:])
 
 
 def channels_last(kernel: Kernel) -> bool:
