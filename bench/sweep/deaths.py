@@ -186,7 +186,8 @@ def nodes(case: Case) -> Iterator[Row | str]:
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    # A node joins out of a thread, where no handler of a signal may be set.
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1}, shutdown_at_exit=False)
     second = [cluster.add_node(num_cpus=1)]
 
     def die() -> bool:
