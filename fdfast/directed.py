@@ -116,7 +116,8 @@ def _judged(
         return judge(given)
     few = _has_few_digits(analytic)
     found = None if few else judge(given)
-    if found is not None and (found.wrong or (is_certain(found) and not any(mask.any() for mask in found.near))):
+    beside = found is None or found.breaks or any(mask.any() for mask in found.near)  # where an array has no value
+    if found is not None and (found.wrong or (is_certain(found) and not beside)):
         return found
     sure = judge(None)
     if not is_certain(sure):

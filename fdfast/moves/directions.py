@@ -62,6 +62,8 @@ class Directions:
     seed : int
     held : sequence of ndarray of bool, optional
         Elements that do not move.
+    at_once : int
+        Directions that may be moved together.
 
     Attributes
     ----------
@@ -72,8 +74,13 @@ class Directions:
     """
 
     def __init__(
-        self, gradients: Sequence[Float64], seed: int, held: Sequence[npt.NDArray[np.bool_] | None] | None = None
+        self,
+        gradients: Sequence[Float64],
+        seed: int,
+        held: Sequence[npt.NDArray[np.bool_] | None] | None = None,
+        at_once: int = 8,
     ) -> None:
+        self.at_once = at_once
         self.gradients = [np.asarray(g, np.float64, order="C") for g in gradients]
         self._held = list(held) if held is not None else [None] * len(gradients)
         largest = max((float(np.abs(g).max(initial=0.0)) for g in self.gradients), default=0.0)

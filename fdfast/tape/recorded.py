@@ -44,12 +44,15 @@ class Slopes:
         leaves its branch. Operations where none does are left out.
     subtracted : list of str
         Kinds of operations without a rule: ten digits instead of all.
+    equal : ndarray of bool, shape (steps, directions)
+        Whether numbers that are compared by == are equal, and move apart.
     """
 
     value: Float64
     ties: list[tuple[str, npt.NDArray[np.bool_]]]
     crossings: list[tuple[str, npt.NDArray[np.bool_]]]
     subtracted: list[str]
+    equal: npt.NDArray[np.bool_]
 
 
 class Recorded:
@@ -183,8 +186,7 @@ class Point:
     @property
     def widest(self) -> int:
         """Bytes of the largest value, in float64."""
-        tape = self.recorded.latest or self.tape
-        return 8 * max(int(math.prod(v.shape)) for v in tape.values if hasattr(v, "shape"))
+        return (self.recorded.latest or self.tape).widest
 
     def _unpacked(self, found: Sequence[Any]) -> tuple[float, list[Float64 | None]]:
         value, *gradients = (one.numpy() for one in found)
@@ -210,7 +212,8 @@ class Point:
             if made is not None:
                 found, holds = made(*map(tf.constant, self.arguments), *map(tf.constant, given))
                 if bool(holds):
-                    return Slopes(found.numpy(), [], [], whole.subtracted[places, directions])
+                    subtracted, nowhere = whole.subtracted[places, directions], np.zeros(found.shape, bool)
+                    return Slopes(found.numpy(), [], [], subtracted, nowhere)
         start = time.perf_counter()
         found = self._exactly(places, given, steps)
         whole.spend((places, directions, tuple(steps)), time.perf_counter() - start)
@@ -266,8 +269,10 @@ class Point:
             [(tape.entries[number].name, np.asarray(mask)) for number, mask in seen]
             for seen in (notes.ties, notes.crossings)
         )
+        same = [mask for number, mask in notes.ties if tape.entries[number].kernel.kind in ("Equal", "NotEqual")]
+        equal = np.any([np.zeros(count, bool), *same], axis=0)
         value = found.reshape(len(steps), -1) / np.reshape(steps, (-1, 1))
-        return Slopes(value, ties, crossings, notes.subtracted)
+        return Slopes(value, ties, crossings, notes.subtracted, equal.reshape(value.shape))
 
     def _slopes_graph(self, tape: Tape, places: tuple[int, ...], directions: int, steps: Sequence[float]) -> Traced:
         numbers = [self.recorded.number(tape, place) for place in places]

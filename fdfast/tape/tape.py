@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from fdfast.operations import Kernel
@@ -76,6 +78,11 @@ class Tape:
     outputs: list[int] = field(default_factory=list)
     narrow: list[str] = field(default_factory=list)
     rounded: list[str] = field(default_factory=list)
+
+    @cached_property
+    def widest(self) -> int:
+        """Bytes of the largest value, in float64; asked for when all are there."""
+        return 8 * max(int(math.prod(v.shape)) for v in self.values if hasattr(v, "shape"))
 
     def add(self, value: Any) -> int:
         """Keep a value; returns its number."""

@@ -31,7 +31,6 @@ _DISTANCES, _TURNS = (2.0**-40, 2.0**-26, 2.0**-13), 2
 _AGAIN = 8  # directions by which rounding is measured again before an alarm
 _TOGETHER = 0.7  # cosine above which gaps go together: eight of rounding do so twice with a chance below 1 in 1,000
 _CROWD = 16  # failing groups of one level beyond which an error is dense
-_ROWS = 8  # groups that are tried together
 _SAMPLE = 24  # elements of a dense error that are differenced by themselves
 _ONE = 32  # groups no larger than this are taken apart at once
 _ROUNDING = 1.0  # what differs more from step to step is no rounding, but a function without a finite slope
@@ -237,8 +236,8 @@ def _parting(
 ) -> list[Group]:
     """Groups that part from the claimed gradient, at any of the steps."""
     failing: list[Group] = []
-    for at in range(0, len(groups), _ROWS):
-        some = groups[at : at + _ROWS]
+    for at in range(0, len(groups), directions.at_once):
+        some = groups[at : at + directions.at_once]
         v = directions.of(some, found.rows + at)
         seen = slopes(v, steps).value
         with np.errstate(all="ignore"):
@@ -253,8 +252,8 @@ def _singles(
 ) -> list[Suspect]:
     """Differences of single elements; of those only that part, unless all are kept."""
     suspects = []
-    for at in range(0, len(elements), _ROWS):
-        some = elements[at : at + _ROWS]
+    for at in range(0, len(elements), directions.at_once):
+        some = elements[at : at + directions.at_once]
         # To both sides: a jump may be on one.
         seen = slopes(directions.single(some), (STEP, -STEP)).value
         for (place, index), both in zip(some, seen.T, strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.tape import STEP, Point
-from fdfast.verdict.compare import AGREE, KINKED, UNRESOLVED, WRONG
+from fdfast.verdict.compare import AGREE, KINKED, SINGULAR, UNRESOLVED, WRONG
 from fdfast.verdict.directions import Suspect
 from fdfast.verdict.terms import Terms
 from fdfast.verdict.whole import Allowed, Whole
@@ -36,7 +36,8 @@ def held_against(
     """Judge an array by autodiff in float64 that differences have shown right.
 
     An element is wrong that differs by more than the tolerance and rounding: 64 units of the largest element, and with
-    `own` four times what that is off by at most. On a kink it may also be anything between the slopes to both sides.
+    `own` four times what that is off by at most. On a kink it may also be anything between the slopes to both sides;
+    where f has another value at x alone, nothing is right or wrong.
 
     Parameters
     ----------
@@ -54,7 +55,8 @@ def held_against(
     codes: list[npt.NDArray[np.int8]] = []
     wrong: list[tuple[int, int]] = []
     torn: list[tuple[int, int]] = []
-    for place, (a, g, told, near) in enumerate(zip(given, sure.analytic, sure.codes, sure.near, strict=True)):
+    columns = zip(given, sure.analytic, sure.codes, sure.near, sure.apart, strict=True)
+    for place, (a, g, told, near, apart) in enumerate(columns):
         with np.errstate(all="ignore"):
             size = np.maximum(np.abs(a), np.abs(g))
             off = np.maximum(np.abs(a - g) - floor, 0.0) / size
@@ -62,8 +64,9 @@ def held_against(
         parts &= (told == AGREE) | near | (place in sure.blank)
         gap = max(gap, float(np.max(off[~parts & (size > 0) & np.isfinite(off)], initial=0.0)))
         codes.append(np.where(parts, np.where(near, np.int8(KINKED), np.int8(WRONG)), told))
+        codes[-1][parts & apart] = SINGULAR
         wrong += [(place, int(i)) for i in np.flatnonzero(parts & ~near)]
-        torn += [(place, int(i)) for i in np.flatnonzero(parts & near)]
+        torn += [(place, int(i)) for i in np.flatnonzero(parts & near & ~apart)]
     suspects = _looked_at(here, sure, given, _some(wrong, _LOOKED))[0]
     kinked, between = _looked_at(here, sure, given, _some(torn, _TORN), terms.rtol, floor)
     for one, fits in zip(kinked, between, strict=True):

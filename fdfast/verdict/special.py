@@ -84,6 +84,16 @@ def without_slope(
         )
 
 
+def another_value(where: str, jump: float, beside: str, words: Words = WORDS[1]) -> Iterator[str]:
+    """Where an exact comparison gives f another value at x alone; `beside` says what became of these."""
+    if where:
+        yield (
+            f"{where}: {words.f} has another value at x itself than right beside it, by {jump:.3g} at most: it "
+            "compares with ==, as a mask of padded values does. A slope is only there beside x; "
+            f"{beside}."
+        )
+
+
 def noisy(where: str, noise: float, step: float, agree: str, *, words: Words = WORDS[1]) -> Iterator[str]:
     """Where f is noise that depends on x; `noise` and `step` are the largest, `agree` says what wider steps tell."""
     if where:

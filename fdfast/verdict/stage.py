@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.estimates import ABOVE, BELOW, JUMP, STEEP, UNDEFINED
+from fdfast.estimates import JUMP
 from fdfast.moves import Directions
 from fdfast.tape import STEP, Point, Recorded
+from fdfast.verdict.alone import APART, is_far, is_steep, no_slope
 from fdfast.verdict.compare import AGREE, SINGULAR, UNRESOLVED, WRONG
 from fdfast.verdict.directions import STEPS, Directed, Suspect, look
 from fdfast.verdict.rough import Rough, rough_among
@@ -29,7 +30,8 @@ _NARROW = 2.0**-17  # of an element's share: what a kernel in float32 may be off
 _ROUNDS = 3  # looks, each without the elements that the last found to have no finite slope
 _MOST = 16  # directions that are taken to come below it
 _LOOKED = 32  # elements without a finite gradient that are differenced by themselves
-_ASIDE = 8  # elements that are differenced together; and those far off of which it is asked whether f has a slope there
+_ASIDE = 8  # elements far off of which it is asked whether f has a slope there
+_BYTES, _FEWEST, _ROWS = 1 << 25, 8, 64  # what moves together may take, of the widest value, and how many these are
 _VALUES = 2.0**-17  # of the size of x: steps at which f itself is called, where its differences are no numbers
 
 
@@ -84,6 +86,8 @@ class Stage:
         # An array has no value beside the point.
         self._movable = elsewhere and bool(recorded.moving)
         self.claimed = self._claims(point)
+        each = max(point.widest, 8 * sum(g.size for g in self.claimed))
+        self._at_once = min(_ROWS, max(_FEWEST, _BYTES // each))
         self.lost = [~np.isfinite(g) for g in self.claimed]
         self.free = [np.ones(g.shape, bool) for g in self.claimed]
         self.directed = Directed(0, 0.0, 0.0)
@@ -94,8 +98,16 @@ class Stage:
 
     @property
     def breaks(self) -> dict[tuple[int, int], tuple[int, float]]:
-        """Place and index of an element without a finite slope: what keeps it from one (see `_reason`)."""
+        """Place and index of an element without a finite slope: what keeps it from one (see `no_slope`)."""
         return {at: reason for at, (_, reason) in self._broken.items()}
+
+    def take_apart(self) -> tuple[list[Bool], float]:
+        """Elements along which f has another value at the point alone, no longer held out; and its largest jump."""
+        masks, largest = [np.zeros(g.shape, bool) for g in self.claimed], 0.0
+        for at in [at for at, (_, (kind, _)) in self._broken.items() if kind == APART]:
+            masks[at[0]].reshape(-1)[at[1]] = True
+            largest = max(largest, self._broken.pop(at)[1][1])
+        return masks, largest
 
     def _claims(self, point: Point) -> list[Float64]:
         if self._given is not None:
@@ -111,8 +123,8 @@ class Stage:
         self.free = list(free)
         for _ in range(_ROUNDS):
             self._look(count, terms)
-            steep = [one for one in self.directed.suspects if _steep(one)]
-            steep += [one for one in self.directed.suspects if _far(one) and not _steep(one)][:_ASIDE]
+            steep = [one for one in self.directed.suspects if is_steep(one)]
+            steep += [one for one in self.directed.suspects if is_far(one) and not is_steep(one)][:_ASIDE]
             known = len(self._broken)
             for one, reason in self._alone([(one.place, one.index) for one in steep]):
                 if reason[0]:
@@ -130,7 +142,7 @@ class Stage:
         for place, index in self._broken:
             held[place].reshape(-1)[index] = True
         finite = [np.where(no, 0.0, g) if no.any() else g for g, no in zip(self.claimed, held, strict=True)]
-        self.directions = Directions(finite, terms.seed, [no if no.any() else None for no in held])
+        self.directions = Directions(finite, terms.seed, [no if no.any() else None for no in held], self._at_once)
         self.directed = Directed(count, 0.0, 0.0)
         if all(no.all() for no in held):
             return
@@ -201,7 +213,7 @@ class Stage:
                 v[:, group[mine] - ends[place]] = signs[:, mine]
                 moved[place] = v.reshape(2, *p.shape)
         both = self._slopes(moved, (STEP, STEP / 16, -STEP, -STEP / 16)).value
-        return any(_reason(column, STEP)[0] == JUMP for column in both.T)
+        return any(no_slope(column, STEP)[0] == JUMP for column in both.T)
 
     def decide(self, terms: Terms) -> None:
         """Give every free element its class."""
@@ -276,15 +288,17 @@ class Stage:
     def _alone(self, elements: list[tuple[int, int]]) -> list[tuple[Suspect, tuple[int, float]]]:
         """Differences of single elements, and what keeps f from having a slope there: how D(h) / h goes with h."""
         looked = []
-        for at in range(0, len(elements), _ASIDE):
-            some, steps = elements[at : at + _ASIDE], np.array([STEP, STEP / 16, -STEP, -STEP / 16])
-            found = self._slopes(self.directions.single(some), tuple(steps)).value
+        for at in range(0, len(elements), self._at_once):
+            some, steps = elements[at : at + self._at_once], np.array([STEP, STEP / 16, -STEP, -STEP / 16])
+            slopes = self._slopes(self.directions.single(some), tuple(steps))
+            found, equal = slopes.value, slopes.equal.all(axis=0)
             for k, (place, index) in enumerate(some):
                 both, size = found[:, k], steps
                 if not np.isfinite(both).all() and self.places[place].number < len(self.point.arguments):
                     both, size = self._by_values(place, index)
                 analytic = float(self.claimed[place].flat[index])
-                looked.append((Suspect(place, index, float(both[0]), analytic), _reason(both, float(size[0]))))
+                kind, much = no_slope(both, float(size[0]), equal=bool(equal[k]))
+                looked.append((Suspect(place, index, float(both[0]), analytic), (kind, much)))
         return looked
 
     def _by_values(self, place: int, index: int) -> tuple[Float64, Float64]:
@@ -300,32 +314,6 @@ class Stage:
             change, noise = there.value - self.point.value, 64 * _EPS * abs(self.point.value)
             found.append((0.0 if abs(change) <= noise else change) / (moved.flat[index] - x.flat[index]))
         return np.array(found), steps
-
-
-def _reason(both: Float64, step: float) -> tuple[int, float]:
-    """What keeps f from a slope, by D(h) / h at a step and a sixteenth of it, to both sides.
-
-    With it the size of a jump, or the sides on which f is not finite.
-    """
-    above, below = (not np.isfinite(side).all() for side in (both[:2], both[2:]))
-    if above or below:
-        return UNDEFINED, float(ABOVE * above + BELOW * below)
-    with np.errstate(all="ignore"):
-        factor = np.abs(both[1::2]) / np.abs(both[::2])
-    if np.any(factor > 15.9):
-        return JUMP, float(np.abs(both[::2]).max() * step)
-    # A logarithm grows by 4 % from 2^-100 to 2^-104; differences of f itself round.
-    return (STEEP if np.any(factor > (1.01 if step == STEP else 1.2)) else 0), 0.0
-
-
-def _far(one: Suspect) -> bool:
-    """Whether the gradient is off by more than half."""
-    return not abs(one.numeric - one.analytic) <= 0.5 * max(abs(one.numeric), abs(one.analytic))
-
-
-def _steep(one: Suspect) -> bool:
-    """Whether a slope is so large that there may be none."""
-    return not abs(one.numeric) < 2.0**40 * max(1.0, abs(one.analytic))
 
 
 def _apart(array: Array, distance: float, turn: int) -> Array:

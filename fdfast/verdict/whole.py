@@ -65,6 +65,10 @@ class Whole:
         Where something is wrong, if anything is.
     rough : list of Rough
         Elements right at which f is noise.
+    apart : list of ndarray of bool
+        Elements at which f has another value at x alone, and that were judged near it.
+    jump : float
+        By how much, at most.
     allowed : Allowed, optional
         Where the elements of an array were compared one by one.
     """
@@ -84,6 +88,8 @@ class Whole:
     judged_near: bool
     point: Point
     rough: list[Rough]
+    apart: list[Bool]
+    jump: float
     allowed: Allowed | None = None
 
     @property
@@ -146,6 +152,10 @@ def judge_whole(
             first.look(first.lost, count, terms)
         if not jumps:
             first.hold_jumps(near, terms.seed)
+    apart, jump = [np.zeros_like(mask) for mask in near], 0.0
+    if terms.jitter is not None and elsewhere:
+        apart, jump = first.take_apart()
+        near = [a | b for a, b in zip(near, apart, strict=True)]
     first.decide(terms)
     second = None
     if any(mask.any() for mask in near) and terms.jitter is not None and elsewhere:
@@ -156,7 +166,7 @@ def judge_whole(
                 break
         if second is not None:
             second.decide(terms)
-    return _both(value, first, second, near, ties)
+    return _both(value, first, second, near, ties, apart, jump)
 
 
 def linear_agrees(found: Whole, slopes: Sequence[bool]) -> None:
@@ -174,7 +184,15 @@ def linear_agrees(found: Whole, slopes: Sequence[bool]) -> None:
         found.blank.remove(i)
 
 
-def _both(value: float, first: Stage, second: Stage | None, near: list[Bool], ties: list[str]) -> Whole:
+def _both(
+    value: float,
+    first: Stage,
+    second: Stage | None,
+    near: list[Bool],
+    ties: list[str],
+    apart: list[Bool],
+    jump: float,
+) -> Whole:
     """What was found at x and, for what sits on a kink, near it."""
     codes = [np.where(mask, np.int8(KINKED), one) for one, mask in zip(first.codes, near, strict=True)]
     claimed, directed, suspects, breaks, lost = (
@@ -218,6 +236,8 @@ def _both(value: float, first: Stage, second: Stage | None, near: list[Bool], ti
         second is not None,
         guilty.point,
         [rough for one in stages for rough in one.rough],
+        apart,
+        jump,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fdfast.estimates import JUMP, STEEP, UNDEFINED
 from fdfast.verdict import special
+from fdfast.verdict.alone import APART
 from fdfast.verdict.compare import WRONG
 from fdfast.verdict.stage import WEAK
 from fdfast.verdict.whole import Whole
@@ -82,7 +83,8 @@ def _faults(found: Whole, settings: dict[str, Any], words: special.Words) -> lis
 
 
 def _kinks(found: Whole, order: int) -> list[str]:
-    many = sum(int(np.count_nonzero(mask)) for mask in found.near)
+    kinked = [mask & ~apart for mask, apart in zip(found.near, found.apart, strict=True)]
+    many = sum(int(np.count_nonzero(mask)) for mask in kinked)
     if not many:
         return []
     layers = ", ".join(found.ties[:_NAMED]) + (
@@ -101,7 +103,7 @@ def _kinks(found: Whole, order: int) -> list[str]:
             f"units; {where}."
         ]
     return [
-        f"{_elements(many)} of {_names(found, [i for i, mask in enumerate(found.near) if mask.any()])} sit"
+        f"{_elements(many)} of {_names(found, [i for i, mask in enumerate(kinked) if mask.any()])} sit"
         f"{'s' if many == 1 else ''} exactly on a kink (a ReLU at zero, or equal cells in a max pool): units tie in "
         f"{layers}. There the slopes differ by side, and no gradient is the one; {where}."
     ]
@@ -109,7 +111,9 @@ def _kinks(found: Whole, order: int) -> list[str]:
 
 def _singular(found: Whole, words: special.Words) -> list[str]:
     """Elements along which f has no finite slope."""
-    kinds = {kind: [at for at, (mine, _) in found.breaks.items() if mine == kind] for kind in (UNDEFINED, STEEP, JUMP)}
+    kinds: dict[int, list[tuple[int, int]]] = {UNDEFINED: [], STEEP: [], JUMP: []}
+    for at, (kind, _) in found.breaks.items():
+        kinds[JUMP if kind == APART else kind].append(at)
     said = [
         f"{_elements(len(at))} of {_names(found, [place for place, _ in at])}" if at else "" for at in kinds.values()
     ]
@@ -118,12 +122,15 @@ def _singular(found: Whole, words: special.Words) -> list[str]:
     noise, step = max((one.noise for one in rough), default=0.0), max((one.step for one in rough), default=0.0)
     where = f"{_elements(len(rough))} of {_names(found, [one.suspect.place for one in rough])}" if rough else ""
     seen = "over those steps it is right as far as the noise lets see"
-    largest = max((size for kind, size in found.breaks.values() if kind == JUMP), default=0.0)
+    largest = max((size for kind, size in found.breaks.values() if kind in (JUMP, APART)), default=0.0)
     within, beside = 'check="every" with bounds=(low, high)', []
     for place, index in kinds[UNDEFINED]:
         one, side = found.places[place], int(found.breaks[place, index][1])
         beside.append((one.name, tuple(map(int, np.unravel_index(index, one.shape))), side))
+    apart = sum(int(np.count_nonzero(mask)) for mask in found.apart)
+    alone = f"{_elements(apart)} of {_names(found, [i for i, mask in enumerate(found.apart) if mask.any()])}"
     return [
+        *special.another_value(alone if apart else "", found.jump, "they were checked at a point near x", words),
         *special.noisy(where, noise, step, seen, words=words),
         *special.without_slope(
             undefined, steep, jumps, largest, beside=special.sides(beside), bounds=within, words=words

@@ -124,13 +124,35 @@ def test_steps_of_a_staircase_have_no_slope():
 def test_what_masking_compares_with_zero_is_no_fault():
     x = RNG.normal(size=(5, 2))
     x[3:] = 0
-    report = check(masked(), x, [0.3], loss="mse")
-    assert report.verdict != "fail"
-    codes = report.classes
-    assert (codes[:3] == "agree").all()
-    # A step that is masked comes in as soon as it moves: f jumps.
-    assert (codes[3:] == "singular").all()
-    assert check(masked(), x + 1, [0.3], loss="mse").verdict == "pass"
+    model = masked()
+    report = check(model, x, [0.3], loss="mse")
+    assert report.verdict == "pass"
+    # A step that is masked comes in as soon as it moves: there f has a slope right beside x only.
+    assert (report.classes == "agree").all()
+    assert report.near[3:].all()
+    assert not report.near[:3].any()
+    assert "compares with ==" in " ".join(report.reasons)
+    assert check(model, x + 1, [0.3], loss="mse").verdict == "pass"
+    # An array has no value beside x, and what it says at x itself is neither right nor wrong.
+    given = report.analytic.copy()
+    assert check(model, x, [0.3], loss="mse", analytic=given).verdict == "pass"
+    given[3:] = 1.0
+    held = check(model, x, [0.3], loss="mse", analytic=given)
+    assert (held.classes[3:] == "singular").all()
+    assert held.verdict == "inconclusive"
+    given[0] *= 1.01
+    assert (check(model, x, [0.3], loss="mse", analytic=given).classes[0] == "wrong").all()
+
+
+def test_what_is_wrong_beside_an_exact_comparison_is_found():
+    @tf.custom_gradient
+    def third(x):
+        return x**3, lambda dy: dy * 2 * x
+
+    def f(x):
+        return tf.reduce_sum(tf.where(x == 0, tf.ones_like(x), third(x)))
+
+    assert letters(check(f, at(0, 1, 2))) == "www"
 
 
 @pytest.mark.parametrize("case", WEIGHTS)

@@ -1,0 +1,47 @@
+"""What differences of single elements tell: how far off a gradient is, and why f may have no slope."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.estimates import ABOVE, BELOW, JUMP, STEEP, UNDEFINED
+from fdfast.tape import STEP
+from fdfast.verdict.directions import Suspect
+
+Float64 = npt.NDArray[np.float64]
+#: Beside what `fdfast.estimates` knows: an exact comparison gives f another value at the point alone.
+APART = JUMP + 1
+_ALIKE = 2.0**-20  # two jumps that part by no more, relatively, are the same
+
+
+def no_slope(both: Float64, step: float, *, equal: bool = False) -> tuple[int, float]:
+    """What keeps f from a slope, by D(h) / h at a step and a sixteenth of it, to both sides.
+
+    With it the size of a jump, or the sides on which f is not finite. `equal` says whether numbers that f
+    compares by == are equal, and move apart.
+    """
+    above, below = (not np.isfinite(side).all() for side in (both[:2], both[2:]))
+    if above or below:
+        return UNDEFINED, float(ABOVE * above + BELOW * below)
+    with np.errstate(all="ignore"):
+        factor = np.abs(both[1::2]) / np.abs(both[::2])
+    if np.any(factor > 15.9):
+        return APART if equal and _alike(both) else JUMP, float(np.abs(both[::2]).max() * step)
+    # A logarithm grows by 4 % from 2^-100 to 2^-104; differences of f itself round.
+    return (STEEP if np.any(factor > (1.01 if step == STEP else 1.2)) else 0), 0.0
+
+
+def _alike(both: Float64) -> bool:
+    """Whether f jumps to both sides by as much: it is the value at the point that is another."""
+    return bool(abs(both[1] + both[3]) <= _ALIKE * abs(both[1]))
+
+
+def is_far(one: Suspect) -> bool:
+    """Whether the gradient is off by more than half."""
+    return not abs(one.numeric - one.analytic) <= 0.5 * max(abs(one.numeric), abs(one.analytic))
+
+
+def is_steep(one: Suspect) -> bool:
+    """Whether a slope is so large that there may be none."""
+    return not abs(one.numeric) < 2.0**40 * max(1.0, abs(one.analytic))
