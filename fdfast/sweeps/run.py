@@ -96,7 +96,8 @@ def _prepared(folder: Folder, manifest: dict[str, Any], *, resume: bool) -> list
     """Put the manifest in place, unless there is one that fits; return what to know of that."""
     if not resume:
         folder.clear()
-    old = folder.manifest()
+    # A sweep that ended before its first part, by a wrong option, stands in nobody's way.
+    old = folder.manifest() if folder.parts() else None
     notes: list[str] = []
     if old is None:
         if folder.parts():

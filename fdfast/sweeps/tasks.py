@@ -6,7 +6,7 @@ import contextlib
 import io
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -145,7 +145,13 @@ class Work:
             found = self._one(shard, i)
             # Alone, an example has other random points near it: where that shows, all of the shard are checked.
             same = not isinstance(found, ValueError) and all(row[name] == n for name, n in found.counts.items())
-            return found if same else self.reports(shard)[i]
+            report = found if same else self.reports(shard)[i]
+        if isinstance(report, ValueError):
+            return report
+        # It was the first of its call, and is called by its number in the shard's file.
+        name = (report.label or "").rpartition(", example ")[0] or report.label
+        named: Report = replace(report, label=f"{name}, example {shard.first + i}")
+        return named
 
     def _one(self, shard: Shard, i: int) -> Report | ValueError:
         some = slice(i, i + 1)

@@ -59,6 +59,12 @@ def test_a_page_needs_nothing_and_escapes_everything(found: Sweep, tmp_path: Pat
         assert f"<h2>{heading}</h2>" in page
 
 
+def test_pictures_are_of_the_examples_that_they_name(found: Sweep) -> None:
+    rows = [row for row in found.worst(4) if row["verdict"] != "error"]
+    labels = [report.label for report in found.pictures(rows).values()]
+    assert sorted(labels) == sorted(f"{labels[0].rpartition(',')[0]}, example {row['index']}" for row in rows)
+
+
 def test_without_model_and_data_there_are_no_pictures_and_it_is_said(found: Sweep) -> None:
     page = Sweep.load(found.path).to_html()
     assert page.count("data:image/png;base64,") == 1

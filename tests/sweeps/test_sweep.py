@@ -221,6 +221,12 @@ def test_another_sweep_is_refused_with_the_difference(
     assert rows(Sweep.load(undisturbed.path)).equals(rows(undisturbed))
 
 
+def test_a_sweep_that_wrote_nothing_stands_in_nobodys_way(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be used"):
+        sweep(model, (X, Y[:, 0]), tmp_path, batch=BATCH)
+    assert sweep(model, (X, Y), tmp_path, batch=BATCH).counts["pass"] == len(X)
+
+
 def test_a_model_that_was_built_again_is_the_same(undisturbed: Sweep) -> None:
     # Keras numbers layers through a process: other names, the same model.
     found = sweep(small_model(), (X, Y), undisturbed.path, batch=BATCH)
