@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from typing import Any
 
@@ -36,4 +37,4 @@ def penalised(model: keras.Model) -> list[str]:
 
 def weights_of(model: keras.Model) -> int:
     """How many numbers there are in the trainable variables."""
-    return sum(v.value.shape.num_elements() for v in model.trainable_variables)
+    return sum(math.prod(v.shape) for v in model.trainable_variables)

@@ -56,9 +56,10 @@ def reached_by(f: Any) -> list[Any]:
             waiting += [*one.variables, *vars(one).values()]
         elif not callable(one) and not _of_a_library(type(one)):
             waiting += getattr(one, "__dict__", {}).values()
-    inside = {
-        id(inner) for one in found if isinstance(one, keras.Layer) for v in one.variables for inner in (v, v.value)
-    }
+    layers = layers_among(found)
+    if len(layers) == len(found):
+        return found
+    inside = {id(inner) for layer in layers for v in layer.variables for inner in (v, v.value)}
     return list({id(one): one for one in found if id(one) not in inside}.values())
 
 

@@ -12,10 +12,10 @@ from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.eagerly import Recording, key_of
 from fdfast.tape.precision import narrowest
-from fdfast.tape.recorded import Point, Recorded, Slopes, trace_of, unkinked, values_graph
+from fdfast.tape.recorded import Point, Recorded, trace_of, unkinked, values_graph
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
 from fdfast.tape.routes import is_steady, steady
-from fdfast.tape.tape import STEP, Entry, Guard, Handle, NoTape, Tape
+from fdfast.tape.tape import STEP, Entry, Guard, Handle, NoTape, Slopes, Tape
 from fdfast.tape.traced import PythonCode, Traced, concrete_of
 
 __all__ = [

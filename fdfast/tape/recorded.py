@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +17,7 @@ from fdfast.tape.again import guards_hold, push, replay
 from fdfast.tape.precision import narrowest
 from fdfast.tape.recorder import Recorder, lifted
 from fdfast.tape.routes import is_steady
-from fdfast.tape.tape import STEP, Tape
+from fdfast.tape.tape import STEP, Slopes, Tape
 from fdfast.tape.traced import Traced
 
 Array = npt.NDArray[Any]
@@ -30,29 +29,6 @@ _MAKING, _WARM = 4.0, 5e-4
 _SAME, _SECOND = 1e-13, 2.0**-60
 #: Random directions that show no further kink before there is none, and how many are drawn at most.
 _QUIET, _DRAWS = 2, 32
-
-
-@dataclass(frozen=True, eq=False)
-class Slopes:
-    """Directional derivatives from differences.
-
-    Attributes
-    ----------
-    value : ndarray of float64, shape (steps, directions)
-    ties, crossings : list of (str, ndarray of bool)
-        Name of an operation, and for each row, steps times directions, whether a unit sits on a kink and moves, or
-        leaves its branch. Operations where none does are left out.
-    subtracted : list of str
-        Kinds of operations without a rule: ten digits instead of all.
-    equal : ndarray of bool, shape (steps, directions)
-        Whether numbers that are compared by == are equal, and move apart.
-    """
-
-    value: Float64
-    ties: list[tuple[str, npt.NDArray[np.bool_]]]
-    crossings: list[tuple[str, npt.NDArray[np.bool_]]]
-    subtracted: list[str]
-    equal: npt.NDArray[np.bool_]
 
 
 class Recorded:
@@ -148,6 +124,10 @@ class Point:
         self.arguments = arguments
 
     @cached_property
+    def _tensors(self) -> list[Any]:
+        return [tf.constant(one) for one in self.arguments]
+
+    @cached_property
     def tape(self) -> Tape:
         """The function recorded here."""
         start = time.perf_counter()
@@ -163,7 +143,7 @@ class Point:
         if "tape" not in self.__dict__:
             made = whole.compiled("values", lambda tape: values_graph(tape, self.arguments))
             if made is not None:
-                *found, holds = made(*map(tf.constant, self.arguments))
+                *found, holds = made(*self._tensors)
                 if bool(holds):
                     return self._unpacked(found)
                 whole.forget()
@@ -210,7 +190,7 @@ class Point:
             key = (places, directions, tuple(steps))
             made = whole.compiled(key, lambda tape: self._slopes_graph(tape, places, directions, steps))
             if made is not None:
-                found, holds = made(*map(tf.constant, self.arguments), *map(tf.constant, given))
+                found, holds = made(*self._tensors, *map(tf.constant, given))
                 if bool(holds):
                     subtracted, nowhere = whole.subtracted[places, directions], np.zeros(found.shape, bool)
                     return Slopes(found.numpy(), [], [], subtracted, nowhere)

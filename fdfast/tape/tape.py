@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from fdfast.operations import Kernel
 
 #: Step along a direction, in units of its largest element: differences are exact, so it need not be long, and its
@@ -116,3 +119,26 @@ class Tape:
                 wanted.update(number for number in entry.inputs if number not in given)
                 found.append(entry)
         return found[::-1]
+
+
+@dataclass(frozen=True, eq=False)
+class Slopes:
+    """Directional derivatives from differences.
+
+    Attributes
+    ----------
+    value : ndarray of float64, shape (steps, directions)
+    ties, crossings : list of (str, ndarray of bool)
+        Name of an operation, and for each row, steps times directions, whether a unit sits on a kink and moves, or
+        leaves its branch. Operations where none does are left out.
+    subtracted : list of str
+        Kinds of operations without a rule: ten digits instead of all.
+    equal : ndarray of bool, shape (steps, directions)
+        Whether numbers that are compared by == are equal, and move apart.
+    """
+
+    value: npt.NDArray[np.float64]
+    ties: list[tuple[str, npt.NDArray[np.bool_]]]
+    crossings: list[tuple[str, npt.NDArray[np.bool_]]]
+    subtracted: list[str]
+    equal: npt.NDArray[np.bool_]
