@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from tensorflow.python.eager.context import context
+from tensorflow.python.eager.execute import execute
 
 
 def read(variable: Any) -> tf.Tensor:
@@ -18,6 +20,18 @@ def read(variable: Any) -> tf.Tensor:
         # What `value()` comes down to, at a tenth of its time.
         return tf.raw_ops.ReadVariableOp(resource=inner.handle, dtype=inner.dtype)
     return tf.convert_to_tensor(inner)
+
+
+def read_all(variables: Sequence[Any]) -> list[tf.Tensor]:
+    """Values of several variables, as `read` gives them; those of one device in one operation, a third of the time."""
+    inner = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+    handles = [one.handle for one in inner if type(one).__name__ == "ResourceVariable"]
+    if len(handles) < len(inner) or len({handle.device for handle in handles}) != 1:
+        return [read(v) for v in inner]
+    kinds = [one.dtype.base_dtype.as_datatype_enum for one in inner]
+    attributes = ("N", len(handles), "dtypes", kinds)
+    found: list[tf.Tensor] = execute(b"_ReadVariablesOp", len(handles), handles, attributes, context())
+    return found
 
 
 def view(tensor: tf.Tensor) -> npt.NDArray[Any]:
@@ -35,7 +49,7 @@ class Snapshot:
 
     def __init__(self, variables: Sequence[Any]) -> None:
         self._variables = list({id(v): v for v in variables}.values())
-        self._kept = [read(v) for v in self._variables]
+        self._kept = read_all(self._variables)
         self._at = [_address(kept) for kept in self._kept]
         self._written = True
         #: Whether it is known by now that f does not write to what is trained.
@@ -64,8 +78,8 @@ class Snapshot:
 
     def _differing(self) -> list[tuple[Any, tf.Tensor]]:
         differing = []
-        for variable, kept, at in zip(self._variables, self._kept, self._at, strict=True):
-            now = read(variable)
+        then, present = (self._kept, self._at), read_all(self._variables)
+        for variable, kept, at, now in zip(self._variables, *then, present, strict=True):
             # TensorFlow copies on write: as long as `kept` is held, its buffer is the variable's own or nobody's.
             if _address(now) != at and not same_bits(now.numpy(), kept.numpy()):
                 differing.append((variable, kept))
