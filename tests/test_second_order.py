@@ -296,3 +296,22 @@ def test_python_code_has_no_second_order_to_follow():
 def test_refused(options, error, words):
     with pytest.raises(error, match=words):
         fdfast.gradcheck(lambda x: tf.reduce_sum(x**2), X, **options)
+
+
+#: With plateaus, on which what a ramp gives is exactly its limit.
+PLATEAUS = {
+    **{name: getattr(tf.nn, name) for name in ("relu6", "elu", "selu", "softplus", "crelu")},
+    **{name: getattr(keras.activations, name) for name in ("hard_sigmoid", "hard_swish", "hard_tanh", "soft_shrink")},
+    "relu with a limit": lambda x: keras.activations.relu(x, max_value=5.0, threshold=1.0, negative_slope=0.1),
+    "clipped": lambda x: tf.clip_by_value(x, -1, 3),
+    "clipped norm": lambda x: tf.clip_by_norm(x, 3.0),
+    "huber": lambda x: keras.losses.huber(tf.zeros_like(x), x),
+    "hinge": lambda x: keras.losses.squared_hinge(tf.ones_like(x), x),
+}
+
+
+@pytest.mark.parametrize("name", PLATEAUS)
+def test_units_on_a_plateau_are_right_in_both_orders(name):
+    f, x = PLATEAUS[name], np.array([[-20.0, -8.0, -2.3, -0.4], [0.4, 2.5, 6.5, 20.0]])
+    report = fdfast.gradcheck(lambda x: tf.reduce_sum(tf.sin(f(x)) + f(x) ** 2), x, order=2)
+    assert report.verdicts == ["pass", "pass"]

@@ -123,13 +123,13 @@ def ramp_grad_smooth(c: Call) -> Any:
 
 @_scaled("Relu6Grad", incoming=0)
 def of_relu6(c: Call, x: Any, d: Any) -> tuple[Any, Any]:
-    """1 between 0 and 6."""
+    """1 between 0 and 6, and at neither: TensorFlow passes what came out of the ramp, which is 6 all above."""
     if d is not None:
         _crossed(c, x, d)
-        _crossed(c, x - 6, d)
-    low, moved = _switched(x, d, 1.0, 0.0)
-    high, other = _switched(x - 6, d, 1.0, 0.0)
-    return low - high, None if d is None else moved - other
+        _crossed(c, 6 - x, -d)
+    over, moved = _switched(x, d, 1.0, 0.0)
+    under, other = _switched(6 - x, None if d is None else -d, 1.0, 0.0)
+    return over + under - 1, None if d is None else moved + other
 
 
 @_scaled("EluGrad", incoming=0)

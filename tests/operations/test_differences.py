@@ -468,6 +468,7 @@ CASES = {
         kind: (lambda g, x, kind=kind: getattr(RAW, kind)(gradients=g, features=x), Y, X)
         for kind in ("SoftplusGrad", "SoftsignGrad", "ReluGrad", "LeakyReluGrad", "Relu6Grad")
     },
+    "Relu6Grad, of what came out": (lambda g, x: RAW.Relu6Grad(gradients=g, features=tf.nn.relu6(8 * x)), Y, X),
     **{
         kind: (lambda g, y, kind=kind: getattr(RAW, kind)(gradients=g, outputs=y), Y, X)
         for kind in ("EluGrad", "SeluGrad")
