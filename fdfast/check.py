@@ -317,7 +317,13 @@ def _of_first_order(
     report.reasons.extend(map(as_sentence, notes))
     report.caveats.extend(left_out(request, wrt))
     report.caveats.extend(not_checked(request, wrt))
-    return report if analytic is not None else with_culprits(report, request, terms, wrt)
+    if analytic is not None:
+        return report
+    named = with_culprits(report, request, terms, wrt)
+    if named is None:  # rounding of the gradient, which directions tell from a fault
+        named = directed()
+        named.caveats.extend([*left_out(request, wrt), *not_checked(request, wrt)])
+    return named
 
 
 def assert_gradcheck(f: Any, x: npt.ArrayLike, y: Any = None, **options: Any) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -36,13 +37,16 @@ from fdfast.verdict import (
     Terms,
     Whole,
     culprits,
+    excuse,
     held_against,
     is_certain,
     judge_whole,
     near_by,
+    without_rounding,
 )
 
 Float64 = npt.NDArray[np.float64]
+_TURNS = 7  # points at which it is asked whether what parts is rounding: one in 128 has one sign at all
 _MOST_DIRECTIONS = 1000  # each takes as much memory as x and the weights; three tell what can be told
 
 
@@ -82,7 +86,7 @@ def check_directed(
             at = found.point.arguments
             if found.ties:  # a unit that ties has no gradient that is the right one, and would be blamed, too
                 at = near_by(flat.points(), flat.moving, terms, 0, batched=flat.model is not None)
-            guilty = blamed_of(flat, at, [p.number for p in places], layers, terms.seed)
+            guilty = excuse(found, blamed_of(flat, at, [p.number for p in places], layers, terms))
     total = time.perf_counter() - started
     timings = {"set-up": setup, "directions": total - setup, "total": total}
     settings = terms.settings() | {"directions": directions}
@@ -109,6 +113,7 @@ def _judged(
             given,
             elsewhere=given is None or callable(analytic),
             layer_of=namer(layers),
+            sharp=flat.sharp,
         )
 
     given = _given(analytic, flat, places)
@@ -140,15 +145,17 @@ def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:
             flat = flat_of(request, wrt, terms.seed)
             places = [p.number for p in places_of(flat, wrt)]
             near = near_by(flat.points(), flat.moving, terms, 0, batched=flat.model is not None)
-            return blamed_of(flat, near, places, layers_of(request.f), terms.seed)
+            return blamed_of(flat, near, places, layers_of(request.f), terms)
     except NoTape:
         return None
 
 
-def with_culprits(report: Report, request: Request, terms: Terms, wrt: str) -> Report:
-    """Name who is to blame for what every element told, where something is wrong."""
+def with_culprits(report: Report, request: Request, terms: Terms, wrt: str) -> Report | None:
+    """Name who is to blame for what every element told, where something is wrong; None where rounding alone is."""
     started = time.perf_counter()
     found = blamed(request, terms, wrt) if report.counts["wrong"] else None
+    if found is not None and found.rounding and not found.wrong:
+        return None
     if found is None or not found.wrong:
         return report
     timings = report.timings | {"culprits": time.perf_counter() - started}
@@ -157,13 +164,19 @@ def with_culprits(report: Report, request: Request, terms: Terms, wrt: str) -> R
 
 
 def blamed_of(
-    flat: Flat, arguments: Sequence[Any], places: Sequence[int], layers: Sequence[keras.Layer], seed: int
+    flat: Flat, arguments: Sequence[Any], places: Sequence[int], layers: Sequence[keras.Layer], terms: Terms
 ) -> Culprits:
     """Which parts are to blame, along random directions in what was checked."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(terms.seed)
     shapes = [a.shape for a in arguments] + [tuple(v.shape) for v in flat.variables]
     moved = {place: rng.choice([-1.0, 1.0], (2, *shapes[place])) for place in places}
-    return culprits(gaps(flat, arguments, moved, layers))
+    batched = flat.model is not None
+    turns = range(1, _TURNS + 1)
+    beside = (near_by(flat.points(), flat.moving, terms, turn, batched=batched) for turn in turns)
+    found = gaps(flat, itertools.chain([arguments], beside), moved, layers)
+    here = next(found)
+    guilty = culprits(here)
+    return without_rounding(guilty, here, found) if guilty.wrong else guilty
 
 
 def flat_of(request: Request, wrt: str, seed: int = 0) -> Flat:

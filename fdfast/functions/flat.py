@@ -49,6 +49,8 @@ class Flat:
         The same as `call` in a graph, where that names operations better.
     scale : float
         Size of what is added up to the value, where much of it may cancel.
+    sharp : bool
+        Whether the value is a softmax cross-entropy, whose gradient cancels where the softmax is near its target.
     """
 
     call: Callable[..., Any]
@@ -64,6 +66,7 @@ class Flat:
     model: Any = None
     named: Callable[..., Any] | None = None
     scale: float = 0.0
+    sharp: bool = False
 
     def specs(self) -> list[tf.TensorSpec]:
         """What the function is traced with."""

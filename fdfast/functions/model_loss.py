@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from fdfast.functions.arguments import Argument, model_arguments
 from fdfast.functions.flat import Flat
-from fdfast.functions.losses import Loss, check_targets, resolve_loss
+from fdfast.functions.losses import Loss, check_targets, one_hot, resolve_loss
 from fdfast.functions.unchanged import present
 
 Array = npt.NDArray[Any]
@@ -75,6 +75,9 @@ def flat_model(model: keras.Model, x: Any, y: Any, loss: Any, *, mean: bool, wei
         key=(shape_key, mean, *((t.weight, t.loss.identity) for t in terms)),
         reads=(model, *(t.loss.original for t in terms)),
         model=model,
+        sharp=any(
+            t.loss.sharp is not None and one_hot(target, t.loss) for t, target in zip(terms, targets, strict=True)
+        ),
     )
 
 

@@ -6,7 +6,7 @@ how far differences move them. Over all parts the gaps between the two add up to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +35,9 @@ class Gap:
         What its outputs are worth, less what its inputs are; zero up to rounding if its gradient is right.
     size : ndarray, shape (directions,)
         Sum of sizes of what was added up.
+    reach : ndarray, shape (directions,)
+        What comes in from above, added up, times the longest move of an input: a slope that is a difference of
+        numbers near 1, as that of a softmax, rounds by some units of it.
     tied : bool
         Whether a unit of it ties: then its slopes differ by side, and a gap is no fault.
     """
@@ -42,19 +45,23 @@ class Gap:
     unit: Unit
     value: Float64
     size: Float64
+    reach: Float64
     tied: bool = False
 
 
 def gaps(
-    flat: Flat, arguments: Sequence[Any], moved: Mapping[int, Float64], layers: Sequence[keras.Layer]
-) -> list[Gap]:
-    """Share out the gap among layers, hand-written gradients and operations, in the order of the graph.
+    flat: Flat,
+    points: Iterable[Sequence[Any]],
+    moved: Mapping[int, Float64],
+    layers: Sequence[keras.Layer],
+) -> Iterator[list[Gap]]:
+    """Share out the gap among layers, hand-written gradients and operations, in the order of the graph; by point.
 
     Parameters
     ----------
     flat : Flat
-    arguments : sequence of ndarray
-        Where, flat.
+    points : iterable of sequence of ndarray
+        Flat arguments.
     moved : dict of int to ndarray
         Directions, shape (directions, *shape), by number of an argument or, behind these, of a variable.
     layers : sequence of keras.Layer
@@ -64,16 +71,17 @@ def gaps(
     ------
     fdfast.tape.NoTape
     """
-    found = cut(flat, layers)
-    tape = Recorder(found.concrete)(arguments)
-    numbers = iter(tape.outputs)
-    of_units = [[next(numbers) for _ in range(2 * (len(u.inputs) + len(u.outputs)))] for u in found.units]
-    edges = [n for mine in of_units for n in mine[: len(mine) // 2]]
-    d, tied = _pushed(tape, flat, moved, edges)
-    name_of = namer(layers)
-    names = {name_of(name) for name in tied}
-    shares = [_gap(tape, unit, mine, d) for unit, mine in zip(found.units, of_units, strict=True)]
-    return [replace(one, tied=one.unit.name in names) for one in shares]
+    found, name_of = cut(flat, layers), namer(layers)
+    recorder = Recorder(found.concrete)
+    for arguments in points:
+        tape = recorder(arguments)
+        numbers = iter(tape.outputs)
+        of_units = [[next(numbers) for _ in range(2 * (len(u.inputs) + len(u.outputs)))] for u in found.units]
+        edges = [n for mine in of_units for n in mine[: len(mine) // 2]]
+        d, tied = _pushed(tape, flat, moved, edges)
+        names = {name_of(name) for name in tied}
+        shares = [_gap(tape, unit, mine, d) for unit, mine in zip(found.units, of_units, strict=True)]
+        yield [replace(one, tied=one.unit.name in names) for one in shares]
 
 
 def _pushed(
@@ -94,11 +102,15 @@ def _pushed(
 def _gap(tape: Tape, unit: Unit, numbers: list[int], d: Mapping[int, Any]) -> Gap:
     edges, gradients = numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
     count = next((len(one) for one in d.values()), 1)
-    value, size = np.zeros(count), np.zeros(count)
+    value, size, longest, above = np.zeros(count), np.zeros(count), np.zeros(count), 0.0
     upstream = all(bool(tf.reduce_all(tf.math.is_finite(tape.values[n]))) for n in gradients[len(unit.inputs) :])
     for i, (edge, gradient) in enumerate(zip(edges, gradients, strict=True)):
         if edge in d and upstream:  # else a part behind it is to blame
             worth = np.reshape((d[edge] * tape.values[gradient]).numpy(), (count, -1))
             value += worth.sum(axis=1) * (-1.0 if i < len(unit.inputs) else 1.0)
             size += np.abs(worth).sum(axis=1)
-    return Gap(unit, value, size)
+        if i >= len(unit.inputs):
+            above += float(tf.reduce_sum(tf.abs(tape.values[gradient])))
+        elif edge in d:
+            longest = np.maximum(longest, np.abs(np.reshape(d[edge].numpy(), (count, -1))).max(axis=1, initial=0.0))
+    return Gap(unit, value, size, np.where(longest > 0, above, 0.0) * longest)

@@ -61,6 +61,8 @@ def _how(report: Report) -> str:
     judged, tied = report.counts["agree"], bool(report.directed.ties or report.counts["kink"])
     of = f"{judged:,} of " if tied and judged else ""
     said = f"{of}{report.total:,} {report.noun}s together, by {many}"
+    if report.directed.each:
+        return f"{said}; then, as rounding of the gradient adds up along these, each by itself."
     if not math.isfinite(report.directed.tau) or (tied and not judged) or report.directed.alarm:
         return f"{said}."
     lone = f"a lone one of {4 * report.directed.tau:.0e} never."

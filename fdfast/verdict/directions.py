@@ -75,6 +75,8 @@ class Directed:
         Kinds of operations without a difference rule, and that ran in less than float64 for want of a kernel.
     unruly : bool
         Both sides differ by more than a share: f has no finite slope somewhere, or the gradient is all rounding.
+    each : bool
+        Every element was differenced by itself, where directions left it open.
     """
 
     count: int
@@ -87,6 +89,7 @@ class Directed:
     ties: list[tuple[str, npt.NDArray[np.bool_]]] = field(default_factory=list)
     only_here: bool = False
     unruly: bool = False
+    each: bool = False
     low: float = 0.0
     subtracted: list[str] = field(default_factory=list)
     rounded: list[str] = field(default_factory=list)
@@ -98,6 +101,8 @@ class Directed:
 
     def chance(self, error: float) -> float:
         """Most likely chance that a relative error of one element has been missed."""
+        if self.each:
+            return 0.0
         return float(min(1.0, 4 * self.tau / error) ** self.count) if error > 0 else 1.0
 
 
@@ -227,7 +232,7 @@ def _locate(slopes: Slopes, directions: Directions, steps: Sequence[float], foun
             return
         small = [group for group in failing if len(group) <= _ONE]
         elements = [one for group in small for one in directions.elements(group)]
-        found.suspects += _singles(slopes, directions, elements, found)
+        found.suspects += singles(slopes, directions, elements, found)
         groups, whole = [half for group in failing if len(group) > _ONE for half in group.halves()], False
 
 
@@ -247,7 +252,7 @@ def _parting(
     return failing
 
 
-def _singles(
+def singles(
     slopes: Slopes, directions: Directions, elements: list[tuple[int, int]], found: Directed, *, keep: bool = False
 ) -> list[Suspect]:
     """Differences of single elements; of those only that part, unless all are kept."""
@@ -271,4 +276,4 @@ def _sample(slopes: Slopes, directions: Directions, groups: list[Group], found: 
     found.dense = groups
     each = max(2, _SAMPLE // len(groups))
     elements = [one for group in groups[:_SAMPLE] for one in directions.telling(group, each, found.rows)]
-    found.suspects += _singles(slopes, directions, elements, found, keep=True)
+    found.suspects += singles(slopes, directions, elements, found, keep=True)

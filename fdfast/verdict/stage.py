@@ -13,8 +13,8 @@ from fdfast.estimates import JUMP
 from fdfast.moves import Directions
 from fdfast.tape import STEP, Point, Recorded
 from fdfast.verdict.alone import APART, is_far, is_steep, no_slope
-from fdfast.verdict.compare import AGREE, SINGULAR, UNRESOLVED, WRONG
-from fdfast.verdict.directions import STEPS, Directed, Suspect, look
+from fdfast.verdict.compare import AGREE, SINGULAR, UNRESOLVED, WRONG, cancellation
+from fdfast.verdict.directions import STEPS, Directed, Suspect, look, singles
 from fdfast.verdict.rough import Rough, rough_among
 from fdfast.verdict.terms import Terms
 
@@ -29,6 +29,7 @@ WEAK = 1e-3  # a chance of a miss above which nothing is said to agree
 _NARROW = 2.0**-17  # of an element's share: what a kernel in float32 may be off by, 64 of its rounding units
 _ROUNDS = 3  # looks, each without the elements that the last found to have no finite slope
 _MOST = 16  # directions that are taken to come below it
+_EACH = 4096  # elements that are differenced one by one where directions leave them open
 _LOOKED = 32  # elements without a finite gradient that are differenced by themselves
 _ASIDE = 8  # elements far off of which it is asked whether f has a slope there
 _BYTES, _FEWEST, _ROWS = 1 << 25, 8, 64  # what moves together may take, of the widest value, and how many these are
@@ -80,9 +81,11 @@ class Stage:
         *,
         elsewhere: bool = True,
         jumps: bool = False,
+        sharp: bool = False,
     ) -> None:
         self.point, self.places = point, list(places)
         self._recorded, self._given, self._jumps = recorded, given, jumps
+        self._blur = float(cancellation(np.array([point.value]), _EPS)[0, 0]) if sharp else 0.0
         # An array has no value beside the point.
         self._movable = elsewhere and bool(recorded.moving)
         self.claimed = self._claims(point)
@@ -222,10 +225,20 @@ class Stage:
             directed.tau = 8 * directed.excess if np.isfinite(directed.excess) else np.inf
         # What stands out of rounding has been found one by one, so that the others agree; of float32's not all does.
         found = bool(directed.alarm and directed.suspects and not directed.rounded)
+        wrong, small = self._sorted(directed.suspects, terms)
+        if directed.dense and not wrong:
+            # All of a sample are within tolerance: a lone error would have to stand out of what all add up to.
+            directed.tau, found = max(directed.tau, 8 * directed.excess), False
         weak = not found and directed.chance(terms.rtol) > WEAK
+        if (
+            weak
+            and not (directed.ties or directed.unruly or directed.rounded)
+            and sum(g.size for g in self.claimed) <= _EACH
+        ):
+            self._take_each()
+            weak, (wrong, small) = False, self._sorted(directed.suspects, terms)
         start = UNRESOLVED if directed.ties or weak else AGREE
         self.codes = [np.full(g.shape, start, np.int8) for g in self.claimed]
-        wrong, small = self._sorted(directed.suspects, terms)
         if wrong:
             self._open_dense()
             self.rough = rough_among(self._slopes, self.directions, wrong, self._values)
@@ -233,11 +246,6 @@ class Stage:
             wrong = [one for one in wrong if one not in noisy]
             for one in noisy:
                 self.codes[one.place].reshape(-1)[one.index] = UNRESOLVED
-        elif directed.dense:
-            # All of a sample are within tolerance: a lone error would have to stand out of what all add up to.
-            directed.tau = max(directed.tau, 8 * directed.excess)
-            if directed.chance(terms.rtol) > WEAK:
-                self.codes = [np.full(g.shape, UNRESOLVED, np.int8) for g in self.claimed]
         for one in wrong + small:
             self.codes[one.place].reshape(-1)[one.index] = WRONG if one in wrong else AGREE
         self.suspects = wrong + small
@@ -246,6 +254,12 @@ class Stage:
             self.codes[place].reshape(-1)[index] = SINGULAR
             self.suspects.append(one)
 
+    def _take_each(self) -> None:
+        """Difference every element by itself: rounding of the gradient does not add up then."""
+        elements = self.directions.elements(self.directions.everything())
+        self.directed.suspects = singles(self._slopes, self.directions, elements, self.directed, keep=True)
+        self.directed.dense, self.directed.each = [], True
+
     def _sorted(self, suspects: Sequence[Suspect], terms: Terms) -> tuple[list[Suspect], list[Suspect]]:
         """Suspects beyond the tolerance, and within."""
         if not suspects:
@@ -253,7 +267,7 @@ class Stage:
         finite = [np.abs(g[np.isfinite(g)]) for g in self.claimed]
         largest = max((float(g.max(initial=0.0)) for g in finite), default=0.0)
         eps = 2.0**-23 if self.directed.rounded else _EPS
-        floor = 64 * eps * largest if terms.floor is None else terms.floor
+        floor = (64 * eps + self._blur) * largest if terms.floor is None else terms.floor
         wrong: list[Suspect] = []
         small: list[Suspect] = []
         for one in suspects:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +69,8 @@ class Whole:
         Elements at which f has another value at x alone, and that were judged near it.
     jump : float
         By how much, at most.
+    blurred : list of str
+        Parts of f whose gradient rounds so much that nothing can be said.
     allowed : Allowed, optional
         Where the elements of an array were compared one by one.
     """
@@ -91,6 +93,7 @@ class Whole:
     apart: list[Bool]
     jump: float
     allowed: Allowed | None = None
+    blurred: list[str] = field(default_factory=list)
 
     @property
     def wrong(self) -> int:
@@ -110,6 +113,7 @@ def judge_whole(
     elsewhere: bool = True,
     layer_of: Callable[[str], str] = str,
     jumps: bool = False,
+    sharp: bool = False,
 ) -> Whole:
     """Judge the gradient of a recorded function for some of its arguments and variables.
 
@@ -132,6 +136,8 @@ def judge_whole(
         Name of the layer that an operation of that name belongs to.
     jumps : bool
         Whether the function jumps where units tie, as a gradient does: then nothing is judged at a point where they do.
+    sharp : bool
+        Whether it is a softmax cross-entropy, of whose gradient cancellation takes digits, see `cancellation`.
     """
     here = recorded.point(arguments)
     value = here.value
@@ -139,7 +145,7 @@ def judge_whole(
         raise ValueError(
             f"f(x) is {value}: the loss must be finite at x itself; look for log(0), 0/0 or overflow in the model"
         )
-    first = Stage(recorded, here, places, given, elsewhere=elsewhere, jumps=jumps)
+    first = Stage(recorded, here, places, given, elsewhere=elsewhere, jumps=jumps, sharp=sharp)
     everything = [np.ones(p.shape, bool) for p in places]
     ties = list(dict.fromkeys(layer_of(name) for name, _ in first.look(everything, count, terms).ties))
     near = [~mask for mask in everything]
@@ -161,7 +167,7 @@ def judge_whole(
     if any(mask.any() for mask in near) and terms.jitter is not None and elsewhere:
         for turn in range(_ROUNDS):
             moved = near_by(arguments, recorded.moving, terms, turn, batched=batched)
-            second = Stage(recorded, recorded.point(moved), places, given, jumps=jumps)
+            second = Stage(recorded, recorded.point(moved), places, given, jumps=jumps, sharp=sharp)
             if not second.look(near, count, terms).ties:
                 break
         if second is not None:
@@ -257,6 +263,7 @@ def _joined(first: Stage, second: Stage) -> Directed:
         dense=a.dense + b.dense,
         rows=a.rows + b.rows,
         levels=max(a.levels, b.levels),
+        each=a.each or b.each,
         subtracted=sorted({*a.subtracted, *b.subtracted}),
         rounded=sorted({*a.rounded, *b.rounded}),
     )

@@ -1,0 +1,75 @@
+"""Gradients of which rounding has taken the digits: never called wrong, and what is wrong beside them still is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import fdfast
+
+W = np.random.default_rng(5).normal(size=(10, 30))
+
+
+def far(digits: float, seed: int) -> Any:
+    """An x at which the softmax of W x is within 10^-digits of its target."""
+    x = np.random.default_rng(seed).normal(size=30)
+    z = W @ x
+    return x + W[0] * (z.max() - z[0] + digits * np.log(10)) / (W[0] @ W[0])
+
+
+LOSSES: dict[str, Callable[[Any], Any]] = {
+    "of logits": lambda z: tf.nn.sparse_softmax_cross_entropy_with_logits(0, z),
+    "log": lambda z: -tf.math.log(tf.nn.softmax(z)[0]),
+    "square": lambda z: (1 - tf.nn.softmax(z)[0]) ** 2,
+}
+
+
+def loss(name: str, factor: float = 1.0) -> Callable[[Any], Any]:
+    @tf.custom_gradient
+    def same(z: Any) -> Any:
+        return tf.identity(z), lambda up: factor * up
+
+    return lambda x: LOSSES[name](same(tf.linalg.matvec(tf.constant(W, x.dtype), x)))
+
+
+@pytest.mark.parametrize("check", ["directions", "every"])
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(("digits", "seed"), [(4, 0), (9, 1), (12, 2), (12, 3), (14, 4), (16, 5), (18, 6)])
+def test_a_saturated_softmax_is_no_fault(check: str, name: str, digits: float, seed: int) -> None:
+    report = fdfast.gradcheck(loss(name), far(digits, seed), check=check)
+    assert report.verdict == "pass" if digits < 9 else report.verdict != "fail"
+    # By 12 digits of 16 the gradient has four left, of which a tolerance of 1e-4 asks for all.
+    # By 16 no digit is left, and nothing is to be seen at all.
+    assert report.verdict == "pass" or digits > 14 or "rounding alone" in " ".join(report.reasons)
+
+
+@pytest.mark.parametrize("check", ["directions", "every"])
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("digits", [0, 6, 10])
+def test_a_fault_before_it_is_found(check: str, name: str, digits: float) -> None:
+    # By 10 digits rounding is up to some 1e-6 of the gradient, far below the fault.
+    report = fdfast.gradcheck(loss(name, 1.01), far(digits, 7), check=check)
+    assert report.verdict == "fail"
+    assert report.culprit == "same"
+
+
+def test_where_directions_add_rounding_up_every_element_is_looked_at_by_itself() -> None:
+    model = fdfast.datasets.mnist_cnn()
+    x, labels = fdfast.datasets.mnist_sample(156)
+    one_hot = np.eye(10)[labels]
+    # A digit that the network is sure of to eleven digits.
+    report = fdfast.gradcheck(model, x[155], one_hot[155], check="directions")
+    assert report.verdict == "pass"
+    assert report.directed.each
+    assert "each by itself" in " ".join(str(report).split())
+    # The control, one element off by 1 %, as an array and by a function.
+    wrong = report.analytic.copy()
+    at = np.unravel_index(np.argmax(np.abs(wrong) * ~report.near), wrong.shape)
+    wrong[at] *= 1.01
+    found = fdfast.gradcheck(model, x[155], one_hot[155], check="directions", analytic=wrong)
+    assert found.verdict == "fail"
+    assert found.classes[at] == "wrong"
