@@ -70,6 +70,8 @@ class Stage:
         Elements that differ by more than the tolerance, then those that differ by less.
     rough : list of Rough
         Elements that differ by noise of f.
+    blurred : bool
+        Whether elements differ by what rounding behind a softmax may take.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Stage:
         self.codes = [np.full(g.shape, AGREE, np.int8) for g in self.claimed]
         self.suspects: list[Suspect] = []
         self.rough: list[Rough] = []
+        self.blurred = False
         self._broken: dict[tuple[int, int], tuple[Suspect, tuple[int, float]]] = {}
 
     @property
@@ -225,7 +228,7 @@ class Stage:
             directed.tau = 8 * directed.excess if np.isfinite(directed.excess) else np.inf
         # What stands out of rounding has been found one by one, so that the others agree; of float32's not all does.
         found = bool(directed.alarm and directed.suspects and not directed.rounded)
-        wrong, small = self._sorted(directed.suspects, terms)
+        wrong, lost, small = self._sorted(directed.suspects, terms)
         if directed.dense and not wrong:
             # All of a sample are within tolerance: a lone error would have to stand out of what all add up to.
             directed.tau, found = max(directed.tau, 8 * directed.excess), False
@@ -236,19 +239,21 @@ class Stage:
             and sum(g.size for g in self.claimed) <= _EACH
         ):
             self._take_each()
-            weak, (wrong, small) = False, self._sorted(directed.suspects, terms)
+            weak, (wrong, lost, small) = False, self._sorted(directed.suspects, terms)
         start = UNRESOLVED if directed.ties or weak else AGREE
         self.codes = [np.full(g.shape, start, np.int8) for g in self.claimed]
-        if wrong:
+        if wrong or lost:
             self._open_dense()
+        if wrong:
             self.rough = rough_among(self._slopes, self.directions, wrong, self._values)
             noisy = [one.suspect for one in self.rough]
             wrong = [one for one in wrong if one not in noisy]
-            for one in noisy:
-                self.codes[one.place].reshape(-1)[one.index] = UNRESOLVED
-        for one in wrong + small:
-            self.codes[one.place].reshape(-1)[one.index] = WRONG if one in wrong else AGREE
-        self.suspects = wrong + small
+            lost += noisy
+        for code, some in ((WRONG, wrong), (UNRESOLVED, lost), (AGREE, small)):
+            for one in some:
+                self.codes[one.place].reshape(-1)[one.index] = code
+        self.blurred = len(lost) > len(self.rough)
+        self.suspects = [one for one in wrong + lost + small if not any(one is r.suspect for r in self.rough)]
         self._decide_lost()
         for (place, index), (one, _) in self._broken.items():
             self.codes[place].reshape(-1)[index] = SINGULAR
@@ -260,20 +265,22 @@ class Stage:
         self.directed.suspects = singles(self._slopes, self.directions, elements, self.directed, keep=True)
         self.directed.dense, self.directed.each = [], True
 
-    def _sorted(self, suspects: Sequence[Suspect], terms: Terms) -> tuple[list[Suspect], list[Suspect]]:
-        """Suspects beyond the tolerance, and within."""
+    def _sorted(self, suspects: Sequence[Suspect], terms: Terms) -> tuple[list[Suspect], list[Suspect], list[Suspect]]:
+        """Suspects beyond the tolerance; beyond it by rounding behind a softmax; and within."""
         if not suspects:
-            return [], []
+            return [], [], []
         finite = [np.abs(g[np.isfinite(g)]) for g in self.claimed]
         largest = max((float(g.max(initial=0.0)) for g in finite), default=0.0)
         eps = 2.0**-23 if self.directed.rounded else _EPS
-        floor = (64 * eps + self._blur) * largest if terms.floor is None else terms.floor
+        floor = 64 * eps * largest if terms.floor is None else terms.floor
         wrong: list[Suspect] = []
+        lost: list[Suspect] = []
         small: list[Suspect] = []
         for one in suspects:
+            gap = abs(one.numeric - one.analytic)
             allowed = terms.rtol * max(abs(one.numeric), abs(one.analytic)) + floor
-            (small if abs(one.numeric - one.analytic) <= allowed else wrong).append(one)
-        return wrong, small
+            (small if gap <= allowed else lost if gap <= allowed + self._blur * largest else wrong).append(one)
+        return wrong, lost, small
 
     def _open_dense(self) -> None:
         """What lies in a dense group and was not differenced by itself is not known."""

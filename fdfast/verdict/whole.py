@@ -244,6 +244,7 @@ def _both(
         [rough for one in stages for rough in one.rough],
         apart,
         jump,
+        blurred=["the softmax cross-entropy"] if any(one.blurred for one in stages) else [],
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from fdfast.estimates import JUMP, STEEP, UNDEFINED
 from fdfast.verdict import special
 from fdfast.verdict.alone import APART
-from fdfast.verdict.compare import WRONG
+from fdfast.verdict.compare import AGREE, WRONG
 from fdfast.verdict.stage import WEAK
 from fdfast.verdict.whole import Whole
 
@@ -70,7 +70,11 @@ def _faults(found: Whole, settings: dict[str, Any], words: special.Words) -> lis
         )
     if wrong and found.directed.only_here:
         said += special.at_x_alone(_elements(len(wrong)), "", "", "a point right beside it", words)
-    small = [one for one in found.suspects if one not in wrong and one.numeric != one.analytic]
+    small = [
+        one
+        for one in found.suspects
+        if one.numeric != one.analytic and found.codes[one.place].reshape(-1)[one.index] == AGREE
+    ]
     if small and not wrong and found.directed.alarm:
         largest = max(abs(s.numeric - s.analytic) / max(abs(s.numeric), abs(s.analytic)) for s in small)
         said.append(
