@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.moves import Bounds
+from fdfast.moves import Bounds, as_number, shown
 
 
 def check_epsilon(epsilon: Any) -> float:
     """Return a valid epsilon as a float; raise TypeError or ValueError for any other."""
     if isinstance(epsilon, bool) or not isinstance(epsilon, int | float | np.integer | np.floating):
         raise TypeError(f"epsilon must be a number, got {type(epsilon).__name__}")
-    if not (math.isfinite(epsilon) and epsilon > 0):
-        raise ValueError(f"epsilon must be finite and greater than 0, got {epsilon}; 0.1 is usual for images in [0, 1]")
-    return float(epsilon)
+    found = as_number(epsilon)
+    if found is None or not (math.isfinite(found) and found > 0):
+        raise ValueError(
+            f"epsilon must be finite and greater than 0, got {shown(epsilon)}; 0.1 is usual for images in [0, 1]"
+        )
+    return found
 
 
 def check_bounds(bounds: Any, x: npt.NDArray[Any]) -> Bounds | None:
@@ -26,8 +29,8 @@ def check_bounds(bounds: Any, x: npt.NDArray[Any]) -> Bounds | None:
         return None
     try:
         low, high = (float(b) for b in bounds)
-    except (TypeError, ValueError):
-        raise TypeError(f"bounds must be a pair of numbers (low, high) or None, got {bounds!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"bounds must be a pair of numbers (low, high) or None, got {shown(bounds)}") from None
     if not low < high:
         raise ValueError(f"bounds must satisfy low < high, got ({low:g}, {high:g})")
     # In the dtype of x: 0.1 in float32 lies a little above the bound 0.1 in float64.

@@ -167,6 +167,7 @@ def test_nothing_of_the_caller_s_is_changed() -> None:
     ("change", "message"),
     [
         ({"epsilon": 0}, "epsilon must be finite and greater than 0"),
+        ({"epsilon": 10**400}, "epsilon must be finite and greater than 0"),
         ({"directions": 1}, "directions must be at least 2"),
         ({"bounds": (0, 0.1)}, "lies outside the bounds"),
         ({"y": [5] * 6}, "y must hold class numbers"),
