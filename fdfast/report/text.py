@@ -96,7 +96,8 @@ def _size(report: Report) -> str:
     part = report.parts[0]
     if len(report.parts) > 1:
         return f"{report.total} {report.noun}s in {len(report.parts)} arrays"
-    many = f"{len(report)} examples of " if part.batched else ""
+    counted = "each " if "examples" in (report.label or "") else f"{len(report)} examples of "
+    many = counted if part.batched else ""
     if report.check == "directions":
         return f"{many}{times(part.shape)}"
     return f"{many}{times(part.shape)}, {part.codes.size} tiles of {times(part.tile)}"
