@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, left_out, no_directions, not_checked, what_moves
 from fdfast.counting import Count
-from fdfast.directed import check_directed, with_culprits
+from fdfast.directed import check_directed, knows_more, with_culprits
 from fdfast.estimates import Estimate, estimate_tiles
 from fdfast.every_tile import check_every_tile, gradient_of
 from fdfast.functions import NotOneNumber, check_scope, interruptible
@@ -321,11 +321,9 @@ def _of_first_order(
     still_open = check == "auto" and report.verdict == "inconclusive" and budget is None
     if asks_for_tiles(request, terms) or (named is not None and not still_open):
         return report if named is None else named
-    # Directions tell rounding of the gradient from a fault, have float64 where a model cannot be rebuilt in it, and go
-    # beside an exact comparison, as of a mask.
     with contextlib.suppress(NoTape, ValueError):
         other = directed()
-        if named is None or other.verdict != "inconclusive":
+        if named is None or knows_more(other, report):
             other.caveats.extend([*left_out(request, wrt), *not_checked(request, wrt)])
             return other
     return report

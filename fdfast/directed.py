@@ -163,6 +163,14 @@ def with_culprits(report: Report, request: Request, terms: Terms, wrt: str) -> R
     return replace(report, culprits=found, hints=hints, timings=timings)
 
 
+def knows_more(found: Report, report: Report) -> bool:
+    """Whether directions tell more than single elements: in float64, or beside what an exact comparison sets apart."""
+    if found.verdict == "inconclusive" or found.directed is None:
+        return False
+    told = report.counts["agree"] + report.counts["singular"] == report.total
+    return report.dtype == "float32" or (told and found.directed.apart == report.counts["singular"])
+
+
 def blamed_of(
     flat: Flat, arguments: Sequence[Any], places: Sequence[int], layers: Sequence[keras.Layer], terms: Terms
 ) -> Culprits:

@@ -77,6 +77,8 @@ class Directed:
         Both sides differ by more than a share: f has no finite slope somewhere, or the gradient is all rounding.
     each : bool
         Every element was differenced by itself, where directions left it open.
+    apart : int
+        Elements at which an exact comparison gives f another value at the point alone.
     """
 
     count: int
@@ -90,6 +92,7 @@ class Directed:
     only_here: bool = False
     unruly: bool = False
     each: bool = False
+    apart: int = 0
     low: float = 0.0
     subtracted: list[str] = field(default_factory=list)
     rounded: list[str] = field(default_factory=list)

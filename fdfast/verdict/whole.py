@@ -222,6 +222,7 @@ def _both(
     ]
     for i in blank:
         codes[i] = np.full(codes[i].shape, UNRESOLVED, np.int8)
+    directed.apart = sum(int(np.count_nonzero(mask)) for mask in apart)
     guilty = next((one for one in stages if any((c == WRONG).any() for c in one.codes)), stages[-1])
     codes = [one.astype(np.int8) for one in codes]
     rank = {(one.place, one.index): codes[one.place].flat[one.index] == WRONG for one in suspects}
