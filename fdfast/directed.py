@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -42,11 +41,9 @@ from fdfast.verdict import (
     is_certain,
     judge_whole,
     near_by,
-    without_rounding,
 )
 
 Float64 = npt.NDArray[np.float64]
-_TURNS = 7  # points at which it is asked whether what parts is rounding: one in 128 has one sign at all
 _MOST_DIRECTIONS = 1000  # each takes as much memory as x and the weights; three tell what can be told
 
 
@@ -86,7 +83,8 @@ def check_directed(
             at = found.point.arguments
             if found.ties:  # a unit that ties has no gradient that is the right one, and would be blamed, too
                 at = near_by(flat.points(), flat.moving, terms, 0, batched=flat.model is not None)
-            guilty = excuse(found, blamed_of(flat, at, [p.number for p in places], layers, terms))
+            numbers = [p.number for p in places]
+            guilty = excuse(found, blamed_of(flat, at, numbers, layers, terms.seed, found.accused))
     total = time.perf_counter() - started
     timings = {"set-up": setup, "directions": total - setup, "total": total}
     settings = terms.settings() | {"directions": directions}
@@ -145,7 +143,7 @@ def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:
             flat = flat_of(request, wrt, terms.seed)
             places = [p.number for p in places_of(flat, wrt)]
             near = near_by(flat.points(), flat.moving, terms, 0, batched=flat.model is not None)
-            return blamed_of(flat, near, places, layers_of(request.f), terms)
+            return blamed_of(flat, near, places, layers_of(request.f), terms.seed)
     except NoTape:
         return None
 
@@ -172,19 +170,20 @@ def knows_more(found: Report, report: Report) -> bool:
 
 
 def blamed_of(
-    flat: Flat, arguments: Sequence[Any], places: Sequence[int], layers: Sequence[keras.Layer], terms: Terms
+    flat: Flat,
+    arguments: Sequence[Any],
+    places: Sequence[int],
+    layers: Sequence[keras.Layer],
+    seed: int,
+    accused: Sequence[npt.NDArray[np.bool_]] | None = None,
 ) -> Culprits:
-    """Which parts are to blame, along random directions in what was checked."""
-    rng = np.random.default_rng(terms.seed)
+    """Which parts are to blame, along random directions in what was checked; of that, in the elements `accused`."""
+    rng = np.random.default_rng(seed)
     shapes = [a.shape for a in arguments] + [tuple(v.shape) for v in flat.variables]
     moved = {place: rng.choice([-1.0, 1.0], (2, *shapes[place])) for place in places}
-    batched = flat.model is not None
-    turns = range(1, _TURNS + 1)
-    beside = (near_by(flat.points(), flat.moving, terms, turn, batched=batched) for turn in turns)
-    found = gaps(flat, itertools.chain([arguments], beside), moved, layers)
-    here = next(found)
-    guilty = culprits(here)
-    return without_rounding(guilty, here, found) if guilty.wrong else guilty
+    for place, mask in zip(places, accused or [], strict=False):
+        moved[place] *= mask
+    return culprits(gaps(flat, arguments, moved, layers))
 
 
 def flat_of(request: Request, wrt: str, seed: int = 0) -> Flat:

@@ -90,7 +90,10 @@ def _second(request: Request, terms: Terms, wrt: str, directions: int, label: st
     linear_agrees(found, [g is not None and bool(np.any(g)) for g in gradients])
     guilty = None
     if found.wrong:
-        guilty = excuse(found, blamed_of(along, found.point.arguments, [p.number for p in places], layers, terms))
+        guilty = excuse(
+            found,
+            blamed_of(along, found.point.arguments, [p.number for p in places], layers, terms.seed, found.accused),
+        )
     total = time.perf_counter() - started
     timings = {"set-up": setup, "directions": total - setup, "total": total}
     settings = terms.settings() | {"directions": directions}

@@ -6,7 +6,7 @@ how far differences move them. Over all parts the gaps between the two add up to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,18 +50,15 @@ class Gap:
 
 
 def gaps(
-    flat: Flat,
-    points: Iterable[Sequence[Any]],
-    moved: Mapping[int, Float64],
-    layers: Sequence[keras.Layer],
-) -> Iterator[list[Gap]]:
-    """Share out the gap among layers, hand-written gradients and operations, in the order of the graph; by point.
+    flat: Flat, arguments: Sequence[Any], moved: Mapping[int, Float64], layers: Sequence[keras.Layer]
+) -> list[Gap]:
+    """Share out the gap among layers, hand-written gradients and operations, in the order of the graph.
 
     Parameters
     ----------
     flat : Flat
-    points : iterable of sequence of ndarray
-        Flat arguments.
+    arguments : sequence of ndarray
+        Where, flat.
     moved : dict of int to ndarray
         Directions, shape (directions, *shape), by number of an argument or, behind these, of a variable.
     layers : sequence of keras.Layer
@@ -71,17 +68,16 @@ def gaps(
     ------
     fdfast.tape.NoTape
     """
-    found, name_of = cut(flat, layers), namer(layers)
-    recorder = Recorder(found.concrete)
-    for arguments in points:
-        tape = recorder(arguments)
-        numbers = iter(tape.outputs)
-        of_units = [[next(numbers) for _ in range(2 * (len(u.inputs) + len(u.outputs)))] for u in found.units]
-        edges = [n for mine in of_units for n in mine[: len(mine) // 2]]
-        d, tied = _pushed(tape, flat, moved, edges)
-        names = {name_of(name) for name in tied}
-        shares = [_gap(tape, unit, mine, d) for unit, mine in zip(found.units, of_units, strict=True)]
-        yield [replace(one, tied=one.unit.name in names) for one in shares]
+    found = cut(flat, layers)
+    tape = Recorder(found.concrete)(arguments)
+    numbers = iter(tape.outputs)
+    of_units = [[next(numbers) for _ in range(2 * (len(u.inputs) + len(u.outputs)))] for u in found.units]
+    edges = [n for mine in of_units for n in mine[: len(mine) // 2]]
+    d, tied = _pushed(tape, flat, moved, edges)
+    name_of = namer(layers)
+    names = {name_of(name) for name in tied}
+    shares = [_gap(tape, unit, mine, d) for unit, mine in zip(found.units, of_units, strict=True)]
+    return [replace(one, tied=one.unit.name in names) for one in shares]
 
 
 def _pushed(

@@ -6,7 +6,7 @@ written here.
 
 from __future__ import annotations
 
-from fdfast.verdict.blame import Culprits, culprits, excuse, without_rounding
+from fdfast.verdict.blame import Culprits, culprits, excuse
 from fdfast.verdict.compare import AGREE, CLASSES, METRICS, WRONG, error_summary
 from fdfast.verdict.diagnosis import NO_PATTERN, hints
 from fdfast.verdict.directions import Directed, Suspect
@@ -58,5 +58,4 @@ __all__ = [
     "selftest_figure",
     "sentences",
     "sentences_on_whole",
-    "without_rounding",
 ]

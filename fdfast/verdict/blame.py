@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from fdfast.functions import Gap, Unit
 from fdfast.verdict.compare import UNRESOLVED, WRONG
@@ -15,7 +14,6 @@ from fdfast.verdict.whole import Whole
 _ROUNDING = 1e-11  # of what a part's inputs and outputs are worth, added up
 _MINOR = 1e-3  # of the largest gap: less is not to blame
 _NEAR_ONE = 64 * 2.0**-52  # of what `Gap.reach` says
-_STEADY = 0.1  # of a gap that is a fault, what it changes by right beside the point
 _STAIRS = (
     "values are quantized in the forward pass, and the gradient goes straight through. It is that of the model without "
     "quantization: check that one."
@@ -58,7 +56,7 @@ class Culprits:
     right : int
         Number of the others.
     rounding : list of Unit
-        Parts that part by rounding: by what has another sign from point to point.
+        Parts that part by no more than what a slope made of numbers near 1 rounds by.
     """
 
     wrong: list[Unit]
@@ -97,44 +95,10 @@ def culprits(gaps: Sequence[Gap]) -> Culprits:
                 wrong.append(gap.unit)
     tied = {id(gap.unit) for gap in gaps if gap.tied}
     wrong = [unit for unit in wrong if id(unit) not in tied] or wrong
-    return Culprits(wrong, len(gaps) - len(wrong))
-
-
-def without_rounding(found: Culprits, here: Sequence[Gap], beside: Iterable[Sequence[Gap]]) -> Culprits:
-    """Clear parts whose gap is rounding: it is that small, or has this sign and that beside, where a fault's goes on.
-
-    Parameters
-    ----------
-    found : Culprits
-        By the gaps at the point.
-    here : sequence of Gap
-    beside : iterable of sequence of Gap
-        At points beside it. The first is enough where the gaps of all that is to blame hardly change.
-    """
-    accused = {id(unit) for unit in found.wrong}
-    cleared = {id(gap.unit) for gap in here if np.all(np.abs(gap.value) <= _NEAR_ONE * gap.reach)} & accused
-    numbers = [i for i, gap in enumerate(here) if id(gap.unit) in accused - cleared]
-    gathered = [[here[i].value] for i in numbers]
-    for there in beside if numbers else ():
-        for mine, i in zip(gathered, numbers, strict=True):
-            mine.append(there[i].value)
-        if len(gathered[0]) == 2 and all(np.all(abs(b - a) <= _STEADY * abs(a)) for a, b in gathered):
-            break
-    cleared |= {id(here[i].unit) for i, mine in zip(numbers, gathered, strict=True) if _turns(np.array(mine))}
-    return replace(
-        found,
-        wrong=[unit for unit in found.wrong if id(unit) not in cleared],
-        right=found.right + len(cleared),
-        rounding=[unit for unit in found.wrong if id(unit) in cleared],
-    )
-
-
-def _turns(values: npt.NDArray[np.float64]) -> bool:
-    """Whether what is no trifle has both signs along every direction; shape (points, directions)."""
-    if not np.isfinite(values).all():
-        return False
-    big = np.abs(values) > _MINOR * np.abs(values).max(axis=0)
-    return bool(((values > 0) & big).any(axis=0).all() and ((values < 0) & big).any(axis=0).all())
+    near_one = {id(gap.unit) for gap in gaps if np.all(np.abs(gap.value) <= _NEAR_ONE * gap.reach)}
+    rounding = [unit for unit in wrong if id(unit) in near_one]
+    wrong = [unit for unit in wrong if id(unit) not in near_one]
+    return Culprits(wrong, len(gaps) - len(wrong), rounding)
 
 
 def excuse(found: Whole, guilty: Culprits | None) -> Culprits | None:

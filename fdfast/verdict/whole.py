@@ -98,7 +98,12 @@ class Whole:
     @property
     def wrong(self) -> int:
         """Number of wrong elements."""
-        return sum(int(np.count_nonzero(codes == WRONG)) for codes in self.codes)
+        return sum(int(np.count_nonzero(mask)) for mask in self.accused)
+
+    @property
+    def accused(self) -> list[Bool]:
+        """Which elements are wrong, by place."""
+        return [codes == WRONG for codes in self.codes]
 
 
 def judge_whole(

@@ -151,10 +151,10 @@ def _gaps(found: Whole, settings: dict[str, Any], words: special.Words) -> list[
     if found.blurred:
         said.append(
             f"The {words.gradient} differs from the differences by rounding alone, of "
-            f"{', '.join(found.blurred[:_NAMED])}: "
-            "beside x it is now too large, now too small, and no part of f has a wrong formula. A softmax or a sigmoid "
-            "near 1, or a difference of nearly equal numbers, keeps few digits. Remedies: (a) an x at which the loss "
-            "is not saturated, (b) a larger rtol."
+            f"{', '.join(found.blurred[:_NAMED])}: by no more than a slope made of numbers near 1 loses, and no part "
+            "of "
+            "f has a wrong formula. Behind a softmax or a sigmoid near 1 few digits are left. Remedies: (a) an x at "
+            "which the loss is not saturated, (b) a larger rtol."
         )
     if found.blank and len(found.blank) == len(found.places):
         said.append(

@@ -116,7 +116,7 @@ def told(model: Any, wrt: str) -> tuple[list[Any], np.ndarray, np.ndarray]:
     v = {place: RNG.normal(size=(3, *g[place].shape)) for place in places}
     gap = point.slopes(v, [2.0**-100]).value[0] - sum((v[p] * g[p]).reshape(3, -1).sum(1) for p in places)
     size = sum(np.abs(v[p] * g[p]).reshape(3, -1).sum(1) for p in places)
-    return next(gaps(flat, [flat.points()], v, [model])), gap, size
+    return gaps(flat, flat.points(), v, [model]), gap, size
 
 
 @pytest.mark.parametrize("wrt", ["input", "weights"])
@@ -147,10 +147,10 @@ def test_functions_without_a_layer(factor, wrong):
 
     x = {"a": RNG.normal(size=4), "b": RNG.normal(size=4)}
     flat = flat_callable(f, x, {})
-    found = next(gaps(flat, [flat.points()], {0: RNG.normal(size=(2, 4)), 1: RNG.normal(size=(2, 4))}, []))
+    found = gaps(flat, flat.points(), {0: RNG.normal(size=(2, 4)), 1: RNG.normal(size=(2, 4))}, [])
     assert culprits(found).names == wrong
     # Moved along what is right alone, nothing is wrong.
-    assert culprits(next(gaps(flat, [flat.points()], {0: RNG.normal(size=(2, 4))}, []))).names == []
+    assert culprits(gaps(flat, flat.points(), {0: RNG.normal(size=(2, 4))}, [])).names == []
 
 
 def test_a_gradient_that_is_not_finite_is_laid_to_the_last_that_was_given_finite_ones():
@@ -160,7 +160,7 @@ def test_a_gradient_that_is_not_finite_is_laid_to_the_last_that_was_given_finite
     ])  # fmt: skip
     flat = flat_model(model, np.ones((1, 3)), np.ones((1, 1)), "mse", mean=True)
     for moved in ({0: RNG.normal(size=(2, 1, 3))}, {2: RNG.normal(size=(2, 3, 3))}):  # x, and the first kernel
-        assert culprits(next(gaps(flat, [flat.points()], moved, [model]))).names == ["norm"]
+        assert culprits(gaps(flat, flat.points(), moved, [model])).names == ["norm"]
 
 
 def test_a_part_whose_units_tie_is_no_culprit_beside_one_that_is():
