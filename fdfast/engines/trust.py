@@ -67,7 +67,7 @@ def check_sample(
     found = engine.differences(points, np.arange(len(points), dtype=np.int32), sample)
     pushed = push(sample)
     # The batch subtracts losses: some last places of them, or of the probabilities they are made of, are lost.
-    lost = 2.0**-46 * np.maximum(np.abs(found.base[sample.point]), 1.0)[:, None]
+    lost = 2.0**-42 * np.maximum(np.abs(found.base[sample.point]), 1.0)[:, None]
     rough = 2.0**-14 if compiled.dtype == np.float32 else 2.0**-36
     gap = np.abs(pushed - found.delta)
     largest = np.abs(found.delta).max(initial=0.0)
