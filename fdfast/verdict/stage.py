@@ -244,16 +244,15 @@ class Stage:
         self.codes = [np.full(g.shape, start, np.int8) for g in self.claimed]
         if wrong or lost:
             self._open_dense()
+        noisy: list[Suspect] = []
         if wrong:
             self.rough = rough_among(self._slopes, self.directions, wrong, self._values)
             noisy = [one.suspect for one in self.rough]
             wrong = [one for one in wrong if one not in noisy]
-            lost += noisy
-        for code, some in ((WRONG, wrong), (UNRESOLVED, lost), (AGREE, small)):
+        for code, some in ((WRONG, wrong), (UNRESOLVED, noisy + lost), (AGREE, small)):
             for one in some:
                 self.codes[one.place].reshape(-1)[one.index] = code
-        self.blurred = len(lost) > len(self.rough)
-        self.suspects = [one for one in wrong + lost + small if not any(one is r.suspect for r in self.rough)]
+        self.blurred, self.suspects = bool(lost), wrong + lost + small
         self._decide_lost()
         for (place, index), (one, _) in self._broken.items():
             self.codes[place].reshape(-1)[index] = SINGULAR
@@ -318,8 +317,8 @@ class Stage:
                 if not np.isfinite(both).all() and self.places[place].number < len(self.point.arguments):
                     both, size = self._by_values(place, index)
                 analytic = float(self.claimed[place].flat[index])
-                kind, much = no_slope(both, float(size[0]), equal=bool(equal[k]))
-                looked.append((Suspect(place, index, float(both[0]), analytic), (kind, much)))
+                reason = no_slope(both, float(size[0]), equal=bool(equal[k]))
+                looked.append((Suspect(place, index, float(both[0]), analytic), reason))
         return looked
 
     def _by_values(self, place: int, index: int) -> tuple[Float64, Float64]:
