@@ -55,17 +55,23 @@ FDFAST_MULTIVERSION void block_dot(const double* a, const double* b, std::int64_
     *low = total.low;
 }
 
+// Without a branch: signs are random, and every other one would be foretold wrongly.
+FDFAST_MULTIVERSION void draw_block(const double* g, std::int64_t n, double low, double unit, std::uint64_t key,
+                                    std::uint64_t first, double* v) noexcept {
+    for (std::int64_t i = 0; i < n; ++i) {
+        const std::uint64_t bits = mix(key + (first + static_cast<std::uint64_t>(i)) * 0x9e3779b97f4a7c15u);
+        const double u = 0.5 + static_cast<double>(static_cast<std::int64_t>(bits >> 11)) * 0x1p-54;
+        const double size = u * unit / std::max(std::fabs(g[i]), low);
+        v[i] = size * (static_cast<double>(static_cast<std::int64_t>(bits & 1)) * 2 - 1);
+    }
+}
+
 }  // namespace
 
 void draw(const double* g, std::int64_t n, double low, double unit, std::uint64_t seed, std::uint64_t first, double* v,
           int threads) noexcept {
     parallel_for(n, kBlock, threads, [&](int, std::int64_t from, std::int64_t to) {
-        for (std::int64_t i = from; i < to; ++i) {
-            const std::uint64_t bits = mix(mix(seed) + (first + static_cast<std::uint64_t>(i)) * 0x9e3779b97f4a7c15u);
-            const double u = 0.5 + static_cast<double>(bits >> 11) * 0x1p-54;
-            const double size = u * unit / std::max(std::fabs(g[i]), low);
-            v[i] = (bits & 1) != 0 ? size : -size;
-        }
+        draw_block(g + from, to - from, low, unit, mix(seed), first + static_cast<std::uint64_t>(from), v + from);
         return true;
     });
 }

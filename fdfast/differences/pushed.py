@@ -14,6 +14,7 @@ import tensorflow as tf
 from fdfast.differences.graph import Moved, Step, push_steps
 from fdfast.differences.rules.elementwise import activation_difference
 from fdfast.functions import RowFunction
+from fdfast.tape import shared
 
 Float64 = npt.NDArray[np.float64]
 
@@ -69,7 +70,7 @@ class PushedObjective:
 
     def values(self, rows: npt.NDArray[Any], example: npt.NDArray[np.int32], chunk: int) -> Float64:
         """Return f(z + d) - f(z) for rows of d, shape (rows, *shape), C-contiguous and 64-byte aligned."""
-        return self.tensor_values(tf.experimental.dlpack.from_dlpack(rows.__dlpack__()), example, chunk)
+        return self.tensor_values(shared(rows), example, chunk)
 
     def tensor_values(self, rows: tf.Tensor, example: npt.NDArray[np.int32], chunk: int) -> Float64:
         """See `values`, for rows that are a tensor already."""

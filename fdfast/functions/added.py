@@ -26,8 +26,9 @@ def terms_added(model: keras.Model, row: npt.NDArray[Any]) -> int:
         training = {"training": False} if getattr(model, "_call_has_training_arg", True) else {}
         with keras.StatelessScope(collect_losses=True) as scope:
             model(tf.cast(tf.constant(row), dtype), **training)
-        _known[present(model)] = len(scope.losses)  # a model that is called for the first time is built by that
-    return _known[present(model)]
+        state = present(model)  # a model that is called for the first time is built by that
+        _known[state] = len(scope.losses)
+    return _known[state]
 
 
 def penalised(model: keras.Model) -> list[str]:

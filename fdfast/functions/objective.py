@@ -18,7 +18,7 @@ from fdfast.functions.losses import Loss
 from fdfast.functions.over_rows import dense
 from fdfast.functions.returned import NotOneNumber, known_gradients, plain_value
 from fdfast.functions.row_function import RowFunction
-from fdfast.tape import NoTape
+from fdfast.tape import NoTape, shared
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -147,8 +147,7 @@ class TracedObjective:
 
     def values(self, rows: Array, example: npt.NDArray[np.int32], chunk: int) -> Float64:
         """See `Objective.values`; `rows` must be C-contiguous and 64-byte aligned (see `fdfast._core`)."""
-        tensor = tf.experimental.dlpack.from_dlpack(rows.__dlpack__())
-        return self.tensor_values(tensor, example, chunk)
+        return self.tensor_values(shared(rows), example, chunk)
 
     def tensor_values(self, rows: tf.Tensor, example: npt.NDArray[np.int32], chunk: int) -> Float64:
         """See `values`, for rows that are a tensor already."""

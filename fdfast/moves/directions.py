@@ -16,6 +16,7 @@ from fdfast import _core
 Float64 = npt.NDArray[np.float64]
 #: Of the largest gradient: below it an element counts less than its share.
 FLOOR = 1e-9
+_ALIGNED = 8  # numbers
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,12 @@ class Directions:
         self.at_once = at_once
         self.gradients = [np.asarray(g, np.float64, order="C") for g in gradients]
         self._held = list(held) if held is not None else [None] * len(gradients)
-        largest = max((float(np.abs(g).max(initial=0.0)) for g in self.gradients), default=0.0)
+        least, largest = np.inf if self.gradients else 0.0, 0.0
+        for g in self.gradients:
+            sizes = np.abs(g)
+            largest = max(largest, float(sizes.max(initial=0.0)))
+            least = min(least, float(sizes.min(initial=np.inf)))
         self.low = FLOOR * largest if largest > 0 else 1.0
-        least = min((float(np.abs(g).min(initial=np.inf)) for g in self.gradients), default=0.0)
         self.unit = max(least, self.low)
         self._seed = seed
         self._threads = os.cpu_count() or 1
@@ -103,8 +107,9 @@ class Directions:
     def whole(self, count: int, first: int = 0) -> dict[int, Float64]:
         """Directions of all arrays together, by place; shape (count, *shape). `first` makes them others."""
         found = {}
-        for place, g in enumerate(self.gradients):
-            v = np.empty((count, g.size))
+        for place, (g, v) in enumerate(
+            zip(self.gradients, _in_one([(count, g.size) for g in self.gradients]), strict=True)
+        ):
             for k in range(count):
                 self._draw(g.reshape(-1), v[k], first + k, place)
             found[place] = self._free(place, v.reshape(count, *g.shape))
@@ -182,6 +187,17 @@ class Directions:
         if held is not None:
             v[:, held] = 0.0
         return v
+
+
+def _in_one(shapes: Sequence[tuple[int, int]]) -> list[Float64]:
+    """Arrays without contents, one behind the other in one piece of memory, each aligned as tensors are."""
+    ends = np.cumsum([0, *(-(-rows * columns // _ALIGNED) * _ALIGNED for rows, columns in shapes)])
+    piece = np.empty(int(ends[-1]) + _ALIGNED)
+    piece = piece[-(piece.ctypes.data // piece.itemsize) % _ALIGNED :]
+    return [
+        piece[start : start + rows * columns].reshape(rows, columns)
+        for start, (rows, columns) in zip(ends, shapes, strict=False)
+    ]
 
 
 def _channels_first(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

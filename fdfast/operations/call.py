@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,24 @@ from fdfast.operations.table import TABLE, Operation
 #: Class of tensors that have values; those of a graph in the making are of another.
 _EAGER = tf.__internal__.EagerTensor
 _FAILURES = (Unmapped, tf.errors.OpError, ValueError, TypeError, AssertionError)
+
+
+_long: ContextVar[bool] = ContextVar("long", default=False)
+
+
+@contextlib.contextmanager
+def long_moves() -> Iterator[None]:
+    """Let the graph in the making be right for moves of any size; else they are taken to be as small as steps are."""
+    token = _long.set(True)
+    try:
+        yield
+    finally:
+        _long.reset(token)
+
+
+def may_be_long(d: Any) -> bool:
+    """Whether a difference without a value may have any size."""
+    return not has_value(d) and _long.get()
 
 
 def has_value(tensor: Any) -> bool:
@@ -35,11 +54,14 @@ class Notes:
         Only in a graph: number of the operation and a scalar, True if its smooth rule does not hold.
     subtracted : list of str
         Kinds without a rule, whose differences were subtracted.
+    smooth : bool
+        Whether smooth rules may be taken.
     """
 
     branches: list[tuple[int, Any, Any]] = field(default_factory=list)
     special: list[tuple[int, Any]] = field(default_factory=list)
     subtracted: list[str] = field(default_factory=list)
+    smooth: bool = True
 
     @property
     def ties(self) -> list[tuple[int, Any]]:
@@ -128,8 +150,9 @@ def difference(call: Call) -> list[Any]:
     entry = TABLE.get(call.kernel.kind)
     if not any(is_real(t) for t in call.z + call.out):
         return settled(call, at_rows(call, call.d))
-    if entry is not None and entry.smooth is not None and all(d is None or is_real(d) for d in call.d):
-        found, special = entry.smooth(call)
+    smooth = None if entry is None or not call.notes.smooth else entry.smooth
+    if smooth is not None and all(d is None or is_real(d) for d in call.d):
+        found, special = smooth(call)
         if not has_value(special):
             call.notes.special.append((call.number, special))
             return _listed(call, found)

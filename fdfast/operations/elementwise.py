@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fdfast.operations.call import Call, has_value
+from fdfast.operations.call import Call, has_value, may_be_long
 from fdfast.operations.products import square
 from fdfast.operations.table import difference_rule
 
@@ -34,8 +34,10 @@ def unary(*kinds: str) -> Callable[[Function], Function]:
 
 
 def below(d: Any, limit: float) -> bool:
-    """Whether every |d| is below the limit; differences of a graph in the making are, its steps are that small."""
-    return not has_value(d) or d.shape.num_elements() == 0 or float(tf.reduce_max(tf.abs(d))) < limit
+    """Whether every |d| is below the limit; differences of a graph in the making mostly are, see `long_moves`."""
+    if not has_value(d):
+        return not may_be_long(d)
+    return d.shape.num_elements() == 0 or float(tf.reduce_max(tf.abs(d))) < limit
 
 
 @unary("Reciprocal", "Inv")

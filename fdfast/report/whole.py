@@ -118,8 +118,9 @@ def _detectable(found: Whole, claimed: Float64) -> Float64:
     """Relative error of each element that would never have been missed by itself."""
     directed = found.directed
     with np.errstate(all="ignore"):
-        share: Float64 = np.maximum(directed.low / np.abs(claimed), 1.0)
-        known: Float64 = 4 * directed.tau * share
+        known: Float64 = np.asarray(np.abs(claimed))
+        np.divide(4 * directed.tau * directed.low, known, out=known)
+        np.maximum(known, 4 * directed.tau, out=known)
         if found.allowed is not None:
             known = known + found.allowed[0] + found.allowed[1] / np.abs(claimed)
     return known

@@ -11,12 +11,13 @@ from fdfast.tape.at_rows import InRows, Moving, Step, changes, evaluated, replay
 from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.eagerly import Recording, key_of
+from fdfast.tape.graphs import trace_of, unkinked, values_graph
 from fdfast.tape.precision import narrowest
-from fdfast.tape.recorded import Point, Recorded, trace_of, unkinked, values_graph
+from fdfast.tape.recorded import Point, Recorded
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
 from fdfast.tape.routes import is_steady, steady
 from fdfast.tape.tape import STEP, Entry, Guard, Handle, NoTape, Slopes, Tape
-from fdfast.tape.traced import PythonCode, Traced, concrete_of
+from fdfast.tape.traced import PythonCode, Traced, concrete_of, shared
 
 __all__ = [
     "OPAQUE",
@@ -52,6 +53,7 @@ __all__ = [
     "replay",
     "replayed",
     "row_bytes",
+    "shared",
     "steady",
     "trace_of",
     "unkinked",

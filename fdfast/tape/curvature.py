@@ -13,9 +13,10 @@ import tensorflow as tf
 
 from fdfast.operations import Notes
 from fdfast.tape.again import guards_hold, push
-from fdfast.tape.recorded import Point, replayed, specs_of, trace_of, unkinked
+from fdfast.tape.graphs import replayed, scaled, specs_of, trace_of, unkinked
+from fdfast.tape.recorded import Point
 from fdfast.tape.tape import Tape
-from fdfast.tape.traced import Traced
+from fdfast.tape.traced import Traced, shared
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -58,7 +59,7 @@ def products(point: Point, moved: Mapping[int, Array], steps: Sequence[float], w
     key = ("products", places, tuple(wanted), directions, tuple(steps))
     made = whole.compiled(key, lambda tape: _graph(point, tape, places, wanted, directions, steps))
     if made is not None:
-        *found, holds = made(*map(tf.constant, point.arguments), *map(tf.constant, given))
+        *found, holds = made(*map(tf.constant, point.arguments), *map(shared, given))
         if bool(holds):
             return _unpacked(point, found, steps, directions, wanted, whole.subtracted[key], kinked=False)
     start = time.perf_counter()
@@ -123,7 +124,7 @@ def _graph(
     def differences(*tensors: Any) -> Any:
         outputs = [*whole.gradient_numbers(tape, taken).values()]
         values, notes = replayed(tape, tensors[:taken], outputs), Notes()
-        rows = [tf.concat([step * one for step in steps], 0) for one in tensors[taken:]]
+        rows = [scaled(one, steps) for one in tensors[taken:]]
         moved = dict(zip(places, rows, strict=True))
         found = _pushed(point, tape, moved, len(steps) * directions, wanted, notes, values)
         subtracted.extend(notes.subtracted)

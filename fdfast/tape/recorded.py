@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,23 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.operations import Notes
-from fdfast.tape.again import guards_hold, push, replay
+from fdfast.tape.again import push
+from fdfast.tape.graphs import (
+    Met,
+    equal,
+    equal_graph,
+    evened,
+    slopes_graph,
+    slopes_of,
+    switched,
+    switched_graph,
+    values_graph,
+)
 from fdfast.tape.precision import narrowest
-from fdfast.tape.recorder import Recorder, lifted
+from fdfast.tape.recorder import Recorder
 from fdfast.tape.routes import is_steady
 from fdfast.tape.tape import STEP, Slopes, Tape
-from fdfast.tape.traced import Traced
+from fdfast.tape.traced import Traced, shared
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -54,7 +65,7 @@ class Recorded:
         self.connected = [g is not None for g in concrete.structured_outputs[1]]
         self._spent: dict[Any, float] = {}
         self._recording = math.inf  # seconds, at its quickest
-        self._compiled: dict[Any, Traced] = {}
+        self._compiled: dict[Any, Any] = {}
         self.latest: Tape | None = None
         #: Kinds of operations that ran in less than float64 when it was last recorded, for want of a kernel.
         self.rounded: list[str] = []
@@ -64,7 +75,7 @@ class Recorded:
         self.notes: list[str] = []
         #: What `fdfast.windows` has made of it, or why it could not.
         self.windows: Any = None
-        #: Kinds without a rule, by what moves in how many directions.
+        #: Kinds without a rule, by what moves in how many directions, of its products.
         self.subtracted: dict[Any, list[str]] = {}
 
     def point(self, arguments: Sequence[Array]) -> Point:
@@ -87,7 +98,7 @@ class Recorded:
             return tuple(arguments[place].shape)
         return tuple(self.variables[place - len(arguments)].shape)
 
-    def compiled(self, key: Any, make: Any) -> Traced | None:
+    def compiled(self, key: Any, make: Any) -> Any:
         """A graph for what is asked for, once it has cost as much without one as it takes to make one; else None."""
         if is_steady():
             return None
@@ -183,21 +194,78 @@ class Point:
             (directions, *shape).
         steps : sequence of float
         """
-        whole, places = self.recorded, tuple(sorted(moved))
-        directions = len(moved[places[0]])
+        places = tuple(sorted(moved))
         given = [np.asarray(moved[place], np.float64) for place in places]
-        if "tape" not in self.__dict__:
-            key = (places, directions, tuple(steps))
-            made = whole.compiled(key, lambda tape: self._slopes_graph(tape, places, directions, steps))
-            if made is not None:
-                found, holds = made(*self._tensors, *map(tf.constant, given))
-                if bool(holds):
-                    subtracted, nowhere = whole.subtracted[places, directions], np.zeros(found.shape, bool)
-                    return Slopes(found.numpy(), [], [], subtracted, nowhere)
-        start = time.perf_counter()
-        found = self._exactly(places, given, steps)
-        whole.spend((places, directions, tuple(steps)), time.perf_counter() - start)
+        found = self._compiled(places, given, steps)
+        if found is None:
+            start = time.perf_counter()
+            found = self._exactly(places, given, steps)
+            key = _key(places, len(evened(given[0])), steps, branches=bool(found.ties or found.crossings))
+            self.recorded.spend(key, time.perf_counter() - start)
         return found
+
+    def _compiled(self, places: tuple[int, ...], given: list[Array], steps: Sequence[float]) -> Slopes | None:
+        """Without recording, where there is a graph that is right here: first one that takes every unit for smooth."""
+        whole, rows = self.recorded, [evened(one) for one in given]
+        for branches in (False, True):
+
+            def make(tape: Tape, branches: bool = branches) -> tuple[Traced, Met]:
+                numbers, met = [whole.number(tape, place) for place in places], Met()
+                return slopes_graph(tape, self.arguments, numbers, len(rows[0]), steps, met, branches=branches), met
+
+            made = whole.compiled(_key(places, len(rows[0]), steps, branches=branches), make)
+            if made is not None:
+                graph, met = made
+                value, masks, holds = graph(*self._tensors, *map(shared, rows))
+                if bool(holds):
+                    seen = [(number, *both) for number, both in zip(met.numbers, masks.numpy(), strict=True)]
+                    return slopes_of(whole.latest or self.tape, value.numpy(), seen, met.subtracted, len(given[0]))
+        return None
+
+    def equal(self, places: Sequence[int]) -> dict[int, npt.NDArray[np.bool_]]:
+        """Elements that move equal numbers apart which f compares by ==, by place; of places where there are any."""
+        whole = self.recorded
+        known = whole.latest or self.tape
+        if not known.compared:
+            return {}
+        numbers = {place: n for place in places if (n := whole.number(known, place)) is not None}
+        key, found = ("equal", tuple(places)), None
+        made = self._small(key, lambda tape: equal_graph(tape, self.arguments, list(numbers.values())))
+        if made is not None:
+            *found, holds = made(*self._tensors)
+        if found is None or not bool(holds):
+            tape = self.tape
+            numbers = {place: n for place in places if (n := whole.number(tape, place)) is not None}
+            found = equal(tape, dict(enumerate(tape.values)), list(numbers.values()))
+        masks = {place: one.numpy() != 0 for place, one in zip(numbers, found, strict=True)}
+        return {place: mask for place, mask in masks.items() if mask.any()}
+
+    def _small(self, key: Any, make: Callable[[Tape], Traced]) -> Traced | None:
+        """A graph of a few operations: it is made sooner than the whole is recorded here."""
+        if "tape" in self.__dict__:
+            return None
+        self.recorded.spend(key, math.inf)
+        made: Traced | None = self.recorded.compiled(key, make)
+        return made
+
+    def switched(self, moved: Mapping[int, Array]) -> npt.NDArray[np.bool_]:
+        """What directions decide otherwise, by way of comparisons by ==: shape (directions, decisions of the tape)."""
+        places = tuple(sorted(moved))
+        rows, whole = [evened(np.asarray(moved[place], np.float64)) for place in places], self.recorded
+        directions, key, found = len(moved[places[0]]), ("switched", places, len(rows[0])), None
+
+        def make(tape: Tape) -> Traced:
+            return switched_graph(tape, self.arguments, [whole.number(tape, p) for p in places], len(rows[0]))
+
+        made = self._small(key, make)
+        if made is not None:
+            found, holds = made(*self._tensors, *map(shared, rows))
+        if found is None or not bool(holds):
+            numbers = zip(map(partial(whole.number, self.tape), places), rows, strict=True)
+            d = {number: tf.constant(STEP * one) for number, one in numbers if number is not None}
+            found = switched(self.tape, d, len(rows[0]))
+        decided: npt.NDArray[np.bool_] = found.numpy()[:directions]
+        return decided
 
     def kinked(self, places: Sequence[int], seed: int = 0) -> dict[int, npt.NDArray[np.bool_]]:
         """Elements along which the slopes to both sides differ at the point, by place.
@@ -245,85 +313,10 @@ class Point:
                 d[number] = tf.constant(np.concatenate([step * one for step in steps]))
         (moved,) = push(tape, d, count, [tape.outputs[0]], notes=notes)
         found = np.zeros(count) if moved is None else np.reshape(moved.numpy(), count)
-        ties, crossings = (
-            [(tape.entries[number].name, np.asarray(mask)) for number, mask in seen]
-            for seen in (notes.ties, notes.crossings)
-        )
-        same = [mask for number, mask in notes.ties if tape.entries[number].kernel.kind in ("Equal", "NotEqual")]
-        equal = np.any([np.zeros(count, bool), *same], axis=0)
         value = found.reshape(len(steps), -1) / np.reshape(steps, (-1, 1))
-        return Slopes(value, ties, crossings, notes.subtracted, equal.reshape(value.shape))
-
-    def _slopes_graph(self, tape: Tape, places: tuple[int, ...], directions: int, steps: Sequence[float]) -> Traced:
-        numbers = [self.recorded.number(tape, place) for place in places]
-        shapes = [tf.TensorSpec([directions, *_shape(tape, n)], tf.float64) for n in numbers]
-        count, taken = len(steps) * directions, len(self.arguments)
-
-        def slopes(*tensors: Any) -> Any:
-            values = replayed(tape, tensors[:taken], [tape.outputs[0]])
-            d = {
-                number: tf.concat([step * one for step in steps], 0)
-                for number, one in zip(numbers, tensors[taken:], strict=True)
-                if number is not None
-            }
-            notes = Notes()
-            (moved,) = push(tape, d, count, [tape.outputs[0]], values, notes)
-            found = tf.zeros([count], tf.float64) if moved is None else tf.reshape(moved, [count])
-            quotient = tf.reshape(found, [len(steps), directions]) / tf.constant(steps, tf.float64)[:, None]
-            subtracted.extend(notes.subtracted)
-            return quotient, guards_hold(tape, values) & unkinked(notes)
-
-        subtracted: list[str] = []
-        made = trace_of(slopes, [*specs_of(self.arguments), *shapes])
-        self.recorded.subtracted[places, directions] = subtracted
-        return made
+        return slopes_of(tape, value, notes.branches, notes.subtracted, len(given[0]))
 
 
-def _shape(tape: Tape, number: int | None) -> list[int]:
-    return [] if number is None else list(tape.values[number].shape)
-
-
-def unkinked(notes: Notes) -> Any:
-    """Scalar of a graph in the making: whether no unit ties or leaves its branch."""
-    kinks = [one for _, one in notes.special]
-    kinks += [tf.reduce_any(one) for _, *both in notes.branches for one in both]
-    return ~tf.reduce_any(tf.stack(kinks)) if kinks else tf.constant(True)
-
-
-def values_graph(
-    tape: Tape, arguments: Sequence[Array], numbers: Sequence[int] | None = None, packed: Sequence[int] = ()
-) -> Traced:
-    """Outputs of a tape, or other values of it, at other arguments; then whether its control flow goes the same way.
-
-    Values that are `packed`, of one dtype, come before all others in one piece: each tensor that is returned costs more
-    than a small one's contents.
-    """
-    wanted = tape.outputs if numbers is None else list(numbers)
-
-    def values(*tensors: Any) -> Any:
-        found = replayed(tape, tensors, [*packed, *wanted])
-        flat = [tf.reshape(found.get(n, tape.values[n]), [-1]) for n in packed]
-        others = (found.get(n, tape.values[n]) for n in wanted)
-        return [*([tf.concat(flat, 0)] if flat else []), *others, guards_hold(tape, found)]
-
-    return trace_of(values, specs_of(arguments))
-
-
-def replayed(tape: Tape, tensors: Sequence[Any], outputs: Sequence[int]) -> dict[int, Any]:
-    """Values at given arguments and at the variables as they are now."""
-    given = dict(zip(tape.arguments, tensors, strict=True))
-    for key, number in tape.variables.items():
-        handle = tape.handles[key].tensor
-        dtype = handle._handle_data.shape_and_type[0].dtype
-        given[number] = lifted(tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.as_dtype(dtype)))
-    return replay(tape, given, outputs)
-
-
-def specs_of(arguments: Sequence[Array]) -> list[tf.TensorSpec]:
-    """What a graph of these arguments is traced with."""
-    return [tf.TensorSpec(a.shape, a.dtype) for a in arguments]
-
-
-def trace_of(function: Any, specs: list[tf.TensorSpec]) -> Traced:
-    """One trace of a function of the tape."""
-    return Traced(tf.function(function, input_signature=specs, autograph=False))
+def _key(places: tuple[int, ...], directions: int, steps: Sequence[float], *, branches: bool) -> tuple[Any, ...]:
+    """Of a graph of differences."""
+    return places, directions, tuple(steps), branches

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.operations import Kernel
+from fdfast.operations import Kernel, is_real
 
 #: Step along a direction, in units of its largest element: differences are exact, so it need not be long, and its
 #: square vanishes.
 STEP = 2.0**-100
+#: Exact comparisons: their units tie where both sides are equal, and jump at that point alone.
+EQUAL = ("Equal", "NotEqual")
 
 
 class NoTape(Exception):
@@ -87,6 +89,30 @@ class Tape:
         """Bytes of the largest value, in float64; asked for when all are there."""
         return 8 * max(int(math.prod(v.shape)) for v in self.values if hasattr(v, "shape"))
 
+    @cached_property
+    def compared(self) -> list[Entry]:
+        """Comparisons by ==, on which the first output depends, of numbers that may move; when all are there."""
+        found = [entry for entry in self.needed(self.outputs[:1]) if entry.kernel.kind in EQUAL]
+        reached = self.reached(set(self.inputs)) if found else set()
+        real = [entry for entry in found if self.values[entry.inputs[0]].dtype.is_floating]
+        return [entry for entry in real if not reached.isdisjoint(entry.inputs)]
+
+    @cached_property
+    def decisions(self) -> list[int]:
+        """What follows from these without being a number, and numbers depend on; when all are there.
+
+        Where decisions are the same, what f comes to as moves vanish is the same.
+        """
+        reached = {number for entry in self.compared for number in entry.outputs}
+        found: dict[int, None] = {}
+        for entry in self.needed(self.outputs[:1]) if reached else []:
+            of_them = [number for number in entry.inputs if number in reached]
+            if of_them and not any(is_real(self.values[number]) for number in entry.outputs):
+                reached.update(entry.outputs)
+            else:
+                found.update(dict.fromkeys(of_them))
+        return list(found)
+
     def add(self, value: Any) -> int:
         """Keep a value; returns its number."""
         self.values.append(value)
@@ -133,8 +159,8 @@ class Slopes:
         leaves its branch. Operations where none does are left out.
     subtracted : list of str
         Kinds of operations without a rule: ten digits instead of all.
-    equal : ndarray of bool, shape (steps, directions)
-        Whether numbers that are compared by == are equal, and move apart.
+    equal, kinked : ndarray of bool, shape (steps, directions)
+        Whether numbers that are compared by == are equal, and move apart; whether a unit of another kind ties.
     """
 
     value: npt.NDArray[np.float64]
@@ -142,3 +168,4 @@ class Slopes:
     crossings: list[tuple[str, npt.NDArray[np.bool_]]]
     subtracted: list[str]
     equal: npt.NDArray[np.bool_]
+    kinked: npt.NDArray[np.bool_]

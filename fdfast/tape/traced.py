@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.tape.dispatch import numpy_calls
@@ -14,11 +15,24 @@ _PYTHON = re.compile(
     r"(\d+-th value returned by \w+ is \w+, but expects \w+|Tensor conversion requested dtype \w+ for Tensor with dtype"
     r" \w+)"
 )
+_ALIGNED = 64  # bytes
 _NODE = re.compile(r"node (?:while/)?([\w/.]*PyFunc\w*)")
 
 
 class PythonCode(TypeError):
     """Python code in f (``tf.numpy_function``, ``tf.py_function``) does not return the dtype that it declared."""
+
+
+def shared(array: npt.NDArray[Any]) -> Any:
+    """A tensor over the memory of an array, which is to stay as it is meanwhile.
+
+    A copy where that memory is not aligned as TensorFlow's operations want it, not contiguous, or may not be written
+    to.
+    """
+    flags = array.flags
+    if not (flags.writeable and flags.c_contiguous) or array.__array_interface__["data"][0] % _ALIGNED:
+        return tf.constant(array)
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 def concrete_of(function: Any) -> Any:

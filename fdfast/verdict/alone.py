@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from fdfast.estimates import ABOVE, BELOW, JUMP, STEEP, UNDEFINED
+from fdfast.moves import Directions
 from fdfast.tape import STEP
-from fdfast.verdict.directions import Suspect
+from fdfast.verdict.directions import Slopes, Suspect
 
 Float64 = npt.NDArray[np.float64]
 #: Beside what `fdfast.estimates` knows: an exact comparison gives f another value at the point alone.
@@ -45,3 +49,46 @@ def is_far(one: Suspect) -> bool:
 def is_steep(one: Suspect) -> bool:
     """Whether a slope is so large that there may be none."""
     return not abs(one.numeric) < 2.0**40 * max(1.0, abs(one.analytic))
+
+
+def values_apart(
+    elements: Sequence[tuple[int, int]],
+    slopes: Slopes,
+    switched: Callable[[Mapping[int, Float64]], npt.NDArray[np.bool_]],
+    directions: Directions,
+    claimed: Sequence[Float64],
+) -> tuple[dict[tuple[int, int], tuple[Suspect, tuple[int, float]]], list[tuple[int, int]]]:
+    """Elements along which f has another value at the point alone, by place and index; and those not known yet.
+
+    One is looked at of all that switch the same decisions, as the values of one masked step do: f jumps by as much
+    along them. A step to one side tells where nothing ties but an ==: beside it nothing is equal any more.
+    """
+    alike: dict[bytes, list[tuple[int, int]]] = {}
+    for some in _batches(elements, directions.at_once):
+        filled = some + some[-1:] * (directions.at_once - len(some))  # so many every time: there is one graph for all
+        for at, row in zip(some, switched(directions.single(filled)), strict=False):
+            alike.setdefault(row.tobytes(), []).append(at)
+    found, left = {}, []
+    first = {group[0]: group for group in alike.values()}
+    for some in _batches(list(first), directions.at_once):
+        seen = slopes(directions.single(some), (STEP,))
+        for at, slope, equal, kinked in zip(some, seen.value[0], seen.equal[0], seen.kinked[0], strict=True):
+            if kinked:
+                left += first[at]
+                continue
+            for place, index in first[at]:
+                one = Suspect(place, index, float(slope), float(claimed[place].flat[index]))
+                if equal and is_steep(one) and np.isfinite(slope):
+                    found[place, index] = one, (APART, abs(one.numeric) * STEP)
+    return found, left
+
+
+def _batches(elements: Sequence[tuple[int, int]], many: int) -> list[list[tuple[int, int]]]:
+    return [list(elements[start : start + many]) for start in range(0, len(elements), many)]
+
+
+def shifted(array: npt.NDArray[Any], distance: float, turn: int) -> npt.NDArray[Any]:
+    """Values moved by so much of their scale."""
+    share = np.random.default_rng(turn).uniform(-1, 1, array.shape)
+    moved: npt.NDArray[Any] = array + distance * max(float(np.abs(array).max(initial=0.0)), 1e-300) * share
+    return moved

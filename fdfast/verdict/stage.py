@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fdfast.estimates import JUMP
 from fdfast.moves import Directions
 from fdfast.tape import STEP, Point, Recorded
-from fdfast.verdict.alone import APART, is_far, is_steep, no_slope
+from fdfast.verdict.alone import APART, is_far, is_steep, no_slope, shifted, values_apart
 from fdfast.verdict.compare import AGREE, SINGULAR, UNRESOLVED, WRONG, cancellation
 from fdfast.verdict.directions import STEPS, Directed, Suspect, look, singles
 from fdfast.verdict.rough import Rough, rough_among
@@ -107,6 +107,16 @@ class Stage:
         """Place and index of an element without a finite slope: what keeps it from one (see `no_slope`)."""
         return {at: reason for at, (_, reason) in self._broken.items()}
 
+    def hold_apart(self) -> None:
+        """Find the elements along which f has another value at the point alone, of those that an == tells apart."""
+        masks = self.point.equal([p.number for p in self.places])
+        if 0 < sum(int(np.count_nonzero(mask)) for mask in masks.values()) <= _EACH:
+            elements = [(i, int(k)) for i, p in enumerate(self.places) for k in np.flatnonzero(masks.get(p.number, ()))]
+            self.directions = Directions([np.zeros(g.shape) for g in self.claimed], 0, None, self._at_once)
+            found, left = values_apart(elements, self._slopes, self._switched, self.directions, self.claimed)
+            self._broken |= found
+            self._broken |= {(one.place, one.index): (one, why) for one, why in self._alone(left) if why[0] == APART}
+
     def take_apart(self) -> tuple[list[Bool], float]:
         """Elements along which f has another value at the point alone, no longer held out; and its largest jump."""
         masks, largest = [np.zeros(g.shape, bool) for g in self.claimed], 0.0
@@ -176,10 +186,13 @@ class Stage:
     def _slopes(self, moved: Mapping[int, Float64], steps: Sequence[float]) -> Any:
         return self.point.slopes(self._by_number(moved), steps)
 
+    def _switched(self, moved: Mapping[int, Float64]) -> Bool:
+        return self.point.switched(self._by_number(moved))
+
     def _beside(self, moved: Mapping[int, Float64], distance: float, turn: int) -> Float64:
         """D(v) - g.v at a point so far away."""
         moving = self._recorded.moving
-        arguments = [_apart(a, distance, turn) if i in moving else a for i, a in enumerate(self.point.arguments)]
+        arguments = [shifted(a, distance, turn) if i in moving else a for i, a in enumerate(self.point.arguments)]
         other = self._recorded.point(arguments)
         gradients = [np.where(bad, 0.0, g) for g, bad in zip(self._claims(other), self.lost, strict=True)]
         found: Float64 = other.slopes(self._by_number(moved), STEPS[:1]).value[0]
@@ -334,10 +347,3 @@ class Stage:
             change, noise = there.value - self.point.value, 64 * _EPS * abs(self.point.value)
             found.append((0.0 if abs(change) <= noise else change) / (moved.flat[index] - x.flat[index]))
         return np.array(found), steps
-
-
-def _apart(array: Array, distance: float, turn: int) -> Array:
-    """Values moved by so much of their scale."""
-    share = np.random.default_rng(turn).uniform(-1, 1, array.shape)
-    moved: Array = array + distance * max(float(np.abs(array).max(initial=0.0)), 1e-300) * share
-    return moved

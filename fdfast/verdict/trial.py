@@ -147,7 +147,9 @@ class Trial:
         return replace(found, kind=np.where(seen.reason != NOTHING, SINGULAR, found.kind).astype(np.int8)), seen
 
     def _wider(self, found: Estimate, result: Near) -> Wider:
-        steps = plan_steps(self._points, self._tiling, self._terms.h, self._terms.bounds)
+        steps = self._steps
+        if (result.codes == WRONG).any():
+            steps = plan_steps(self._points, self._tiling, self._terms.h, self._terms.bounds)
         everything = np.ones(found.kind.shape, bool)
         return look_wider_at(self._engine, self._points, steps, self._tiling, found, result, self._compare, everything)
 

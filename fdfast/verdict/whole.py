@@ -152,6 +152,7 @@ def judge_whole(
         )
     first = Stage(recorded, here, places, given, elsewhere=elsewhere, jumps=jumps, sharp=sharp)
     everything = [np.ones(p.shape, bool) for p in places]
+    first.hold_apart()
     ties = list(dict.fromkeys(layer_of(name) for name, _ in first.look(everything, count, terms).ties))
     near = [~mask for mask in everything]
     if ties:

@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 import fdfast
-from fdfast.tape.traced import Traced
+from fdfast import _core
+from fdfast.tape.traced import Traced, shared
 
 ROWS = tf.TensorSpec([None, 2], tf.float64)
 NUMBER = tf.TensorSpec([], tf.float64)
@@ -109,3 +110,21 @@ def test_errors_of_the_function_itself() -> None:
 
     with pytest.raises(tf.errors.InvalidArgumentError, match="y must be positive"):
         traced(f)(tf.ones([1, 2], tf.float64), tf.constant(-1.0, tf.float64))
+
+
+@pytest.mark.parametrize("form", ["aligned", "off by a number", "read-only", "transposed", "empty", "of no axes"])
+def test_memory_is_shared_only_where_operations_may_read_it(form):
+    """Vector instructions on memory that is not aligned end the process."""
+    rows = _core.aligned_empty((65, 64), np.float64)
+    rows[...] = np.arange(rows.size).reshape(rows.shape)
+    array = {
+        "off by a number": rows.reshape(-1)[1:],
+        "transposed": rows.T,
+        "empty": rows[:0],
+        "of no axes": rows[0, 0].reshape(()),
+    }.get(form, rows)
+    if form == "read-only":
+        array.flags.writeable = False
+    found = tf.exp(shared(array) * 1e-3)
+    np.testing.assert_allclose(found, np.exp(array * 1e-3), rtol=1e-15)  # of both libraries' exponentials
+    assert np.shares_memory(np.asarray(memoryview(shared(array))), array) == (form == "aligned")

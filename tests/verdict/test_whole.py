@@ -144,6 +144,26 @@ def test_what_masking_compares_with_zero_is_no_fault():
     assert (check(model, x, [0.3], loss="mse", analytic=given).classes[0] == "wrong").all()
 
 
+def test_many_masked_values_are_each_told_from_the_others():
+    """More than a bisection follows; and one value that is equal, but moves nothing else, is judged at x."""
+    x = RNG.normal(size=(60, 2))
+    x[11:] = 0
+    model = keras.Sequential([keras.Input((60, 2)), L.Masking(), L.SimpleRNN(3), L.Dense(1)])
+    report = check(model, x, [0.3], loss="mse")
+    assert report.verdict == "pass"
+    assert report.near[11:].all()
+    assert not report.near[:11].any()
+
+    def f(x):
+        return tf.reduce_sum(tf.where(x == 0, tf.exp(x) - 1, x**3 + x)) + 5 * tf.reduce_sum(
+            tf.cast(x[:1] == 0, x.dtype)
+        )
+
+    report = check(f, at(0, 0, 2), analytic=lambda x: np.where(x == 0, 2.0, 3 * x**2 + 1))
+    assert report.near.tolist() == [True, False, False]
+    assert letters(report)[1:] == "wa"
+
+
 def test_what_is_wrong_beside_an_exact_comparison_is_found():
     @tf.custom_gradient
     def third(x):
