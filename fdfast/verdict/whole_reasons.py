@@ -9,7 +9,7 @@ import numpy as np
 from fdfast.estimates import JUMP, STEEP, UNDEFINED
 from fdfast.verdict import special
 from fdfast.verdict.alone import APART
-from fdfast.verdict.compare import AGREE, WRONG
+from fdfast.verdict.compare import AGREE, UNRESOLVED, WRONG
 from fdfast.verdict.stage import WEAK
 from fdfast.verdict.whole import Whole
 
@@ -133,8 +133,10 @@ def _singular(found: Whole, words: special.Words) -> list[str]:
         beside.append((one.name, tuple(map(int, np.unravel_index(index, one.shape))), side))
     apart = sum(int(np.count_nonzero(mask)) for mask in found.apart)
     alone = f"{_elements(apart)} of {_names(found, [i for i, mask in enumerate(found.apart) if mask.any()])}"
+    told = any((codes[mask] != UNRESOLVED).any() for codes, mask in zip(found.codes, found.apart, strict=True))
+    near = "they were checked at a point near x" if told else "at points near x, too, nothing could be told of them"
     return [
-        *special.another_value(alone if apart else "", found.jump, "they were checked at a point near x", words),
+        *special.another_value(alone if apart else "", found.jump, near, words),
         *special.noisy(where, noise, step, seen, words=words),
         *special.without_slope(
             undefined, steep, jumps, largest, beside=special.sides(beside), bounds=within, words=words
