@@ -19,7 +19,7 @@ from fdfast.functions.flat import Flat
 from fdfast.functions.naming import namer
 from fdfast.functions.units import Unit, cut
 from fdfast.operations import Notes
-from fdfast.tape import STEP, Recorder, Tape, push
+from fdfast.tape import STEP, Recorder, Tape, push, rounded_backwards
 
 Float64 = npt.NDArray[np.float64]
 
@@ -69,14 +69,17 @@ def gaps(
     fdfast.tape.NoTape
     """
     found = cut(flat, layers)
-    tape = Recorder(found.concrete)(arguments)
-    numbers = iter(tape.outputs)
-    of_units = [[next(numbers) for _ in range(2 * (len(u.inputs) + len(u.outputs)))] for u in found.units]
-    edges = [n for mine in of_units for n in mine[: len(mine) // 2]]
+    outputs = iter(range(len(found.concrete.outputs)))
+    of_units = [[next(outputs) for _ in range(2 * (len(u.inputs) + len(u.outputs)))] for u in found.units]
+    edges = [k for mine in of_units for k in mine[: len(mine) // 2]]
+    rounding = rounded_backwards(found.concrete.graph, [found.concrete.outputs[k] for k in edges])
+    tape = Recorder(found.concrete, rounding)(arguments)
+    edges = [tape.outputs[k] for k in edges]
     d, tied = _pushed(tape, flat, moved, edges)
     name_of = namer(layers)
     names = {name_of(name) for name in tied}
-    shares = [_gap(tape, unit, mine, d) for unit, mine in zip(found.units, of_units, strict=True)]
+    numbers = ([tape.outputs[k] for k in mine] for mine in of_units)
+    shares = [_gap(tape, unit, mine, d) for unit, mine in zip(found.units, numbers, strict=True)]
     return [replace(one, tied=one.unit.name in names) for one in shares]
 
 

@@ -12,7 +12,7 @@ from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.eagerly import Recording, key_of
 from fdfast.tape.graphs import trace_of, unkinked, values_graph
-from fdfast.tape.precision import narrowest
+from fdfast.tape.precision import narrowest, rounded_backwards
 from fdfast.tape.recorded import Point, Recorded
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
 from fdfast.tape.routes import is_steady, steady
@@ -52,6 +52,7 @@ __all__ = [
     "push",
     "replay",
     "replayed",
+    "rounded_backwards",
     "row_bytes",
     "shared",
     "steady",

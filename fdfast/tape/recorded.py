@@ -25,7 +25,7 @@ from fdfast.tape.graphs import (
     switched_graph,
     values_graph,
 )
-from fdfast.tape.precision import narrowest
+from fdfast.tape.precision import narrowest, rounded_backwards
 from fdfast.tape.recorder import Recorder
 from fdfast.tape.routes import is_steady
 from fdfast.tape.tape import STEP, Slopes, Tape
@@ -56,10 +56,11 @@ class Recorded:
     """
 
     def __init__(self, concrete: Any, moving: Sequence[int], variables: Sequence[Any] = ()) -> None:
-        self.recorder = Recorder(concrete)
+        value = concrete.graph.outputs[0]
+        self.recorder = Recorder(concrete, rounded_backwards(concrete.graph, [value]))
         self.moving, self.variables = list(moving), list(variables)
-        #: The narrowest dtype that it computes in.
-        self.narrow = narrowest(concrete.graph)
+        #: The narrowest dtype that its value is computed in.
+        self.narrow = narrowest(concrete.graph, [value])
         #: Whether it has been seen that this is the function.
         self.trusted = False
         self.connected = [g is not None for g in concrete.structured_outputs[1]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -103,10 +103,13 @@ class Recorder:
     Parameters
     ----------
     concrete : ConcreteFunction
+    rounding : set of DType
+        Types that a cast to one of rounds to, instead of being lifted.
     """
 
-    def __init__(self, concrete: Any) -> None:
+    def __init__(self, concrete: Any, rounding: Collection[Any] = ()) -> None:
         self.concrete = concrete
+        self._rounding = rounding
         self._kernels: dict[Any, Any] = {}
         self._constants: dict[int, Any] = {}
         self._order: dict[int, list[Any]] = {}
@@ -251,7 +254,10 @@ class Recorder:
                 raise NoTape(f"{op.name} ({op.type}): {error}") from error
             narrow = any(t.dtype in LIFTS for t in (*op.inputs, *op.outputs))
             own = narrow and op.type.startswith(_OWN_PRECISION)
-            self._kernels[id(op)] = _in_own_precision(op, kernel, rounds=False) if own else kernel.lifted()
+            if op.type == "Cast" and op.outputs[0].dtype in self._rounding:
+                self._kernels[id(op)] = Narrow(kernel, [tf.float64], rounds=False)
+            else:
+                self._kernels[id(op)] = _in_own_precision(op, kernel, rounds=False) if own else kernel.lifted()
         return self._kernels[id(op)]
 
     def made(self, kind: str, attributes: dict[str, Any], slots: Sequence[int], name: str) -> list[int]:

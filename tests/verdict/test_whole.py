@@ -264,3 +264,24 @@ def test_operations_without_a_rule_are_named():
     report = check(total(lambda x: tf.math.igamma(x**2 + 1, x**2 + 2)), at(0.3, 0.7, 1.4))
     assert report.verdict == "pass"
     assert "Igamma has no difference rule" in "\n".join(report.reasons)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("half", [tf.bfloat16, tf.float16])
+@pytest.mark.parametrize("way", ["directions", "every"])
+def test_a_gradient_that_is_rounded_to_half_precision_fails(dtype, half, way):
+    """It is off by some 1e-3; a value that is computed in half precision, as under a mixed policy, is another thing."""
+
+    @tf.custom_gradient
+    def rounded(x):
+        return tf.identity(x), lambda dy: tf.cast(tf.cast(dy, half), dy.dtype)
+
+    x = np.random.default_rng(0).uniform(0.5, 1.5, 20).astype(dtype)
+    report = fdfast.gradcheck(lambda x: tf.reduce_sum(tf.sin(rounded(x))), x, check=way)
+    assert report.verdict == "fail"
+    assert report.counts["wrong"] > 10
+    if way == "directions":
+        assert report.culprit
+    inside = tf.function(lambda x: tf.cast(tf.cast(x, half) ** 2, x.dtype))
+    right = fdfast.gradcheck(lambda x: tf.reduce_sum(inside(x)) + tf.reduce_sum(tf.sin(x)), x, check="directions")
+    assert right.verdict == "pass"
