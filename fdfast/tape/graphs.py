@@ -45,17 +45,21 @@ def slopes_of(
     kept: Any = (slice(None), slice(directions))
     ties: list[tuple[str, Bool]] = []
     crossings: list[tuple[str, Bool]] = []
+    turns: list[str] = []
     equal, kinked = np.zeros((2, steps, directions), bool)
     for number, *pair in branches:
         entry = tape.entries[number]
         masks = [np.reshape(one, (steps, rows))[kept] for one in pair if one is not None]
+        if number in tape.aside:
+            turns += [entry.name] if masks and masks[0].any() else []
+            continue
         for mask, known in zip(masks, (ties, crossings), strict=False):
             if mask.any():
                 known.append((entry.name, mask.reshape(-1)))
         if masks:
             of_kind = equal if entry.kernel.kind in EQUAL else kinked
             of_kind |= masks[0]
-    return Slopes(value[kept], ties, crossings, subtracted, equal, kinked)
+    return Slopes(value[kept], ties, crossings, subtracted, turns, equal, kinked)
 
 
 def _moved(
@@ -114,7 +118,7 @@ def slopes_graph(
             if number is not None
         }
         with long_moves() if branches else contextlib.nullcontext():
-            (moved,) = push(tape, d, count, [tape.outputs[0]], values, notes)
+            moved, *_ = push(tape, d, count, tape.deciding, values, notes)
         both = [(number, pair) for number, *pair in notes.branches if branches and pair[0] is not None]
         met.numbers.extend(number for number, _ in both)
         met.subtracted.extend(notes.subtracted)

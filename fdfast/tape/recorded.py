@@ -312,7 +312,7 @@ class Point:
             number = self.recorded.number(tape, place)
             if number is not None:
                 d[number] = tf.constant(np.concatenate([step * one for step in steps]))
-        (moved,) = push(tape, d, count, [tape.outputs[0]], notes=notes)
+        moved, *_ = push(tape, d, count, tape.deciding, notes=notes)
         found = np.zeros(count) if moved is None else np.reshape(moved.numpy(), count)
         value = found.reshape(len(steps), -1) / np.reshape(steps, (-1, 1))
         return slopes_of(tape, value, notes.branches, notes.subtracted, len(given[0]))

@@ -98,6 +98,18 @@ class Tape:
         return [entry for entry in real if not reached.isdisjoint(entry.inputs)]
 
     @cached_property
+    def deciding(self) -> list[int]:
+        """The first output, and what decides which way the control flow goes."""
+        return [self.outputs[0], *(guard.number for guard in self.guards)]
+
+    @cached_property
+    def aside(self) -> set[int]:
+        """Places of the entries that decide which way the control flow goes, and nothing else; when all are there."""
+        value = {id(entry) for entry in self.needed(self.outputs[:1])}
+        ways = {id(entry) for entry in self.needed(self.deciding)} - value if self.guards else set()
+        return {place for place, entry in enumerate(self.entries) if id(entry) in ways} if ways else set()
+
+    @cached_property
     def decisions(self) -> list[int]:
         """What follows from these without being a number, and numbers depend on; when all are there.
 
@@ -159,6 +171,8 @@ class Slopes:
         leaves its branch. Operations where none does are left out.
     subtracted : list of str
         Kinds of operations without a rule: ten digits instead of all.
+    turns : list of str
+        Operations that tie where the control flow is decided, and nowhere else.
     equal, kinked : ndarray of bool, shape (steps, directions)
         Whether numbers that are compared by == are equal, and move apart; whether a unit of another kind ties.
     """
@@ -167,5 +181,6 @@ class Slopes:
     ties: list[tuple[str, npt.NDArray[np.bool_]]]
     crossings: list[tuple[str, npt.NDArray[np.bool_]]]
     subtracted: list[str]
+    turns: list[str]
     equal: npt.NDArray[np.bool_]
     kinked: npt.NDArray[np.bool_]

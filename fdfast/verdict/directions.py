@@ -69,6 +69,8 @@ class Directed:
         Operations that tied, see `fdfast.tape.Slopes`.
     low : float
         Gradient below which an element counts less than its share, in proportion.
+    turns : list of str
+        Operations that tie where the control flow of f is decided.
     only_here : bool
         What differs does not differ near the point.
     subtracted, rounded : list of str
@@ -89,6 +91,7 @@ class Directed:
     rows: int = 0
     levels: int = 0
     ties: list[tuple[str, npt.NDArray[np.bool_]]] = field(default_factory=list)
+    turns: list[str] = field(default_factory=list)
     only_here: bool = False
     unruly: bool = False
     each: bool = False
@@ -142,7 +145,7 @@ def look(
     tau = max(floor, _rounding(seen.value, claimed, directions))
     excess = _excess(seen.value, claimed, directions)
     found = Directed(count, tau, excess, rows=2 * count, ties=seen.ties, subtracted=seen.subtracted)
-    found.low = directions.low
+    found.low, found.turns = directions.low, seen.turns
     if found.ties:
         again = slopes(v, (0.75 * STEP,)).value  # the spread of both sides is no rounding here
         found.rows += count

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.estimates import JUMP
+from fdfast.estimates import JUMP, UNDEFINED
 from fdfast.moves import Directions
 from fdfast.tape import STEP, Point, Recorded
 from fdfast.verdict.alone import APART, is_far, is_steep, no_slope, shifted, values_apart
@@ -199,7 +199,7 @@ class Stage:
         return found - self.directions.dot(dict(moved), gradients)
 
     def hold_jumps(self, masks: Sequence[Bool], seed: int) -> None:
-        """Find some of those elements along which f jumps at the point, and take them out of the masks.
+        """Find some of those elements along which f jumps or is not finite at the point; take them out of the masks.
 
         All are moved together, to one side and by random signs; where f jumps, by halves.
         """
@@ -222,7 +222,7 @@ class Stage:
                 masks[one.place].reshape(-1)[one.index] = False
 
     def _torn(self, group: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], rng: np.random.Generator) -> bool:
-        """Whether f jumps along some elements, numbered through all places."""
+        """Whether f jumps along some elements, numbered through all places, or is not finite beside the point."""
         moved = {}
         signs = np.stack([np.ones(len(group)), rng.choice([-1.0, 1.0], len(group))])
         for place, p in enumerate(self.places):
@@ -232,7 +232,7 @@ class Stage:
                 v[:, group[mine] - ends[place]] = signs[:, mine]
                 moved[place] = v.reshape(2, *p.shape)
         both = self._slopes(moved, (STEP, STEP / 16, -STEP, -STEP / 16)).value
-        return any(no_slope(column, STEP)[0] == JUMP for column in both.T)
+        return any(no_slope(column, STEP)[0] in (JUMP, UNDEFINED) for column in both.T)
 
     def decide(self, terms: Terms) -> None:
         """Give every free element its class."""

@@ -272,6 +272,7 @@ def _joined(first: Stage, second: Stage) -> Directed:
         rows=a.rows + b.rows,
         levels=max(a.levels, b.levels),
         each=a.each or b.each,
+        turns=a.turns,
         subtracted=sorted({*a.subtracted, *b.subtracted}),
         rounded=sorted({*a.rounded, *b.rounded}),
     )

@@ -22,6 +22,7 @@ def sentences_on_whole(found: Whole, settings: dict[str, Any], order: int = 1) -
     words = special.WORDS[order]
     return [
         *_faults(found, settings, words),
+        *_turns(found, words),
         *_kinks(found, order),
         *_singular(found, words),
         *_gaps(found, settings, words),
@@ -84,6 +85,17 @@ def _faults(found: Whole, settings: dict[str, Any], words: special.Words) -> lis
             f"rtol={settings['rtol']:g}, so it is tolerated; a smaller rtol would not."
         )
     return said
+
+
+def _turns(found: Whole, words: special.Words) -> list[str]:
+    """Where the control flow is decided by numbers that are equal at x."""
+    if not found.directed.turns:
+        return []
+    return [
+        f"x lies right where the control flow of f turns ({', '.join(dict.fromkeys(found.directed.turns))}): beside "
+        "it f "
+        f"may go another way, and {words.f} jump. Only the way that f takes at x was checked."
+    ]
 
 
 def _kinks(found: Whole, order: int) -> list[str]:

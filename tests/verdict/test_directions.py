@@ -37,7 +37,7 @@ class Slopes:
         self.rows += len(steps) * len(exact)
         value = np.repeat(np.asarray(exact, np.float64)[None], len(steps), 0)
         value = value + self.noise * self._rng.normal(size=value.shape)
-        return SimpleNamespace(value=value, ties=[], crossings=[], subtracted=[])
+        return SimpleNamespace(value=value, ties=[], crossings=[], subtracted=[], turns=[])
 
 
 def gradients(shapes: Any = SHAPES, decades: int = 3) -> list[np.ndarray]:

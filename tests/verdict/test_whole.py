@@ -164,6 +164,31 @@ def test_many_masked_values_are_each_told_from_the_others():
     assert letters(report)[1:] == "wa"
 
 
+def nothing(x):
+    return tf.fill(x.shape, tf.constant(np.nan, x.dtype))
+
+
+#: f is not finite on one side of x[1] = 0.5, or goes another way there; what the report says of it.
+EDGES = {
+    "an element": (lambda x: tf.reduce_sum(tf.where(x > 0.5, nothing(x), x**2)), "not finite at x[1] + h"),
+    "all of f": (lambda x: tf.reduce_sum(x**2) + tf.where(x[1] < 0.5, nothing(x), 0 * x)[1], "not finite at x[1] - h"),
+    "control flow": (
+        lambda x: tf.cond(x[1] > 0.5, lambda: tf.reduce_sum(x), lambda: tf.reduce_sum(x**2)),
+        "control flow of f turns (Greater)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EDGES)
+def test_an_edge_of_f_at_x_is_named(case):
+    f, said = EDGES[case]
+    for _ in range(2):
+        report = check(f, at(0.25, 0.5, 0.4))
+        assert said in " ".join(report.reasons)
+        assert report.verdict == ("pass" if case == "control flow" else "inconclusive")
+        assert said not in " ".join(check(f, at(0.25, 0.45 if "+" in said or "turns" in said else 0.55, 0.4)).reasons)
+
+
 def test_what_is_wrong_beside_an_exact_comparison_is_found():
     @tf.custom_gradient
     def third(x):
