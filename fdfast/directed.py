@@ -40,6 +40,7 @@ from fdfast.verdict import (
     held_against,
     is_certain,
     judge_whole,
+    leave_rounding_open,
     near_by,
 )
 
@@ -120,6 +121,9 @@ def _judged(
     few = _has_few_digits(analytic)
     found = None if few else judge(given)
     beside = found is None or found.breaks or any(mask.any() for mask in found.near)  # where an array has no value
+    here = traced.point(flat.points())
+    if found is not None and found.wrong:
+        leave_rounding_open(found, here)
     if found is not None and (found.wrong or (is_certain(found) and not beside)):
         return found
     sure = judge(None)
@@ -127,7 +131,7 @@ def _judged(
         return found or judge(given)
     own = flat.own_gradients() if few else None
     exact = None if own is None else [own[p.number] for p in places]
-    return held_against(sure, given(flat.points()), exact, traced.point(flat.points()), terms)
+    return held_against(sure, given(flat.points()), exact, here, terms)
 
 
 def _has_few_digits(analytic: Any) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from fdfast.operations import Call, Notes, difference, has_value
+from fdfast.operations import Call, Notes, difference, has_value, is_real
 from fdfast.tape.tape import Entry, Tape
 
 
-def replay(tape: Tape, given: Mapping[int, Any], outputs: Sequence[int] | None = None) -> dict[int, Any]:
+def replay(
+    tape: Tape,
+    given: Mapping[int, Any],
+    outputs: Sequence[int] | None = None,
+    rounded: Callable[[Any], Any] | None = None,
+) -> dict[int, Any]:
     """Values that depend on those given, by number, with the control flow as it was recorded.
 
     Parameters
@@ -21,6 +26,8 @@ def replay(tape: Tape, given: Mapping[int, Any], outputs: Sequence[int] | None =
         Other values of some inputs; tensors of a graph in the making, too.
     outputs : sequence of int, optional
         What is wanted, so that the rest is left out; guards come with them.
+    rounded : callable, optional
+        What becomes of every number that is computed.
 
     Returns
     -------
@@ -38,7 +45,7 @@ def replay(tape: Tape, given: Mapping[int, Any], outputs: Sequence[int] | None =
                 # An output that is not asked for, as eigenvectors, may have another shape in a graph.
                 if not has_value(value) and value.shape.is_compatible_with(tape.values[number].shape):
                     value.set_shape(tape.values[number].shape)
-                found[number] = value
+                found[number] = value if rounded is None or not is_real(value) else rounded(value)
     return found
 
 

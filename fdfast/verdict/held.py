@@ -20,6 +20,7 @@ from fdfast.verdict.whole import Allowed, Whole
 
 Float64 = npt.NDArray[np.float64]
 _UNITS, _TIMES = 64, 4  # of rounding of the largest element; what f's own gradient in its own precision is off by
+_DRAWS, _FACTOR = 3, 4  # of what rounding may make of autodiff: the largest of some draws may be a part of it only
 _LOOKED = 32  # wrong elements that are differenced by themselves
 _TORN = 256  # elements on a kink, not as autodiff has them, whose slopes to both sides are looked at
 
@@ -36,8 +37,9 @@ def held_against(
     """Judge an array by autodiff in float64 that differences have shown right.
 
     An element is wrong that differs by more than the tolerance and rounding: 64 units of the largest element, and with
-    `own` four times what that is off by at most. On a kink it may also be anything between the slopes to both sides;
-    where f has another value at x alone, nothing is right or wrong.
+    `own` four times what that is off by at most. What rounding on the way may make of autodiff itself is left open:
+    next to its minimum a loss is made of numbers that cancel. On a kink it may also be anything between the slopes to
+    both sides; where f has another value at x alone, nothing is right or wrong.
 
     Parameters
     ----------
@@ -67,6 +69,13 @@ def held_against(
         codes[-1][parts & apart] = SINGULAR
         wrong += [(place, int(i)) for i in np.flatnonzero(parts & ~near)]
         torn += [(place, int(i)) for i in np.flatnonzero(parts & near & ~apart)]
+    cancelled = 0
+    if wrong:
+        for place, stir in enumerate(_stir(sure, here)):
+            open_ = (codes[place] == WRONG) & (np.abs(given[place] - sure.analytic[place]) <= stir)
+            codes[place][open_] = UNRESOLVED
+            cancelled += int(np.count_nonzero(open_))
+        wrong = [(place, i) for place, i in wrong if codes[place].flat[i] == WRONG]
     suspects = _looked_at(here, sure, given, _some(wrong, _LOOKED))[0]
     kinked, between = _looked_at(here, sure, given, _some(torn, _TORN), terms.rtol, floor)
     for one, fits in zip(kinked, between, strict=True):
@@ -81,6 +90,7 @@ def held_against(
         suspects=suspects,
         lost=[~np.isfinite(a) for a in given],
         point=here,
+        cancelled=cancelled,
         allowed=Allowed(terms.rtol, floor, gap, own is not None),
     )
 
@@ -91,6 +101,28 @@ def _rounding(exact: Sequence[Float64], own: Sequence[Float64] | None) -> float:
         return _UNITS * 2.0**-52 * largest
     gaps = [np.abs(a - g)[np.isfinite(a) & np.isfinite(g)] for a, g in zip(own, exact, strict=True)]
     return _UNITS * 2.0**-23 * largest + _TIMES * max((float(gap.max(initial=0.0)) for gap in gaps), default=0.0)
+
+
+def leave_rounding_open(found: Whole, here: Point) -> None:
+    """Accuse no element that differs by no more than rounding on the way may make of a gradient; `found` is changed."""
+    stir = _stir(found, here)
+    for one in found.suspects:
+        codes, gap = found.codes[one.place], abs(one.numeric - one.analytic)
+        if codes.flat[one.index] == WRONG and gap <= stir[one.place].flat[one.index]:
+            codes.flat[one.index] = UNRESOLVED
+            found.cancelled += 1
+
+
+def _stir(found: Whole, here: Point) -> list[Float64]:
+    """What rounding on the way may make of autodiff, by place."""
+    exact = [here.gradients.get(p.number, np.zeros(p.shape)) for p in found.places]
+    stir = [np.zeros(g.shape) for g in exact]
+    for seed in range(_DRAWS):
+        there = here.gradients_rounded(seed)
+        for most, g, place in zip(stir, exact, found.places, strict=True):
+            with np.errstate(invalid="ignore"):
+                np.fmax(most, _FACTOR * np.abs(there.get(place.number, g) - g), out=most)
+    return stir
 
 
 def _some(elements: list[tuple[int, int]], many: int) -> list[tuple[int, int]]:

@@ -71,6 +71,8 @@ class Whole:
         By how much, at most.
     blurred : list of str
         Parts of f whose gradient rounds so much that nothing can be said.
+    cancelled : int
+        Elements of an array that differ by what rounding on the way may make of a gradient.
     allowed : Allowed, optional
         Where the elements of an array were compared one by one.
     """
@@ -92,6 +94,7 @@ class Whole:
     rough: list[Rough]
     apart: list[Bool]
     jump: float
+    cancelled: int = 0
     allowed: Allowed | None = None
     blurred: list[str] = field(default_factory=list)
 

@@ -170,6 +170,13 @@ def _gaps(found: Whole, settings: dict[str, Any], words: special.Words) -> list[
             "f has a wrong formula. Behind a softmax or a sigmoid near 1 few digits are left. Remedies: (a) an x at "
             "which the loss is not saturated, (b) a larger rtol."
         )
+    if found.cancelled:
+        said.append(
+            f"{_elements(found.cancelled)}: the {words.gradient} differs by no more than what rounding of the "
+            "numbers in "
+            "f makes of autodiff. They cancel there, as next to the minimum of a loss. Remedies: (a) an x at which the "
+            "loss is not saturated, (b) a larger rtol."
+        )
     if found.blank and len(found.blank) == len(found.places):
         said.append(
             "Every derivative is exactly zero on both sides, so nothing was checked: the loss is saturated or "

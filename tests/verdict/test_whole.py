@@ -310,3 +310,20 @@ def test_a_gradient_that_is_rounded_to_half_precision_fails(dtype, half, way):
     inside = tf.function(lambda x: tf.cast(tf.cast(x, half) ** 2, x.dtype))
     right = fdfast.gradcheck(lambda x: tf.reduce_sum(inside(x)) + tf.reduce_sum(tf.sin(x)), x, check="directions")
     assert right.verdict == "pass"
+
+
+@pytest.mark.parametrize("some", [1, 3])
+def test_what_cancels_next_to_a_minimum_is_left_open(some):
+    """1 - p is 2e-15, and p has no more than 16 digits: autodiff is off by some percent from what is true."""
+
+    def f(x):
+        return tf.reduce_sum((tf.sigmoid(40 * x) - 1) ** 2)
+
+    x = at(0.85, 0.84, 0.845)[:some]
+    tail = 1 / (1 + np.exp(40 * x))
+    true = -2 * tail * 40 * tail * (1 - tail)
+    report = check(f, x, analytic=true)
+    assert report.verdict == "inconclusive"
+    assert "no more than what rounding" in " ".join(report.reasons)
+    assert check(f, x, analytic=3 * true).verdict == "fail"
+    assert check(f, x - 0.5, analytic=lambda x: 1.01 * 40 * -2 / (1 + np.exp(40 * x)) ** 2).verdict == "fail"
