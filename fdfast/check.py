@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, left_out, no_directions, not_checked, what_moves
 from fdfast.counting import Count
-from fdfast.directed import check_directed, knows_more, with_culprits
+from fdfast.directed import cancels, check_directed, knows_more, with_culprits
 from fdfast.estimates import Estimate, estimate_tiles
 from fdfast.every_tile import check_every_tile, gradient_of
 from fdfast.functions import NotOneNumber, check_scope, interruptible
@@ -319,11 +319,13 @@ def _of_first_order(
     report.caveats.extend(not_checked(request, wrt))
     named = report if analytic is not None else with_culprits(report, request, terms, wrt)
     still_open = check == "auto" and report.verdict == "inconclusive" and budget is None
-    if asks_for_tiles(request, terms) or (named is not None and not still_open):
+    # Of an array it is not known what rounds.
+    doubted = report.verdict == "fail" and analytic is not None and not callable(analytic) and budget is None
+    if asks_for_tiles(request, terms) or (named is not None and not still_open and not doubted):
         return report if named is None else named
     with contextlib.suppress(NoTape, ValueError):
         other = directed()
-        if named is None or knows_more(other, report):
+        if named is None or cancels(other) or (still_open and knows_more(other, report)):
             other.caveats.extend([*left_out(request, wrt), *not_checked(request, wrt)])
             return other
     return report

@@ -165,6 +165,11 @@ def with_culprits(report: Report, request: Request, terms: Terms, wrt: str) -> R
     return replace(report, culprits=found, hints=hints, timings=timings)
 
 
+def cancels(found: Report) -> bool:
+    """Whether an array was left open for what rounding makes of a gradient."""
+    return found.verdict == "inconclusive" and found.directed is not None and found.directed.cancelled > 0
+
+
 def knows_more(found: Report, report: Report) -> bool:
     """Whether directions tell more than single elements: in float64, or beside what an exact comparison sets apart."""
     if found.verdict == "inconclusive" or found.directed is None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from fdfast.functions.row_function import RowFunction
-from fdfast.tape import Recorder, Tape, Traced, is_steady, lifted, narrowest, values_graph
+from fdfast.tape import Recorder, Tape, Traced, half_types, is_steady, lifted, narrowest, values_graph
 
 _FEW = 4  # rows of the first recording, which tells how much memory one takes
 _MANY = 64  # rows that run together at most: more of them ran no faster
@@ -76,7 +76,9 @@ class LiftedRows:
         """Autodiff gradient of f for each row, float64: the function's own, with every operation in float64."""
         together = min(len(rows), max(1, int(chunk)))
         if together not in self._gradients:
-            self._gradients[together] = _Form(self.plain.at(together, context, gradient=True))
+            concrete = self.plain.at(together, context, gradient=True)
+            rounding = half_types(concrete.graph) - half_types(self._few.concrete.graph)
+            self._gradients[together] = _Form(concrete, rounding)
         return self._in_parts(self._gradients[together], together, rows, example, context)
 
     def _large(self, context: Any) -> _Form | None:
@@ -114,11 +116,11 @@ def _of(context: Any, example: Any) -> Any:
 class _Form:
     """One traced function at rows of one number: recorded at its first call, compiled at the second."""
 
-    def __init__(self, concrete: Any) -> None:
+    def __init__(self, concrete: Any, rounding: Collection[Any] = ()) -> None:
         self.concrete = concrete
         self.narrow: list[str] = []
         self.bytes = 0
-        self._recorder = Recorder(concrete)
+        self._recorder = Recorder(concrete, rounding)
         self._tape: Tape | None = None
         self._graph: Traced | None = None
         self._misses = 0

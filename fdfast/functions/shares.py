@@ -19,7 +19,7 @@ from fdfast.functions.flat import Flat
 from fdfast.functions.naming import namer
 from fdfast.functions.units import Unit, cut
 from fdfast.operations import Notes
-from fdfast.tape import STEP, Recorder, Tape, push, rounded_backwards
+from fdfast.tape import STEP, Recorder, Tape, half_types, push
 
 Float64 = npt.NDArray[np.float64]
 
@@ -72,7 +72,8 @@ def gaps(
     outputs = iter(range(len(found.concrete.outputs)))
     of_units = [[next(outputs) for _ in range(2 * (len(u.inputs) + len(u.outputs)))] for u in found.units]
     edges = [k for mine in of_units for k in mine[: len(mine) // 2]]
-    rounding = rounded_backwards(found.concrete.graph, [found.concrete.outputs[k] for k in edges])
+    graph = found.concrete.graph
+    rounding = half_types(graph) - half_types(graph, [found.concrete.outputs[k] for k in edges])
     tape = Recorder(found.concrete, rounding)(arguments)
     edges = [tape.outputs[k] for k in edges]
     d, tied = _pushed(tape, flat, moved, edges)

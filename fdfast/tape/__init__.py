@@ -12,7 +12,7 @@ from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.eagerly import Recording, key_of
 from fdfast.tape.graphs import trace_of, unkinked, values_graph
-from fdfast.tape.precision import narrowest, rounded_backwards
+from fdfast.tape.precision import half_types, narrowest
 from fdfast.tape.recorded import Point, Recorded
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
 from fdfast.tape.routes import is_steady, steady
@@ -43,6 +43,7 @@ __all__ = [
     "concrete_of",
     "evaluated",
     "guards_hold",
+    "half_types",
     "is_steady",
     "key_of",
     "lifted",
@@ -52,7 +53,6 @@ __all__ = [
     "push",
     "replay",
     "replayed",
-    "rounded_backwards",
     "row_bytes",
     "shared",
     "steady",

@@ -23,12 +23,12 @@ def narrowest(graph: Any, outputs: Iterable[Any] | None = None) -> np.dtype[Any]
     return found
 
 
-def rounded_backwards(graph: Any, values: Iterable[Any]) -> set[Any]:
-    """Types of half precision that occur in a graph, but not in what some values depend on.
+def half_types(graph: Any, outputs: Iterable[Any] | None = None) -> set[Any]:
+    """Types of half precision that a graph computes in, or what some outputs depend on.
 
-    A gradient that is cast to one of these is rounded by whoever wrote it: the values are not.
+    A gradient that is cast to one which does not occur in its value is rounded by whoever wrote it.
     """
-    return {tf.float16, tf.bfloat16} & _types(graph, None) - _types(graph, values)
+    return {tf.float16, tf.bfloat16} & _types(graph, outputs)
 
 
 def _types(graph: Any, outputs: Iterable[Any] | None) -> set[Any]:

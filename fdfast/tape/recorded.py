@@ -26,7 +26,7 @@ from fdfast.tape.graphs import (
     switched_graph,
     values_graph,
 )
-from fdfast.tape.precision import narrowest, rounded_backwards
+from fdfast.tape.precision import half_types, narrowest
 from fdfast.tape.recorder import Recorder
 from fdfast.tape.routes import is_steady
 from fdfast.tape.tape import STEP, Slopes, Tape
@@ -58,7 +58,7 @@ class Recorded:
 
     def __init__(self, concrete: Any, moving: Sequence[int], variables: Sequence[Any] = ()) -> None:
         value = concrete.graph.outputs[0]
-        self.recorder = Recorder(concrete, rounded_backwards(concrete.graph, [value]))
+        self.recorder = Recorder(concrete, half_types(concrete.graph) - half_types(concrete.graph, [value]))
         self.moving, self.variables = list(moving), list(variables)
         #: The narrowest dtype that its value is computed in.
         self.narrow = narrowest(concrete.graph, [value])

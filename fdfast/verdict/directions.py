@@ -67,6 +67,8 @@ class Directed:
         Differences taken, and levels of the bisection.
     ties : list of (str, ndarray)
         Operations that tied, see `fdfast.tape.Slopes`.
+    cancelled : int
+        Elements of an array that differ by what rounding on the way may make of a gradient.
     low : float
         Gradient below which an element counts less than its share, in proportion.
     turns : list of str
@@ -96,6 +98,7 @@ class Directed:
     unruly: bool = False
     each: bool = False
     apart: int = 0
+    cancelled: int = 0
     low: float = 0.0
     subtracted: list[str] = field(default_factory=list)
     rounded: list[str] = field(default_factory=list)

@@ -90,7 +90,7 @@ def held_against(
         suspects=suspects,
         lost=[~np.isfinite(a) for a in given],
         point=here,
-        cancelled=cancelled,
+        directed=replace(sure.directed, cancelled=cancelled),
         allowed=Allowed(terms.rtol, floor, gap, own is not None),
     )
 
@@ -110,7 +110,7 @@ def leave_rounding_open(found: Whole, here: Point) -> None:
         codes, gap = found.codes[one.place], abs(one.numeric - one.analytic)
         if codes.flat[one.index] == WRONG and gap <= stir[one.place].flat[one.index]:
             codes.flat[one.index] = UNRESOLVED
-            found.cancelled += 1
+            found.directed.cancelled += 1
 
 
 def _stir(found: Whole, here: Point) -> list[Float64]:

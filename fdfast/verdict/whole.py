@@ -71,8 +71,6 @@ class Whole:
         By how much, at most.
     blurred : list of str
         Parts of f whose gradient rounds so much that nothing can be said.
-    cancelled : int
-        Elements of an array that differ by what rounding on the way may make of a gradient.
     allowed : Allowed, optional
         Where the elements of an array were compared one by one.
     """
@@ -94,7 +92,6 @@ class Whole:
     rough: list[Rough]
     apart: list[Bool]
     jump: float
-    cancelled: int = 0
     allowed: Allowed | None = None
     blurred: list[str] = field(default_factory=list)
 
@@ -275,6 +272,7 @@ def _joined(first: Stage, second: Stage) -> Directed:
         rows=a.rows + b.rows,
         levels=max(a.levels, b.levels),
         each=a.each or b.each,
+        cancelled=a.cancelled + b.cancelled,
         turns=a.turns,
         subtracted=sorted({*a.subtracted, *b.subtracted}),
         rounded=sorted({*a.rounded, *b.rounded}),

@@ -170,9 +170,9 @@ def _gaps(found: Whole, settings: dict[str, Any], words: special.Words) -> list[
             "f has a wrong formula. Behind a softmax or a sigmoid near 1 few digits are left. Remedies: (a) an x at "
             "which the loss is not saturated, (b) a larger rtol."
         )
-    if found.cancelled:
+    if found.directed.cancelled:
         said.append(
-            f"{_elements(found.cancelled)}: the {words.gradient} differs by no more than what rounding of the "
+            f"{_elements(found.directed.cancelled)}: the {words.gradient} differs by no more than what rounding of the "
             "numbers in "
             "f makes of autodiff. They cancel there, as next to the minimum of a loss. Remedies: (a) an x at which the "
             "loss is not saturated, (b) a larger rtol."

@@ -325,5 +325,7 @@ def test_what_cancels_next_to_a_minimum_is_left_open(some):
     report = check(f, x, analytic=true)
     assert report.verdict == "inconclusive"
     assert "no more than what rounding" in " ".join(report.reasons)
+    assert fdfast.gradcheck(f, x, analytic=true).verdict == "inconclusive"  # every element by itself, at first
     assert check(f, x, analytic=3 * true).verdict == "fail"
+    assert fdfast.gradcheck(f, x, analytic=3 * true).verdict == "fail"
     assert check(f, x - 0.5, analytic=lambda x: 1.01 * 40 * -2 / (1 + np.exp(40 * x)) ** 2).verdict == "fail"
