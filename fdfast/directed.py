@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +32,7 @@ from fdfast.report import Report, whole_report
 from fdfast.tape import NoTape, Recorded
 from fdfast.verdict import (
     NO_PATTERN,
+    WRONG,
     Culprits,
     Place,
     Terms,
@@ -140,22 +142,34 @@ def _has_few_digits(analytic: Any) -> bool:
     return any(as_gradient(one, "analytic").dtype.itemsize < 8 for one in parts)
 
 
-def blamed(request: Request, terms: Terms, wrt: str) -> Culprits | None:
-    """Which layer is to blame for a gradient by autodiff that failed; None where the function cannot be recorded."""
+def blamed(request: Request, terms: Terms, wrt: str, report: Report) -> Culprits | None:
+    """Which layer is to blame for a gradient by autodiff that failed; None where the function cannot be recorded.
+
+    It is asked along the elements that are accused: beside all others what is wrong may be next to nothing.
+    """
     try:
         with state_kept(request.f):
             flat = flat_of(request, wrt, terms.seed)
-            places = [p.number for p in places_of(flat, wrt)]
+            places = places_of(flat, wrt)
+            accused = _accused(report, places)
             near = near_by(flat.points(), flat.moving, terms, 0, batched=flat.model is not None)
-            return blamed_of(flat, near, places, layers_of(request.f), terms.seed)
+            return blamed_of(flat, near, [p.number for p in places], layers_of(request.f), terms.seed, accused)
     except NoTape:
         return None
+
+
+def _accused(report: Report, places: Sequence[Place]) -> list[npt.NDArray[np.bool_]] | None:
+    """Elements that are wrong, by place; None where a report is not about single elements."""
+    masks = [part.codes == WRONG for part in report.parts]
+    if [mask.size for mask in masks] != [math.prod(p.shape) for p in places]:
+        return None
+    return [mask.reshape(p.shape) for mask, p in zip(masks, places, strict=True)]
 
 
 def with_culprits(report: Report, request: Request, terms: Terms, wrt: str) -> Report | None:
     """Name who is to blame for what every element told, where something is wrong; None where rounding alone is."""
     started = time.perf_counter()
-    found = blamed(request, terms, wrt) if report.counts["wrong"] else None
+    found = blamed(request, terms, wrt, report) if report.counts["wrong"] else None
     if found is not None and found.rounding and not found.wrong:
         return None
     if found is None or not found.wrong:
