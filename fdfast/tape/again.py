@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fdfast.operations import Call, Notes, difference, has_value, is_real
+from fdfast.operations import Call, Kernel, Notes, difference, has_value, is_real
 from fdfast.tape.tape import Entry, Tape
 
 
@@ -15,7 +15,7 @@ def replay(
     tape: Tape,
     given: Mapping[int, Any],
     outputs: Sequence[int] | None = None,
-    rounded: Callable[[Any], Any] | None = None,
+    rounded: Callable[[Kernel, Sequence[Any], Any], Any] | None = None,
 ) -> dict[int, Any]:
     """Values that depend on those given, by number, with the control flow as it was recorded.
 
@@ -27,7 +27,7 @@ def replay(
     outputs : sequence of int, optional
         What is wanted, so that the rest is left out; guards come with them.
     rounded : callable, optional
-        What becomes of every number that is computed.
+        What becomes of numbers that an operation made of its inputs.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def replay(
                 # An output that is not asked for, as eigenvectors, may have another shape in a graph.
                 if not has_value(value) and value.shape.is_compatible_with(tape.values[number].shape):
                     value.set_shape(tape.values[number].shape)
-                found[number] = value if rounded is None or not is_real(value) else rounded(value)
+                found[number] = value if rounded is None or not is_real(value) else rounded(entry.kernel, inputs, value)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +27,7 @@ from fdfast.tape.graphs import (
 )
 from fdfast.tape.precision import half_types, narrowest
 from fdfast.tape.recorder import Recorder
+from fdfast.tape.rounding import Rounding
 from fdfast.tape.routes import is_steady
 from fdfast.tape.tape import STEP, Slopes, Tape
 from fdfast.tape.traced import Traced, shared
@@ -182,18 +182,12 @@ class Point:
         return (self.recorded.latest or self.tape).widest
 
     def gradients_rounded(self, seed: int) -> dict[int, Float64]:
-        """Gradients by place, with every number on the way off by at most a unit in its last place, at random.
+        """Gradients by place, with every rounded number on the way off by at most a unit in its last place, at random.
 
-        What they differ by from those without is what rounding makes of them. J. Vignes, "A stochastic arithmetic for
-        reliable scientific computation", Mathematics and Computers in Simulation 35 (1993).
+        What they differ by from those without is what rounding makes of them (see `Rounding`).
         """
-        tape, turn = self.tape, itertools.count()
-
-        def rounded(value: Any) -> Any:
-            share = tf.random.stateless_uniform(value.shape, [seed, next(turn)], -(2.0**-52), 2.0**-52, tf.float64)
-            return value + value * tf.cast(share, value.dtype)
-
-        found = replay(tape, {n: tape.values[n] for n in tape.inputs}, tape.outputs, rounded)
+        tape = self.tape
+        found = replay(tape, {n: tape.values[n] for n in tape.inputs}, tape.outputs, Rounding(seed))
         numbers = self.recorded.gradient_numbers(tape, len(self.arguments))
         return {place: np.asarray(found.get(n, tape.values[n]), np.float64) for place, n in numbers.items()}
 

@@ -34,6 +34,7 @@ _CROWD = 16  # failing groups of one level beyond which an error is dense
 _SAMPLE = 24  # elements of a dense error that are differenced by themselves
 _ONE = 32  # groups no larger than this are taken apart at once
 _ROUNDING = 1.0  # what differs more from step to step is no rounding, but a function without a finite slope
+_PLAIN = 2.0**-20  # of a gap: what both steps may part by, and yet the gap is none of rounding
 _GONE = 1e-3  # share of a gap that is left near the point, if it is a fault at that point alone
 
 
@@ -160,7 +161,7 @@ def look(
             return found
         found.ties = []  # what ties has no effect
     steps: Sequence[float] = STEPS[:1]
-    if not tau <= _ROUNDING:
+    if not tau <= _ROUNDING and not _is_plain(seen.value, claimed):
         found.tau, found.unruly, steps = np.finfo(float).eps ** 0.5, True, STEPS
     elif found.alarm:
         # A few differences may happen to round alike.
@@ -220,6 +221,13 @@ def _rounding(value: Float64, claimed: Float64, directions: Directions) -> float
         spread = np.max(np.abs(value[0] - value[1]))
         # A unit in the last place of the sum itself, where both steps round alike.
         return _SAFETY * float(max(spread, np.spacing(np.abs(claimed)).max())) / directions.unit
+
+
+def _is_plain(value: Float64, claimed: Float64) -> bool:
+    """Whether both steps say the same, but for next to nothing of what parts them from the claimed slopes."""
+    with np.errstate(all="ignore"):
+        spread, gap = np.max(np.abs(value[0] - value[1])), np.max(np.abs(value - claimed))
+        return bool(spread <= _PLAIN * gap < np.inf)
 
 
 def _excess(value: Float64, claimed: Float64, directions: Directions) -> float:

@@ -104,11 +104,14 @@ def _rounding(exact: Sequence[Float64], own: Sequence[Float64] | None) -> float:
 
 
 def leave_rounding_open(found: Whole, here: Point) -> None:
-    """Accuse no element that differs by no more than rounding on the way may make of a gradient; `found` is changed."""
+    """Accuse no element of an array that differs by no more than rounding on the way may make of autodiff.
+
+    Where rounding makes more than half of what there is, autodiff tells nothing of an array. `found` is changed.
+    """
     stir = _stir(found, here)
     for one in found.suspects:
         codes, gap = found.codes[one.place], abs(one.numeric - one.analytic)
-        if codes.flat[one.index] == WRONG and gap <= stir[one.place].flat[one.index]:
+        if codes.flat[one.index] == WRONG and gap <= stir[one.place].flat[one.index] < _FACTOR / 2 * abs(one.numeric):
             codes.flat[one.index] = UNRESOLVED
             found.directed.cancelled += 1
 
