@@ -323,7 +323,8 @@ def _of_first_order(
     doubted = report.verdict == "fail" and analytic is not None and not callable(analytic) and budget is None
     if asks_for_tiles(request, terms) or (named is not None and not still_open and not doubted):
         return report if named is None else named
-    with contextlib.suppress(NoTape, ValueError):
+    # A second look at an array is not what was asked for: f may take NumPy's arrays only, and raise anything.
+    with contextlib.suppress(*((Exception,) if doubted else (NoTape, ValueError))):
         other = directed()
         if named is None or cancels(other) or (still_open and knows_more(other, report)):
             other.caveats.extend([*left_out(request, wrt), *not_checked(request, wrt)])
