@@ -329,3 +329,10 @@ def test_what_cancels_next_to_a_minimum_is_left_open(some):
     assert check(f, x, analytic=3 * true).verdict == "fail"
     assert fdfast.gradcheck(f, x, analytic=3 * true).verdict == "fail"
     assert check(f, x - 0.5, analytic=lambda x: 1.01 * 40 * -2 / (1 + np.exp(40 * x)) ** 2).verdict == "fail"
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-30])
+def test_a_gradient_that_is_next_to_nothing_is_no_noise(scale):
+    """In units of its own elements the differences round by more than an element, and part from it by far more."""
+    x = np.linspace(0.5, 1.5, 40)
+    assert check(total(lambda x: tf.sin(x)), x, analytic=lambda x: scale * np.cos(x)).verdict == "fail"
