@@ -16,33 +16,43 @@ from types import FrameType
 from typing import Any
 
 from fdfast.functions.leaving import counted
+from fdfast.functions.scopes import at_a_door, keras_scopes
 
 _AGAIN = 0.2  # seconds after which an interrupt that came to nothing is raised once more
+_SOON = 0.005  # the same where it was put off, because a scope was being entered or left
+_PUT_OFF = 60  # how often at most
 
 
 class _Watch:
     """What the main thread is interrupted by while a call runs: Python's own handler, until the call has ended.
 
-    An interrupt that is lost (in a weak reference's callback, in a conversion that goes on without) comes again.
+    An interrupt that is lost (in a weak reference's callback, in a conversion that goes on without) comes again. While
+    a scope is entered or left it waits, and the scopes that it leaves open are closed.
     """
 
     def __init__(self) -> None:
+        self.close = keras_scopes()
         self.came = False
         self.late = False  # came while held, and was not told of
         self.held = 0
+        self.put_off = 0
+        self.wait = _AGAIN
         self._over = threading.Event()
         self._lock = threading.Lock()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        put_off = self.put_off < _PUT_OFF and at_a_door(frame)
+        self.put_off += put_off
+        self.wait = _SOON if put_off else _AGAIN
         if not self.came:
             self.came = True
             threading.Thread(target=self._insist, daemon=True).start()
         self.late = bool(self.held)
-        if not self.held:
+        if not self.held and not put_off:
             signal.default_int_handler(number, frame)
 
     def _insist(self) -> None:
-        while not self._over.wait(_AGAIN):
+        while not self._over.wait(self.wait):
             with self._lock:
                 if not self._over.is_set():
                     _thread.interrupt_main()
@@ -122,6 +132,8 @@ def _watched() -> Iterator[_Watch | None]:
         yield watch
     finally:
         watch.over()
+        if watch.came:
+            watch.close()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         _watch = None
         if watch.late:

@@ -234,3 +234,67 @@ def test_a_process_ends_though_a_thread_is_in_a_call():
     assert ran[0].returncode == 0, ran[0].stderr
     # Outside of a public call nobody waits: if that is no abort any more, there is no need for it.
     assert ran[1].returncode != 0
+
+
+class Scope:
+    """A scope of the user's own, interrupted while it is entered and left."""
+
+    def __init__(self):
+        self.open = []
+
+    def __enter__(self):
+        self.open.append("open")
+        signal.raise_signal(signal.SIGINT)
+
+    def __exit__(self, *error):
+        signal.raise_signal(signal.SIGINT)
+        self.open.pop()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_scope_is_entered_and_left_whole(call):
+    scope = Scope()
+
+    def f(x):
+        with scope:
+            y = tf.reduce_sum(x)
+            deadline = time.perf_counter() + 5
+            while time.perf_counter() < deadline:  # until it comes: at the latest here
+                time.sleep(0.001)
+            return y
+
+    with pytest.raises(KeyboardInterrupt):
+        CALLS[call](f)
+    assert scope.open == []
+
+
+def keras_names():
+    keras.name_scope("open").__enter__()
+
+
+def keras_call():
+    keras.layers.Dense(1)._get_call_context().training = True
+
+
+def keras_state():
+    keras.StatelessScope().__enter__()
+
+
+def scopes():
+    known = vars(keras.src.backend.common.global_state.GLOBAL_STATE_TRACKER)
+    return {name: [*v] if isinstance(v, list) else v for name, v in known.items() if name != "object_name_uids"}
+
+
+@pytest.mark.parametrize("opened", [keras_names, keras_call, keras_state])
+def test_a_scope_left_open_by_an_interrupt_is_closed(opened):
+    keras.layers.Dense(1)(tf.zeros((1, 1)))  # Keras makes its entries when it first needs them
+    before = scopes()
+
+    def f(x):
+        opened()
+        assert scopes() != before
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fdfast.gradient(f, X)
+    assert scopes() == before

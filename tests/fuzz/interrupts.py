@@ -24,6 +24,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common.global_state import GLOBAL_STATE_TRACKER
+from tensorflow.python.pywrap_tfe import TFE_Py_TapeSetIsEmpty
 
 import fdfast
 from fdfast.compat.scipy import approx_fprime
@@ -97,8 +99,13 @@ CALLS = {
 
 
 def state(f):
+    """The caller's numbers, and what TensorFlow and Keras are in the middle of: nothing."""
+    scopes = {name: repr(value) for name, value in vars(GLOBAL_STATE_TRACKER).items() if name != "object_name_uids"}
+    scopes |= {"eager": tf.executing_eagerly(), "no tape": TFE_Py_TapeSetIsEmpty()}
+    if not tf.executing_eagerly():
+        return scopes
     weights = [w.numpy().tobytes() for w in f.variables] if isinstance(f, keras.Layer) else []
-    return weights, X.tobytes(), Y.tobytes(), VECTOR.tobytes(), keras.config.dtype_policy().name
+    return weights, X.tobytes(), Y.tobytes(), VECTOR.tobytes(), scopes
 
 
 def same(a, b):

@@ -1,0 +1,43 @@
+"""The scopes of TensorFlow and Keras, which an interrupt may leave open: a graph, a device, a name, the layer called.
+
+One that is left open turns all that the caller does afterwards into something else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from keras.src.backend.common.global_state import GLOBAL_STATE_TRACKER
+
+_GIVEN = "object_name_uids"  # the names that layers were given: no scope
+_DOORS = {"__enter__", "__exit__"}
+_OURS = str(Path(__file__).parents[1]) + os.sep
+
+
+def at_a_door(frame: FrameType | None) -> bool:
+    """Whether a scope (``with``) is being entered or left there: its state and what puts it back may not agree.
+
+    Not one of this package's own: those see to it themselves, and some run all of f while they are entered.
+    """
+    while frame is not None and not frame.f_code.co_filename.startswith(_OURS):
+        if frame.f_code.co_name in _DOORS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def keras_scopes() -> Callable[[], None]:
+    """What makes Keras' scopes in this thread those of now again: it enters that of a layer's call without ``with``."""
+    present = vars(GLOBAL_STATE_TRACKER)
+    known = {name: list(value) if isinstance(value, list) else value for name, value in present.items()}
+
+    def again() -> None:
+        for name in [*present]:
+            if name not in known:
+                del present[name]
+        present.update({name: value for name, value in known.items() if name != _GIVEN})
+
+    return again
