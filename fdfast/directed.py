@@ -234,7 +234,11 @@ def flat_of(request: Request, wrt: str, seed: int = 0) -> Flat:
 
 def places_of(flat: Flat, wrt: str) -> list[Place]:
     """Arguments and variables that ``wrt`` names."""
-    inputs = [Place(a.name, i, a.value.shape) for i, a in enumerate(flat.arguments) if a.moves]
+    inputs = [
+        Place(a.name, i, a.value.shape, len(a.value) if flat.model is not None else 1)
+        for i, a in enumerate(flat.arguments)
+        if a.moves
+    ]
     first = len(flat.arguments)
     named = zip(flat.names, flat.variables, strict=True)
     variables = [Place(name, first + i, tuple(v.shape)) for i, (name, v) in enumerate(named)]

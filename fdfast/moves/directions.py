@@ -17,16 +17,17 @@ Float64 = npt.NDArray[np.float64]
 #: Of the largest gradient: below it an element counts less than its share.
 FLOOR = 1e-9
 _ALIGNED = 8  # numbers
+_PARTS = 1_000_003_000  # between the draws of two ranges of one array
 
 
 @dataclass(frozen=True)
 class Group:
-    """Some elements: whole arrays, or a range of one, in an order in which the last axis comes first.
+    """Some elements: whole arrays, or ranges of one, in an order in which the last axis comes first.
 
     Attributes
     ----------
     parts : tuple of (int, int, int)
-        Place of an array, and first and end of its elements. Halves of several arrays are fewer arrays, those of one
+        Place of an array, and first and end of its elements. Halves of several parts are fewer parts, those of one
         are its channels first, and only then places within a channel.
     """
 
@@ -65,6 +66,8 @@ class Directions:
         Elements that do not move.
     at_once : int
         Directions that may be moved together.
+    examples : sequence of int, optional
+        Along the first axis of each array; 1 for one that all examples share.
 
     Attributes
     ----------
@@ -80,8 +83,10 @@ class Directions:
         seed: int,
         held: Sequence[npt.NDArray[np.bool_] | None] | None = None,
         at_once: int = 8,
+        examples: Sequence[int] | None = None,
     ) -> None:
         self.at_once = at_once
+        self._examples = list(examples or [1] * len(gradients))
         self.gradients = [np.asarray(g, np.float64, order="C") for g in gradients]
         self._held = list(held) if held is not None else [None] * len(gradients)
         least, largest = np.inf if self.gradients else 0.0, 0.0
@@ -123,9 +128,10 @@ class Directions:
             order = _channels_first(g)
             v = np.zeros((len(groups), g.size))
             for k, group in enumerate(groups):
-                for mine, start, stop in group.parts:
-                    if mine == place:
-                        self._draw(np.ascontiguousarray(order[start:stop]), v[k, start:stop], 1000 + turn, place)
+                ranges = [(start, stop) for mine, start, stop in group.parts if mine == place]
+                for part, (start, stop) in enumerate(ranges):
+                    number = 1000 + turn + part * _PARTS
+                    self._draw(np.ascontiguousarray(order[start:stop]), v[k, start:stop], number, place)
             found[place] = self._free(place, _channels_last(v, g.shape))
         return found
 
@@ -143,6 +149,23 @@ class Directions:
     def everything(self) -> Group:
         """All elements of all arrays."""
         return Group(tuple((place, 0, g.size) for place, g in enumerate(self.gradients) if g.size))
+
+    def by_example(self, groups: Sequence[Group], most: int) -> list[Group]:
+        """The arrays of some groups cut into examples, where they have more than one and at most so many."""
+        places = sorted({place for group in groups for place in group.places})
+        cut = [place for place in places if 1 < self._examples[place] <= most]
+        if not cut:
+            return []
+        found: dict[int, list[tuple[int, int, int]]] = {}
+        for place in cut:
+            g = self.gradients[place]
+            channels = 1 if g.ndim < 2 else g.shape[-1]
+            each = g.size // channels // self._examples[place]
+            for i in range(self._examples[place]):
+                starts = range(i * each, g.size, g.size // channels)
+                found.setdefault(i, []).extend((place, start, start + each) for start in starts)
+        kept = [tuple(part for part in group.parts if part[0] not in cut) for group in groups]
+        return [Group(parts) for parts in kept if parts] + [Group(tuple(parts)) for parts in found.values() if parts]
 
     def elements(self, group: Group) -> list[tuple[int, int]]:
         """Place and flat index of every element of a group that moves."""

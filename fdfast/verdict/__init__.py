@@ -14,8 +14,8 @@ from fdfast.verdict.generic import near_by
 from fdfast.verdict.held import held_against, is_certain, leave_rounding_open
 from fdfast.verdict.judge import Judge
 from fdfast.verdict.judgement import Judgement
+from fdfast.verdict.place import Place
 from fdfast.verdict.reasons import as_sentence, deployed_figure, reasons_of, selftest_figure
-from fdfast.verdict.stage import Place
 from fdfast.verdict.terms import Terms
 from fdfast.verdict.weight_judge import Found, Given, WeightJudge
 from fdfast.verdict.weight_reasons import patterns, sentences

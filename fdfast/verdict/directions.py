@@ -32,6 +32,8 @@ _AGAIN = 8  # directions by which rounding is measured again before an alarm
 _TOGETHER = 0.7  # cosine above which gaps go together: eight of rounding do so twice with a chance below 1 in 1,000
 _CROWD = 16  # failing groups of one level beyond which an error is dense
 _SAMPLE = 24  # elements of a dense error that are differenced by themselves
+_EXAMPLES = 64  # of which each is told to be wrong or right even so
+_FEW = 4  # elements of one example among which a wrong one has been found
 _ONE = 32  # groups no larger than this are taken apart at once
 _ROUNDING = 1.0  # what differs more from step to step is no rounding, but a function without a finite slope
 _PLAIN = 2.0**-20  # of a gap: what both steps may part by, and yet the gap is none of rounding
@@ -245,7 +247,7 @@ def _locate(slopes: Slopes, directions: Directions, steps: Sequence[float], foun
         # Which arrays are wrong is always told; which of many elements, is not.
         arrays = any(len(group.parts) > 1 for group in failing)
         if thin or (len(failing) > _CROWD and not arrays):
-            _sample(slopes, directions, groups if thin else failing, found)
+            _sample(slopes, directions, groups if thin else failing, steps, found)
             return
         small = [group for group in failing if len(group) <= _ONE]
         elements = [one for group in small for one in directions.elements(group)]
@@ -288,9 +290,32 @@ def singles(
     return suspects
 
 
-def _sample(slopes: Slopes, directions: Directions, groups: list[Group], found: Directed) -> None:
-    """Of a dense error: single elements of every failing group, and which groups these are."""
-    found.dense = groups
+def _sample(
+    slopes: Slopes, directions: Directions, groups: list[Group], steps: Sequence[float], found: Directed
+) -> None:
+    """Of a dense error: single elements of every failing group, and which groups these are; one in each example."""
     each = max(2, _SAMPLE // len(groups))
     elements = [one for group in groups[:_SAMPLE] for one in directions.telling(group, each, found.rows)]
-    found.suspects += singles(slopes, directions, elements, found, keep=True)
+    apart = directions.by_example(groups, _EXAMPLES)
+    if apart:
+        groups = _parting(slopes, directions, apart, steps, found)
+        elements += _in_each(slopes, directions, groups, steps, found)
+    found.dense = groups
+    found.suspects += singles(slopes, directions, list(dict.fromkeys(elements)), found, keep=True)
+
+
+def _in_each(
+    slopes: Slopes, directions: Directions, groups: list[Group], steps: Sequence[float], found: Directed
+) -> list[tuple[int, int]]:
+    """A few elements of each group, one of which parts: those of a half that parts, and so on."""
+    elements: list[tuple[int, int]] = []
+    while groups:
+        elements += [one for group in groups if len(group) <= _FEW for one in directions.elements(group)]
+        large = [group for group in groups if len(group) > _FEW]
+        halves = [half for group in large for half in group.halves()]
+        failing, groups = set(_parting(slopes, directions, halves, steps, found)), []
+        for group in large:
+            groups += [half for half in group.halves() if half in failing][:1]
+            if not failing & {*group.halves()}:  # an error that is spread
+                elements += directions.telling(group, 2, found.rows)
+    return elements

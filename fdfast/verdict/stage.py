@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from fdfast.tape import STEP, Point, Recorded
 from fdfast.verdict.alone import APART, is_far, is_steep, no_slope, shifted, values_apart
 from fdfast.verdict.compare import AGREE, SINGULAR, UNRESOLVED, WRONG, cancellation
 from fdfast.verdict.directions import STEPS, Directed, Suspect, look, singles
+from fdfast.verdict.place import Place
 from fdfast.verdict.rough import Rough, rough_among
 from fdfast.verdict.terms import Terms
 
@@ -34,23 +34,6 @@ _LOOKED = 32  # elements without a finite gradient that are differenced by thems
 _ASIDE = 8  # elements far off of which it is asked whether f has a slope there
 _BYTES, _FEWEST, _ROWS = 1 << 25, 8, 64  # what moves together may take, of the widest value, and how many these are
 _VALUES = 2.0**-17  # of the size of x: steps at which f itself is called, where its differences are no numbers
-
-
-@dataclass(frozen=True)
-class Place:
-    """One array whose gradient is judged.
-
-    Attributes
-    ----------
-    name : str
-    number : int
-        Among the arguments of the function, and behind these its variables.
-    shape : tuple of int
-    """
-
-    name: str
-    number: int
-    shape: tuple[int, ...]
 
 
 class Stage:
@@ -158,7 +141,9 @@ class Stage:
         for place, index in self._broken:
             held[place].reshape(-1)[index] = True
         finite = [np.where(no, 0.0, g) if no.any() else g for g, no in zip(self.claimed, held, strict=True)]
-        self.directions = Directions(finite, terms.seed, [no if no.any() else None for no in held], self._at_once)
+        examples = [p.examples for p in self.places]
+        some = [no if no.any() else None for no in held]
+        self.directions = Directions(finite, terms.seed, some, self._at_once, examples)
         self.directed = Directed(count, 0.0, 0.0)
         if all(no.all() for no in held):
             return

@@ -13,8 +13,9 @@ from fdfast.tape import Point, Recorded
 from fdfast.verdict.compare import AGREE, KINKED, UNRESOLVED, WRONG
 from fdfast.verdict.directions import Directed, Suspect
 from fdfast.verdict.generic import near_by
+from fdfast.verdict.place import Place
 from fdfast.verdict.rough import Rough
-from fdfast.verdict.stage import Given, Place, Stage
+from fdfast.verdict.stage import Given, Stage
 from fdfast.verdict.terms import Terms
 
 Float64 = npt.NDArray[np.float64]

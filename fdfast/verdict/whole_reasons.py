@@ -60,7 +60,7 @@ def _faults(found: Whole, settings: dict[str, Any], words: special.Words) -> lis
         said.append(
             f"The {it} by {_names(found, places)} is wrong throughout: {len(wrong)} of {len(found.suspects)} "
             "elements "
-            "drawn from it differ from their differences by more than the tolerance, so the formula (or an operation's "
+            "looked at differ from their differences by more than the tolerance, so the formula (or an operation's "
             "gradient) is wrong there."
         )
     elif wrong:

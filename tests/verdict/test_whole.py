@@ -336,3 +336,27 @@ def test_a_gradient_that_is_next_to_nothing_is_no_noise(scale):
     """In units of its own elements the differences round by more than an element, and part from it by far more."""
     x = np.linspace(0.5, 1.5, 40)
     assert check(total(lambda x: tf.sin(x)), x, analytic=lambda x: scale * np.cos(x)).verdict == "fail"
+
+
+class BorderLeftOutOfBrightOnes(keras.layers.Layer):
+    def call(self, x):
+        @tf.custom_gradient
+        def same(x):
+            def back(upstream):
+                inside = tf.pad(tf.ones_like(x[:, 1:-1, 1:-1]), [[0, 0], [1, 1], [1, 1], [0, 0]])
+                return tf.where(x[:, :1, :1, :1] > 0.5, inside * upstream, upstream)
+
+            return tf.identity(x), back
+
+        return same(x)
+
+
+@pytest.mark.parametrize("bright", [(0, 3, 4), (0, 1, 2, 3, 4, 5), ()])
+def test_of_a_dense_error_each_example_is_told_wrong_or_right(bright):
+    """By directions over a batch: most of an example is left open, and whether something in it is wrong is not."""
+    x = np.random.default_rng(0).uniform(0.1, 0.4, (6, 8, 8, 3))
+    x[list(bright), 0, 0, 0] = 0.9
+    layers = [BorderLeftOutOfBrightOnes(), keras.layers.Conv2D(4, 3, activation="tanh"), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((8, 8, 3), dtype="float64"), *layers, keras.layers.Dense(2)])
+    found = fdfast.gradcheck(model, x, np.ones((6, 2)), loss="mse", check="directions")
+    assert [one.verdict for one in found] == ["fail" if i in bright else "pass" for i in range(6)]
