@@ -42,8 +42,8 @@ from fdfast.verdict import (
     held_against,
     is_certain,
     judge_whole,
-    leave_rounding_open,
     near_by,
+    weigh_rounding,
 )
 
 Float64 = npt.NDArray[np.float64]
@@ -124,8 +124,8 @@ def _judged(
     found = None if few else judge(given)
     beside = found is None or found.breaks or any(mask.any() for mask in found.near)  # where an array has no value
     here = traced.point(flat.points())
-    if found is not None and found.wrong:
-        leave_rounding_open(found, here)
+    if found is not None:
+        weigh_rounding(found, here)
     if found is not None and (found.wrong or (is_certain(found) and not beside)):
         return found
     sure = judge(None)
@@ -184,12 +184,21 @@ def cancels(found: Report) -> bool:
     return found.verdict == "inconclusive" and found.directed is not None and found.directed.cancelled > 0
 
 
-def knows_more(found: Report, report: Report) -> bool:
-    """Whether directions tell more than single elements: in float64, or beside what an exact comparison sets apart."""
+def knows_more(found: Report, report: Report, *, array: bool) -> bool:
+    """Whether directions tell more than single elements: in float64, or beside what an exact comparison sets apart.
+
+    Of an array they tell, too, which examples rounding behind a softmax cannot have made so.
+    """
+    if report.verdict == "fail" or (array and found.verdict == "fail"):
+        return array and found.verdict == "fail" and _left_open(found) < _left_open(report)
     if found.verdict == "inconclusive" or found.directed is None:
         return False
     told = report.counts["agree"] + report.counts["singular"] == report.total
     return report.dtype == "float32" or (told and found.directed.apart == report.counts["singular"])
+
+
+def _left_open(report: Report) -> int:
+    return sum(report[i].verdict == "inconclusive" for i in range(len(report)))
 
 
 def blamed_of(

@@ -21,6 +21,7 @@ _EXACT = (
     *["ZerosLike", "Floor", "Ceil", "Round", "Rint", "ReadVariableOp"],
 )
 _SUMS, _PRODUCTS = ("Add", "AddV2", "Sub"), ("Mul", "MulNoNan")
+_FUSED = ("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")  # a loss, and softmax minus target
 
 
 class Rounding:
@@ -40,6 +41,9 @@ class Rounding:
             return value
         self._turn += 1
         share = tf.random.stateless_uniform(value.shape, [self._seed, self._turn], -(2.0**-52), 2.0**-52, tf.float64)
+        if kernel.kind in _FUSED and value.shape.rank == 2:
+            # Where it is negative a target is taken away, and numbers near 1 have been rounded.
+            return value + tf.where(value < 0, tf.ones_like(value), value) * tf.cast(share, value.dtype)
         moved = value + value * tf.cast(share, value.dtype)
         if kernel.kind in _SUMS:
             a, b = inputs

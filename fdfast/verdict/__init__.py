@@ -11,7 +11,7 @@ from fdfast.verdict.compare import AGREE, CLASSES, METRICS, WRONG, error_summary
 from fdfast.verdict.diagnosis import NO_PATTERN, hints
 from fdfast.verdict.directions import Directed, Suspect
 from fdfast.verdict.generic import near_by
-from fdfast.verdict.held import held_against, is_certain, leave_rounding_open
+from fdfast.verdict.held import held_against, is_certain, weigh_rounding
 from fdfast.verdict.judge import Judge
 from fdfast.verdict.judgement import Judgement
 from fdfast.verdict.place import Place
@@ -50,7 +50,6 @@ __all__ = [
     "is_certain",
     "judge_whole",
     "judged",
-    "leave_rounding_open",
     "linear_agrees",
     "near_by",
     "paths_for",
@@ -59,4 +58,5 @@ __all__ = [
     "selftest_figure",
     "sentences",
     "sentences_on_whole",
+    "weigh_rounding",
 ]

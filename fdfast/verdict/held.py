@@ -21,6 +21,7 @@ from fdfast.verdict.whole import Allowed, Whole
 Float64 = npt.NDArray[np.float64]
 _UNITS, _TIMES = 64, 4  # of rounding of the largest element; what f's own gradient in its own precision is off by
 _DRAWS, _FACTOR = 3, 4  # of what rounding may make of autodiff: the largest of some draws may be a part of it only
+_BEYOND = 4  # times that: no array is off by so much for rounding
 _LOOKED = 32  # wrong elements that are differenced by themselves
 _TORN = 256  # elements on a kink, not as autodiff has them, whose slopes to both sides are looked at
 
@@ -103,17 +104,23 @@ def _rounding(exact: Sequence[Float64], own: Sequence[Float64] | None) -> float:
     return _UNITS * 2.0**-23 * largest + _TIMES * max((float(gap.max(initial=0.0)) for gap in gaps), default=0.0)
 
 
-def leave_rounding_open(found: Whole, here: Point) -> None:
+def weigh_rounding(found: Whole, here: Point) -> None:
     """Accuse no element of an array that differs by no more than rounding on the way may make of autodiff.
 
-    Where rounding makes more than half of what there is, autodiff tells nothing of an array. `found` is changed.
+    Where rounding makes more than half of what there is, autodiff tells nothing of an array. What was left open for a
+    softmax is accused if it differs by many times of that. `found` is changed.
     """
-    stir = _stir(found, here)
+    if not found.wrong and not found.blurred:
+        return
+    stir, noisy = _stir(found, here), [one.suspect for one in found.rough]
     for one in found.suspects:
-        codes, gap = found.codes[one.place], abs(one.numeric - one.analytic)
-        if codes.flat[one.index] == WRONG and gap <= stir[one.place].flat[one.index] < _FACTOR / 2 * abs(one.numeric):
+        codes, gap, rounding = found.codes[one.place], abs(one.numeric - one.analytic), stir[one.place].flat[one.index]
+        if codes.flat[one.index] == WRONG and gap <= rounding < _FACTOR / 2 * abs(one.numeric):
             codes.flat[one.index] = UNRESOLVED
             found.directed.cancelled += 1
+        elif found.blurred and codes.flat[one.index] == UNRESOLVED and one not in noisy and gap > _BEYOND * rounding:
+            codes.flat[one.index] = WRONG
+    found.suspects.sort(key=lambda one: found.codes[one.place].flat[one.index] != WRONG)
 
 
 def _stir(found: Whole, here: Point) -> list[Float64]:

@@ -162,7 +162,7 @@ def _elements(many: int) -> str:
 
 def _gaps(found: Whole, settings: dict[str, Any], words: special.Words) -> list[str]:
     said = []
-    if found.blurred:
+    if found.blurred and not found.wrong:
         said.append(
             f"The {words.gradient} differs from the differences by rounding alone, of "
             f"{', '.join(found.blurred[:_NAMED])}: by no more than a slope made of numbers near 1 loses, and no part "
