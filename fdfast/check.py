@@ -319,14 +319,14 @@ def _of_first_order(
     report.caveats.extend(not_checked(request, wrt))
     named = report if analytic is not None else with_culprits(report, request, terms, wrt)
     still_open = check == "auto" and report.verdict == "inconclusive" and budget is None
-    array = analytic is not None and not callable(analytic)  # of which it is not known what rounds
-    doubted = report.verdict == "fail" and array and budget is None
+    # Of an array it is not known what rounds.
+    doubted = report.verdict == "fail" and analytic is not None and not callable(analytic) and budget is None
     if asks_for_tiles(request, terms) or (named is not None and not still_open and not doubted):
         return report if named is None else named
     # A second look at an array is not what was asked for: f may take NumPy's arrays only, and raise anything.
     with contextlib.suppress(*((Exception,) if doubted else (NoTape, ValueError))):
         other = directed()
-        if named is None or cancels(other) or ((still_open or doubted) and knows_more(other, report, array=array)):
+        if named is None or cancels(other) or (still_open and knows_more(other, report)):
             other.caveats.extend([*left_out(request, wrt), *not_checked(request, wrt)])
             return other
     return report

@@ -43,6 +43,7 @@ from fdfast.verdict import (
     is_certain,
     judge_whole,
     near_by,
+    rounding_of,
     weigh_rounding,
 )
 
@@ -136,6 +137,17 @@ def _judged(
     return held_against(sure, given(flat.points()), exact, here, terms)
 
 
+def rounding_at(request: Request, seed: int) -> Float64 | None:
+    """What rounding may make of autodiff by the input, shape of x; None where the function cannot be recorded."""
+    try:
+        with state_kept(request.f):
+            flat = flat_of(request, "input", seed)
+            here = trusted(flat, reached_by(request.f)).point(flat.points())
+            return rounding_of(here, places_of(flat, "input"))[0]
+    except NoTape:
+        return None
+
+
 def _has_few_digits(analytic: Any) -> bool:
     """Whether a gradient under test, or a part of it, has no more digits than float32."""
     parts = analytic if isinstance(analytic, list | tuple) else [analytic]
@@ -184,21 +196,12 @@ def cancels(found: Report) -> bool:
     return found.verdict == "inconclusive" and found.directed is not None and found.directed.cancelled > 0
 
 
-def knows_more(found: Report, report: Report, *, array: bool) -> bool:
-    """Whether directions tell more than single elements: in float64, or beside what an exact comparison sets apart.
-
-    Of an array they tell, too, which examples rounding behind a softmax cannot have made so.
-    """
-    if report.verdict == "fail" or (array and found.verdict == "fail"):
-        return array and found.verdict == "fail" and _left_open(found) < _left_open(report)
+def knows_more(found: Report, report: Report) -> bool:
+    """Whether directions tell more than single elements: in float64, or beside what an exact comparison sets apart."""
     if found.verdict == "inconclusive" or found.directed is None:
         return False
     told = report.counts["agree"] + report.counts["singular"] == report.total
     return report.dtype == "float32" or (told and found.directed.apart == report.counts["singular"])
-
-
-def _left_open(report: Report) -> int:
-    return sum(report[i].verdict == "inconclusive" for i in range(len(report)))
 
 
 def blamed_of(

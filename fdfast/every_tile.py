@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fdfast.counting import Count
+from fdfast.directed import rounding_at
 from fdfast.estimates import slopes
 from fdfast.functions import connected
-from fdfast.moves import Bounds, Reduction, StepLike, plan_steps
+from fdfast.moves import Bounds, Reduction, StepLike, Tiling, plan_steps
 from fdfast.problem import Problem, Request, analytic_of, engine_for, trusting
 from fdfast.progress import Progress
 from fdfast.report import Report, input_report
-from fdfast.verdict import Judge, Judgement, Terms
+from fdfast.verdict import BEYOND, WRONG, Judge, Judgement, Terms, left_to_rounding
 
 Float64 = npt.NDArray[np.float64]
 
@@ -57,6 +59,9 @@ def check_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any,
             judgements.append(judge(runner, problem.objective.select(group), problem.points[group], given))
             count.through(len(problem.points[group]))
         whole = Judgement.join(judgements)
+        sharp = problem.objective.traced is not None and problem.objective.traced.is_sharp
+        if sharp and isinstance(given, np.ndarray) and given.dtype == problem.dtype == "float64":
+            whole = _beyond_rounding(whole, request, problem.tiling, terms)
         whole.timings["total"] = time.perf_counter() - started
         return input_report(
             whole,
@@ -72,3 +77,14 @@ def check_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any,
         )
 
     return trusting(request, found)
+
+
+def _beyond_rounding(found: Judgement, request: Request, tiling: Tiling, terms: Terms) -> Judgement:
+    """Accuse where an array was left open for rounding behind a softmax, and is off by many times of that."""
+    left = left_to_rounding(found, terms.rtol)
+    rounding = rounding_at(request, terms.seed) if left.any() else None
+    if rounding is None:
+        return found
+    allowed = BEYOND * tiling.sums(rounding.reshape(len(found.base), *tiling.shape))
+    beyond = left & (np.abs(found.numeric - found.analytic) > allowed)
+    return replace(found, codes=np.where(beyond, np.int8(WRONG), found.codes))

@@ -11,7 +11,7 @@ from fdfast.verdict.compare import AGREE, CLASSES, METRICS, WRONG, error_summary
 from fdfast.verdict.diagnosis import NO_PATTERN, hints
 from fdfast.verdict.directions import Directed, Suspect
 from fdfast.verdict.generic import near_by
-from fdfast.verdict.held import held_against, is_certain, weigh_rounding
+from fdfast.verdict.held import BEYOND, held_against, is_certain, left_to_rounding, rounding_of, weigh_rounding
 from fdfast.verdict.judge import Judge
 from fdfast.verdict.judgement import Judgement
 from fdfast.verdict.place import Place
@@ -25,6 +25,7 @@ from fdfast.verdict.whole_reasons import sentences_on_whole
 
 __all__ = [
     "AGREE",
+    "BEYOND",
     "CLASSES",
     "METRICS",
     "NO_PATTERN",
@@ -50,11 +51,13 @@ __all__ = [
     "is_certain",
     "judge_whole",
     "judged",
+    "left_to_rounding",
     "linear_agrees",
     "near_by",
     "paths_for",
     "patterns",
     "reasons_of",
+    "rounding_of",
     "selftest_figure",
     "sentences",
     "sentences_on_whole",

@@ -12,16 +12,20 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from fdfast.estimates import SMOOTH
 from fdfast.tape import STEP, Point
-from fdfast.verdict.compare import AGREE, KINKED, SINGULAR, UNRESOLVED, WRONG
+from fdfast.verdict.compare import AGREE, KINKED, SINGULAR, UNRESOLVED, WRONG, cancellation
 from fdfast.verdict.directions import Suspect
+from fdfast.verdict.judgement import Judgement
+from fdfast.verdict.place import Place
 from fdfast.verdict.terms import Terms
 from fdfast.verdict.whole import Allowed, Whole
 
 Float64 = npt.NDArray[np.float64]
+_EPS = 2.0**-52
 _UNITS, _TIMES = 64, 4  # of rounding of the largest element; what f's own gradient in its own precision is off by
 _DRAWS, _FACTOR = 3, 4  # of what rounding may make of autodiff: the largest of some draws may be a part of it only
-_BEYOND = 4  # times that: no array is off by so much for rounding
+BEYOND = 4  # times that: no array is off by so much for rounding
 _LOOKED = 32  # wrong elements that are differenced by themselves
 _TORN = 256  # elements on a kink, not as autodiff has them, whose slopes to both sides are looked at
 
@@ -72,7 +76,7 @@ def held_against(
         torn += [(place, int(i)) for i in np.flatnonzero(parts & near & ~apart)]
     cancelled = 0
     if wrong:
-        for place, stir in enumerate(_stir(sure, here)):
+        for place, stir in enumerate(rounding_of(here, sure.places)):
             open_ = (codes[place] == WRONG) & (np.abs(given[place] - sure.analytic[place]) <= stir)
             codes[place][open_] = UNRESOLVED
             cancelled += int(np.count_nonzero(open_))
@@ -99,7 +103,7 @@ def held_against(
 def _rounding(exact: Sequence[Float64], own: Sequence[Float64] | None) -> float:
     largest = max((float(np.abs(g[np.isfinite(g)]).max(initial=0.0)) for g in exact), default=0.0)
     if own is None:
-        return _UNITS * 2.0**-52 * largest
+        return _UNITS * _EPS * largest
     gaps = [np.abs(a - g)[np.isfinite(a) & np.isfinite(g)] for a, g in zip(own, exact, strict=True)]
     return _UNITS * 2.0**-23 * largest + _TIMES * max((float(gap.max(initial=0.0)) for gap in gaps), default=0.0)
 
@@ -112,24 +116,34 @@ def weigh_rounding(found: Whole, here: Point) -> None:
     """
     if not found.wrong and not found.blurred:
         return
-    stir, noisy = _stir(found, here), [one.suspect for one in found.rough]
+    stir, noisy = rounding_of(here, found.places), [one.suspect for one in found.rough]
     for one in found.suspects:
         codes, gap, rounding = found.codes[one.place], abs(one.numeric - one.analytic), stir[one.place].flat[one.index]
         if codes.flat[one.index] == WRONG and gap <= rounding < _FACTOR / 2 * abs(one.numeric):
             codes.flat[one.index] = UNRESOLVED
             found.directed.cancelled += 1
-        elif found.blurred and codes.flat[one.index] == UNRESOLVED and one not in noisy and gap > _BEYOND * rounding:
+        elif found.blurred and codes.flat[one.index] == UNRESOLVED and one not in noisy and gap > BEYOND * rounding:
             codes.flat[one.index] = WRONG
     found.suspects.sort(key=lambda one: found.codes[one.place].flat[one.index] != WRONG)
 
 
-def _stir(found: Whole, here: Point) -> list[Float64]:
+def left_to_rounding(found: Judgement, rtol: float) -> npt.NDArray[np.bool_]:
+    """Tiles where an array differs by more than the tolerance, and no more than what a softmax may lose of a slope."""
+    gap, size = np.abs(found.numeric - found.analytic), np.maximum(np.abs(found.numeric), np.abs(found.analytic))
+    largest = np.max(size, axis=1, keepdims=True, initial=0.0, where=np.isfinite(size))
+    allowed = found.error_bar + rtol * size
+    most = allowed + (_UNITS * _EPS + cancellation(found.base, _EPS)) * largest
+    left: npt.NDArray[np.bool_] = (found.codes == UNRESOLVED) & (found.kind == SMOOTH) & (gap > allowed) & (gap <= most)
+    return left
+
+
+def rounding_of(here: Point, places: Sequence[Place]) -> list[Float64]:
     """What rounding on the way may make of autodiff, by place."""
-    exact = [here.gradients.get(p.number, np.zeros(p.shape)) for p in found.places]
+    exact = [here.gradients.get(p.number, np.zeros(p.shape)) for p in places]
     stir = [np.zeros(g.shape) for g in exact]
     for seed in range(_DRAWS):
         there = here.gradients_rounded(seed)
-        for most, g, place in zip(stir, exact, found.places, strict=True):
+        for most, g, place in zip(stir, exact, places, strict=True):
             with np.errstate(invalid="ignore"):
                 np.fmax(most, _FACTOR * np.abs(there.get(place.number, g) - g), out=most)
     return stir

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -73,3 +74,38 @@ def test_where_directions_add_rounding_up_every_element_is_looked_at_by_itself()
     found = fdfast.gradcheck(model, x[155], one_hot[155], check="directions", analytic=wrong)
     assert found.verdict == "fail"
     assert found.classes[at] == "wrong"
+
+
+def by_hand(x: Any, target: int, dtype: Any = np.float64) -> Any:
+    """W^T (p - onehot), without TensorFlow: another rounding than that of autodiff."""
+    z = (W @ x).astype(dtype)
+    p = np.exp(z - z.max())
+    p /= p.sum()
+    p[target] -= 1
+    return W.T @ p.astype(np.float64)
+
+
+def by_sums(x: Any, target: int) -> Any:
+    """The same without cancellation: p of the target minus one is minus the sum of all others."""
+    z = W @ x
+    p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+    p[target] = -np.delete(p, target).sum()
+    return W.T @ p
+
+
+@pytest.mark.parametrize("check", ["directions", "every"])
+@pytest.mark.parametrize("digits", [10, 11, 12, 13])
+@pytest.mark.parametrize("own", [by_hand, by_sums])
+def test_an_array_is_accused_of_what_rounding_cannot_have_made(own: Any, digits: float, check: str) -> None:
+    model = keras.Sequential([keras.Input((30,), dtype="float64"), keras.layers.Dense(10, dtype="float64")])
+    model.set_weights([W.T, np.zeros(10)])
+    x = np.stack([far(0, 0), far(digits, 7), far(digits, 8)])
+    right = np.stack([own(one, target) for one, target in zip(x, [0, 0, 0], strict=True)])
+    wrong = right.copy()
+    wrong[1, np.argmax(np.abs(right[1]))] *= 1.1
+    how = {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "check": check}
+    for given, bad in ((right, False), (wrong, True)):
+        reports = [fdfast.gradcheck(model, x[i], 0, analytic=given[i], **how) for i in range(3)]
+        if check == "every":
+            reports += list(fdfast.gradcheck(model, x, [0, 0, 0], analytic=given, **how))
+        assert [one.verdict == "fail" for one in reports] == [False, bad, False] * (len(reports) // 3)
