@@ -42,8 +42,11 @@ class Rounding:
         self._turn += 1
         share = tf.random.stateless_uniform(value.shape, [self._seed, self._turn], -(2.0**-52), 2.0**-52, tf.float64)
         if kernel.kind in _FUSED and value.shape.rank == 2:
-            # Where it is negative a target is taken away, and numbers near 1 have been rounded.
-            return value + tf.where(value < 0, tf.ones_like(value), value) * tf.cast(share, value.dtype)
+            # The target is taken away from a number of its size, which has been rounded.
+            target = (
+                inputs[1] if inputs[1].dtype.is_floating else tf.one_hot(inputs[1], value.shape[1], dtype=value.dtype)
+            )
+            return value + tf.maximum(tf.abs(value), target) * tf.cast(share, value.dtype)
         moved = value + value * tf.cast(share, value.dtype)
         if kernel.kind in _SUMS:
             a, b = inputs

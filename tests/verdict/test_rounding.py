@@ -94,7 +94,7 @@ def by_sums(x: Any, target: int) -> Any:
 
 
 @pytest.mark.parametrize("check", ["directions", "every"])
-@pytest.mark.parametrize("digits", [10, 11, 12, 13])
+@pytest.mark.parametrize("digits", [10, 11, 12, 13, 16, 17, 21])
 @pytest.mark.parametrize("own", [by_hand, by_sums])
 def test_an_array_is_accused_of_what_rounding_cannot_have_made(own: Any, digits: float, check: str) -> None:
     model = keras.Sequential([keras.Input((30,), dtype="float64"), keras.layers.Dense(10, dtype="float64")])
@@ -104,7 +104,7 @@ def test_an_array_is_accused_of_what_rounding_cannot_have_made(own: Any, digits:
     wrong = right.copy()
     wrong[1, np.argmax(np.abs(right[1]))] *= 1.1
     how = {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "check": check}
-    for given, bad in ((right, False), (wrong, True)):
+    for given, bad in ((right, False), (wrong, True))[: 2 if digits < 14 else 1]:  # beyond, no digit is left
         reports = [fdfast.gradcheck(model, x[i], 0, analytic=given[i], **how) for i in range(3)]
         if check == "every":
             reports += list(fdfast.gradcheck(model, x, [0, 0, 0], analytic=given, **how))
