@@ -129,6 +129,8 @@ def flattened(x: Any, structure: Any) -> tuple[list[Any], list[str]]:
         if isinstance(structure, Mapping) and set(x) != set(structure):
             raise ValueError(f"x has the keys {', '.join(sorted(x))}; the model takes {', '.join(sorted(structure))}")
         names = sorted(x)  # as tf.nest does
+        if not names:
+            raise ValueError("x holds no array: there is nothing to differentiate")
         return [x[name] for name in names], [str(name) for name in names]
     if isinstance(x, list | tuple) and x and all(hasattr(one, "shape") for one in x) and _several(x, structure):
         return list(x), [f"x[{i}]" for i in range(len(x))]

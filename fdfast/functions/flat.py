@@ -174,7 +174,7 @@ def flat_callable(
 
     def call(*tensors: Any) -> Any:
         if batched:  # one row
-            found = f(tensors[0][None], **kwargs)
+            found = f(pack([one[None] for one in tensors]), **kwargs)
             check_returned(found)
             return tf.reduce_sum(found)
         return projected(f(pack(tensors), **kwargs), seed, notes)

@@ -238,7 +238,21 @@ def test_a_batched_function_is_given_one_row():
     assert flat.own(flat.points()) == 14.0
 
 
+@pytest.mark.parametrize("kind", [dict, list])
+def test_of_several_arrays_each_is_one_row(kind):
+    pair = [np.array([1.0, 2.0]), np.array([3.0, 5.0])]
+    x = {"a": pair[0], "b": pair[1]} if kind is dict else pair
+
+    def f(rows):
+        a, b = tf.nest.flatten(rows)
+        return tf.reduce_sum(a * b, axis=1) if isinstance(rows, dict) == (kind is dict) else None
+
+    flat = flat_callable(f, x, {}, batched=True)
+    assert flat.own(flat.points()) == 13.0
+
+
 REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
+    "no array": (lambda: flat_callable(tf.reduce_sum, {}, {}), ValueError, "x holds no array: there is nothing"),
     "too few inputs": (
         lambda: flat_model(image_and_numbers(), rows((3, 4, 4, 1)), [0], "mse", mean=True),
         ValueError, r"takes 2 inputs \(image, numbers\), got 1",
