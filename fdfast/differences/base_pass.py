@@ -15,8 +15,7 @@ from fdfast.differences.graph import Step, Unrolled, call_step
 from fdfast.differences.lowering import Where
 from fdfast.differences.meanwhile import meanwhile
 from fdfast.differences.rules.linear import before_activation
-from fdfast.functions import view
-from fdfast.tape import Traced
+from fdfast.tape import Traced, view
 
 Float64 = npt.NDArray[np.float64]
 

@@ -50,7 +50,7 @@ from fdfast.functions.stacked import Stacked
 from fdfast.functions.taped import TapedObjective
 from fdfast.functions.unchanged import Present, present
 from fdfast.functions.units import Unit
-from fdfast.functions.variables import Snapshot, view
+from fdfast.functions.variables import Snapshot
 from fdfast.functions.weights import WeightObjective
 
 __all__ = [
@@ -129,6 +129,5 @@ __all__ = [
     "tell_interrupt",
     "terms_added",
     "trusted",
-    "view",
     "weights_of",
 ]

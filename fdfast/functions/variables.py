@@ -34,16 +34,6 @@ def read_all(variables: Sequence[Any]) -> list[tf.Tensor]:
     return found
 
 
-def view(tensor: tf.Tensor) -> npt.NDArray[Any]:
-    """Values of a tensor, read-only; those in this process's memory are shared, not copied."""
-    try:
-        return np.asarray(memoryview(tensor))
-    except (BufferError, TypeError, ValueError):  # on another device, or a dtype that NumPy has no letter for
-        values: npt.NDArray[Any] = tensor.numpy()
-        values.flags.writeable = False
-        return values
-
-
 class Snapshot:
     """Variables as they were; one that nobody writes to shares its memory with what is kept of it."""
 

@@ -17,6 +17,7 @@ Float64 = npt.NDArray[np.float64]
 #: Of the largest gradient: below it an element counts less than its share.
 FLOOR = 1e-9
 _ALIGNED = 8  # numbers
+_PIECE = 1 << 15
 _PARTS = 1_000_003_000  # between the draws of two ranges of one array
 
 
@@ -89,11 +90,8 @@ class Directions:
         self._examples = list(examples or [1] * len(gradients))
         self.gradients = [np.asarray(g, np.float64, order="C") for g in gradients]
         self._held = list(held) if held is not None else [None] * len(gradients)
-        least, largest = np.inf if self.gradients else 0.0, 0.0
-        for g in self.gradients:
-            sizes = np.abs(g)
-            largest = max(largest, float(sizes.max(initial=0.0)))
-            least = min(least, float(sizes.min(initial=np.inf)))
+        extents = [_extent(g.reshape(-1)) for g in self.gradients]
+        least, largest = (min((e[0] for e in extents), default=0.0), max((e[1] for e in extents), default=0.0))
         self.low = FLOOR * largest if largest > 0 else 1.0
         self.unit = max(least, self.low)
         self._seed = seed
@@ -210,6 +208,15 @@ class Directions:
         if held is not None:
             v[:, held] = 0.0
         return v
+
+
+def _extent(g: Float64) -> tuple[float, float]:
+    """The least and the largest size of numbers, a piece at a time, which stays in the cache."""
+    least, largest, sizes = np.inf, 0.0, np.empty(min(g.size, _PIECE))
+    for start in range(0, g.size, _PIECE):
+        piece = np.abs(g[start : start + _PIECE], out=sizes[: g.size - start])
+        least, largest = min(least, float(piece.min())), max(largest, float(piece.max()))
+    return least, largest
 
 
 def _in_one(shapes: Sequence[tuple[int, int]]) -> list[Float64]:

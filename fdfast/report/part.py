@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -27,7 +28,6 @@ MAPS = (
     "checked_numeric",
     "checked_analytic",
     "checked_error",
-    "detectable",
 )
 
 
@@ -57,8 +57,8 @@ class Part:
         Tiles that were decided at a generic point near x, because x sits on a kink there.
     checked_numeric, checked_analytic, checked_error : ndarray of float64
         The same as the first three where each tile was decided: at x, or near it.
-    detectable : ndarray of float64
-        Smallest relative error of the gradient that would have been called wrong.
+    seen_from : ndarray of float64, or callable
+        `detectable`, or what makes it when it is asked for.
     shape, tile, grid : tuple of int
         Shape of one example, of one tile, and number of tiles along each axis.
     batched : bool
@@ -82,13 +82,18 @@ class Part:
     checked_numeric: Float64
     checked_analytic: Float64
     checked_error: Float64
-    detectable: Float64
+    seen_from: Float64 | Callable[[], Float64]
     shape: tuple[int, ...]
     tile: tuple[int, ...]
     grid: tuple[int, ...]
     batched: bool = False
     x: npt.NDArray[Any] | None = None
     channel_axis: int | None = None
+
+    @cached_property
+    def detectable(self) -> Float64:
+        """Smallest relative error of the gradient that would have been called wrong."""
+        return self.seen_from() if callable(self.seen_from) else self.seen_from
 
     @cached_property
     def asked(self) -> npt.NDArray[np.bool_]:

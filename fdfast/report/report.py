@@ -18,7 +18,7 @@ from fdfast.report.ranking import worst_of
 from fdfast.verdict import AGREE, CLASSES, METRICS, Culprits, Directed, error_summary
 
 #: Attributes of the only part that a report of one input has for its own.
-_OF_PART = frozenset({*MAPS, "x", "shape", "tile", "grid", "batched", "rel_error", "classes"})
+_OF_PART = frozenset({*MAPS, "detectable", "x", "shape", "tile", "grid", "batched", "rel_error", "classes"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,7 +268,12 @@ class Report:
         if not -len(self) <= which < len(self):
             raise IndexError(f"example {which} of {len(self)}")
         one = [
-            replace(part, **{name: getattr(part, name)[which] for name in (*MAPS, "x")}, batched=False)
+            replace(
+                part,
+                **{name: getattr(part, name)[which] for name in (*MAPS, "x")},
+                seen_from=part.detectable[which],
+                batched=False,
+            )
             for part in self.parts
         ]
         label = f"{self.label}, example {which}" if self.label else f"example {which}"

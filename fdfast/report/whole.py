@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from fdfast.moves import make_tiling
 from fdfast.report.part import Part
 from fdfast.report.report import Report, WeightReport
 from fdfast.tape import STEP
-from fdfast.verdict import NO_PATTERN, Culprits, Whole, as_sentence, hints, sentences_on_whole
+from fdfast.verdict import NO_PATTERN, Allowed, Culprits, Directed, Whole, as_sentence, hints, sentences_on_whole
 
 Float64 = npt.NDArray[np.float64]
 
@@ -94,17 +95,18 @@ def _part(found: Whole, flat: Flat, i: int) -> Part:
         "checked_numeric": numeric,
         "checked_analytic": claimed,
         "checked_error": np.broadcast_to(found.directed.tau, claimed.shape),
-        "detectable": _detectable(found, claimed),
     }
     shape = claimed.shape[1:] if (alone and flat.model is not None) or batched else claimed.shape
     if alone and flat.model is not None:
         maps = {name: one[0] for name, one in maps.items()}
+        claimed = claimed[0]
     tiling = make_tiling(shape) if argument is not None else None
     return Part(
         name=place.name,
         kind="input" if argument is not None else "variable",
         engine="tape",
         **maps,
+        seen_from=partial(_detectable, found.directed, found.allowed, claimed),
         shape=shape,
         tile=(1,) * len(shape),
         grid=shape,
@@ -114,15 +116,14 @@ def _part(found: Whole, flat: Flat, i: int) -> Part:
     )
 
 
-def _detectable(found: Whole, claimed: Float64) -> Float64:
+def _detectable(directed: Directed, allowed: Allowed | None, claimed: Float64) -> Float64:
     """Relative error of each element that would never have been missed by itself."""
-    directed = found.directed
     with np.errstate(all="ignore"):
         known: Float64 = np.asarray(np.abs(claimed))
         np.divide(4 * directed.tau * directed.low, known, out=known)
         np.maximum(known, 4 * directed.tau, out=known)
-        if found.allowed is not None:
-            known = known + found.allowed[0] + found.allowed[1] / np.abs(claimed)
+        if allowed is not None:
+            known = known + allowed.rtol + allowed.floor / np.abs(claimed)
     return known
 
 

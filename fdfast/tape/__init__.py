@@ -17,7 +17,7 @@ from fdfast.tape.recorded import Point, Recorded
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
 from fdfast.tape.routes import is_steady, steady
 from fdfast.tape.tape import STEP, Entry, Guard, Handle, NoTape, Slopes, Tape
-from fdfast.tape.traced import PythonCode, Traced, concrete_of, shared
+from fdfast.tape.traced import PythonCode, Traced, concrete_of, shared, view
 
 __all__ = [
     "OPAQUE",
@@ -59,4 +59,5 @@ __all__ = [
     "trace_of",
     "unkinked",
     "values_graph",
+    "view",
 ]

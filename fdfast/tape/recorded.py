@@ -30,7 +30,7 @@ from fdfast.tape.recorder import Recorder
 from fdfast.tape.rounding import Rounding
 from fdfast.tape.routes import is_steady
 from fdfast.tape.tape import STEP, Slopes, Tape
-from fdfast.tape.traced import Traced, shared
+from fdfast.tape.traced import Traced, shared, view
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -192,7 +192,7 @@ class Point:
         return {place: np.asarray(found.get(n, tape.values[n]), np.float64) for place, n in numbers.items()}
 
     def _unpacked(self, found: Sequence[Any]) -> tuple[float, list[Float64 | None]]:
-        value, *gradients = (one.numpy() for one in found)
+        value, *gradients = map(view, found)
         rest = iter(gradients)
         return float(value), [next(rest) if connected else None for connected in self.recorded.connected]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
@@ -33,6 +34,16 @@ def shared(array: npt.NDArray[Any]) -> Any:
     if not (flags.writeable and flags.c_contiguous) or array.__array_interface__["data"][0] % _ALIGNED:
         return tf.constant(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+
+
+def view(tensor: tf.Tensor) -> npt.NDArray[Any]:
+    """Values of a tensor, read-only; those in this process's memory are shared, not copied."""
+    try:
+        return np.asarray(memoryview(tensor))
+    except (BufferError, TypeError, ValueError):  # on another device, or a dtype that NumPy has no letter for
+        values: npt.NDArray[Any] = tensor.numpy()
+        values.flags.writeable = False
+        return values
 
 
 def concrete_of(function: Any) -> Any:

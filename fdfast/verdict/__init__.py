@@ -20,7 +20,7 @@ from fdfast.verdict.terms import Terms
 from fdfast.verdict.weight_judge import Found, Given, WeightJudge
 from fdfast.verdict.weight_reasons import patterns, sentences
 from fdfast.verdict.weight_rounds import judged, paths_for
-from fdfast.verdict.whole import Whole, judge_whole, linear_agrees
+from fdfast.verdict.whole import Allowed, Whole, judge_whole, linear_agrees
 from fdfast.verdict.whole_reasons import sentences_on_whole
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "METRICS",
     "NO_PATTERN",
     "WRONG",
+    "Allowed",
     "Culprits",
     "Directed",
     "Found",

@@ -76,7 +76,7 @@ class Stage:
         self.claimed = self._claims(point)
         each = max(point.widest, 8 * sum(g.size for g in self.claimed))
         self._at_once = min(_ROWS, max(_FEWEST, _BYTES // each))
-        self.lost = [~np.isfinite(g) for g in self.claimed]
+        self.lost = [_not_finite(g) for g in self.claimed]
         self.free = [np.ones(g.shape, bool) for g in self.claimed]
         self.directed = Directed(0, 0.0, 0.0)
         self.codes = [np.full(g.shape, AGREE, np.int8) for g in self.claimed]
@@ -332,3 +332,8 @@ class Stage:
             change, noise = there.value - self.point.value, 64 * _EPS * abs(self.point.value)
             found.append((0.0 if abs(change) <= noise else change) / (moved.flat[index] - x.flat[index]))
         return np.array(found), steps
+
+
+def _not_finite(g: Float64) -> Bool:
+    with np.errstate(all="ignore"):
+        return np.zeros(g.shape, bool) if np.isfinite(np.sum(g)) else ~np.isfinite(g)  # half of the time

@@ -207,7 +207,9 @@ def _both(
     jump: float,
 ) -> Whole:
     """What was found at x and, for what sits on a kink, near it."""
-    codes = [np.where(mask, np.int8(KINKED), one) for one, mask in zip(first.codes, near, strict=True)]
+    codes = [
+        np.where(mask, np.int8(KINKED), one) if mask.any() else one for one, mask in zip(first.codes, near, strict=True)
+    ]
     claimed, directed, suspects, breaks, lost = (
         first.claimed,
         first.directed,
@@ -231,7 +233,7 @@ def _both(
         codes[i] = np.full(codes[i].shape, UNRESOLVED, np.int8)
     directed.apart = sum(int(np.count_nonzero(mask)) for mask in apart)
     guilty = next((one for one in stages if any((c == WRONG).any() for c in one.codes)), stages[-1])
-    codes = [one.astype(np.int8) for one in codes]
+    codes = [one.astype(np.int8, copy=False) for one in codes]
     rank = {(one.place, one.index): codes[one.place].flat[one.index] == WRONG for one in suspects}
     suspects = sorted(suspects, key=lambda one: not rank[one.place, one.index])
     return Whole(

@@ -38,10 +38,10 @@ def _names(found: Whole, numbers: list[int]) -> str:
 def _faults(found: Whole, settings: dict[str, Any], words: special.Words) -> list[str]:
     it = words.gradient
     said = []
-    bad = [mask & (codes == WRONG) for mask, codes in zip(found.lost, found.codes, strict=True)]
-    lost = [i for i, mask in enumerate(bad) if mask.any()]
+    bad = {i: mask & (found.codes[i] == WRONG) for i, mask in enumerate(found.lost) if mask.any()}
+    lost = [i for i, mask in bad.items() if mask.any()]
     if lost:
-        many = sum(int(mask.sum()) for mask in bad)
+        many = sum(int(mask.sum()) for mask in bad.values())
         said.append(
             f"The {it} is NaN or infinite on {many} elements of {_names(found, lost)}, where {words.f} itself is "
             "finite. "
@@ -99,7 +99,7 @@ def _turns(found: Whole, words: special.Words) -> list[str]:
 
 
 def _kinks(found: Whole, order: int) -> list[str]:
-    kinked = [mask & ~apart for mask, apart in zip(found.near, found.apart, strict=True)]
+    kinked = [mask & ~apart if mask.any() else mask for mask, apart in zip(found.near, found.apart, strict=True)]
     many = sum(int(np.count_nonzero(mask)) for mask in kinked)
     if not many:
         return []

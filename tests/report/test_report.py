@@ -39,7 +39,7 @@ def make(codes, batched=False, **changes):
         "checked_numeric": numeric,
         "checked_analytic": analytic,
         "checked_error": np.full(codes.shape, 1e-6),
-        "detectable": np.full(codes.shape, 2e-4),
+        "seen_from": np.full(codes.shape, 2e-4),
         "x": np.zeros((*codes.shape[: int(batched)], *shape), np.float32),
         "shape": shape,
         "tile": (2,) * len(grid),
@@ -61,7 +61,7 @@ def make(codes, batched=False, **changes):
         "batched": batched,
     }
     values |= changes
-    part = {name: values.pop(name) for name in (*MAPS, "x", "shape", "tile", "grid", "batched")}
+    part = {name: values.pop(name) for name in (*MAPS, "seen_from", "x", "shape", "tile", "grid", "batched")}
     part = Part(name="x", kind="input", engine=values["engine"], **part)
     return Report(parts=[part], examples=len(codes) if batched else 1, **values)
 
@@ -225,7 +225,7 @@ def test_text_with_nothing_to_tell():
         numeric=zeros * NAN,
         analytic=zeros,
         error_bar=zeros + INF,
-        detectable=zeros + INF,
+        seen_from=zeros + INF,
         checked_error=zeros + INF,
     )
     assert "Nothing was learnt that could have shown a fault." in str(report)
