@@ -285,11 +285,12 @@ def _given(analytic: Any, flat: Flat, places: Sequence[Place]) -> Any:
                 if not given.held
             ]
             found = analytic(own[0].copy() if len(own) == 1 else [a.copy() for a in own])
-        each = [found] if len(places) == 1 and not isinstance(found, list | tuple) else list(found)
+        several = isinstance(found, list | tuple)
+        each = list(found) if several else [found]
         if len(each) != len(places):
             raise TypeError(
                 f"analytic must give {len(places)} arrays, one for each of {', '.join(p.name for p in places)}, got "
-                f"{len(each)}"
+                f"{len(each) if several else type(found).__name__}"
             )
         out = []
         for one, place in zip(each, places, strict=True):

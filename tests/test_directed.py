@@ -151,6 +151,9 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
         lambda: check(two_inputs(), PAIR, [0], loss="mse", analytic=[np.zeros(4)]),
         TypeError, r"analytic must give 2 arrays, one for each of x\[0\], x\[1\], got 1",
     ),
+    "no gradients": (
+        lambda: check(two_inputs(), PAIR, [0], loss="mse", analytic=lambda pair: None), TypeError, "2 arrays.*NoneType"
+    ),
     "a gradient of another shape": (
         lambda: check(wave, VECTOR, analytic=np.zeros((4, 4))),
         ValueError, r"analytic for x has shape \(4, 4\); it must be \(5, 4\)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -110,6 +110,11 @@ class Part:
         """Number of elements in each class."""
         found = np.bincount(self.codes[self.asked], minlength=len(CLASSES))
         return {name: int(n) for name, n in zip(CLASSES, found, strict=True)}
+
+    def example(self, which: int) -> Part:
+        """One example of a batch."""
+        maps = {name: getattr(self, name)[which] for name in (*MAPS, "x")}
+        return replace(self, **maps, seen_from=self.detectable[which], batched=False)
 
     @property
     def classes(self) -> npt.NDArray[np.str_]:

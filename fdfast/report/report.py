@@ -267,15 +267,7 @@ class Report:
             raise TypeError("this report is of a single example, not of a batch")
         if not -len(self) <= which < len(self):
             raise IndexError(f"example {which} of {len(self)}")
-        one = [
-            replace(
-                part,
-                **{name: getattr(part, name)[which] for name in (*MAPS, "x")},
-                seen_from=part.detectable[which],
-                batched=False,
-            )
-            for part in self.parts
-        ]
+        one = [part.example(which) for part in self.parts]
         label = f"{self.label}, example {which}" if self.label else f"example {which}"
         second = self.second[which] if isinstance(self.second, Report) else self.second
         return replace(self, parts=one, examples=1, label=label, second=second)
