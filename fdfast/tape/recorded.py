@@ -279,8 +279,8 @@ class Point:
         decided: npt.NDArray[np.bool_] = found.numpy()[:directions]
         return decided
 
-    def kinked(self, places: Sequence[int], seed: int = 0) -> dict[int, npt.NDArray[np.bool_]]:
-        """Elements along which the slopes to both sides differ at the point, by place.
+    def kinked(self, places: Sequence[int], seed: int = 0, share: float = 0.0) -> dict[int, npt.NDArray[np.bool_]]:
+        """Elements along which the slopes to both sides differ at the point by more than a share, by place.
 
         The value's difference D(v) is piecewise linear in v. What its gradient at v and that at -v do not share passes
         a unit that sits on a kink, whose two sides v and -v take; of random v in what is not known to be on one yet:
@@ -309,7 +309,8 @@ class Point:
             quiet += 1
             for place, one in found.items():
                 right, left = np.asarray(one)
-                parted = np.abs(right - left) > max(_SAME * sizes[place], least)
+                least_here = share * np.maximum(np.abs(right), np.abs(left))
+                parted = np.abs(right - left) > np.maximum(max(_SAME * sizes[place], least), least_here)
                 quiet = 0 if np.any(parted & ~masks[place]) else quiet
                 masks[place] = masks[place] | parted
         return masks

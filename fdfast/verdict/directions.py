@@ -37,6 +37,7 @@ _FEW = 4  # elements of one example among which a wrong one has been found
 _ONE = 32  # groups no larger than this are taken apart at once
 _ROUNDING = 1.0  # what differs more from step to step is no rounding, but a function without a finite slope
 _PLAIN = 2.0**-20  # of a gap: what both steps may part by, and yet the gap is none of rounding
+TIED = 1 / 8  # of the tolerance: by less than that slopes to both sides may differ, and are one
 _GONE = 1e-3  # share of a gap that is left near the point, if it is a fault at that point alone
 
 
@@ -126,6 +127,7 @@ def look(
     *,
     jumps: bool = False,
     floor: float = 0.0,
+    rtol: float = 0.0,
 ) -> Directed:
     """Compare along whole directions; bisect if they part by more than rounding, measured again before.
 
@@ -140,6 +142,8 @@ def look(
         Whether the function jumps where units tie: quotients as steep as that are ties then.
     floor : float
         Rounding that is known beforehand, in units of one element's share.
+    rtol : float
+        Far below it ties count as rounding: cells that are equal for saturation only move f alike.
 
     Returns
     -------
@@ -157,8 +161,11 @@ def look(
         found.rows += count
         found.tau = tau = _rounding(np.concatenate([seen.value[:1], again]), claimed, directions)
         with np.errstate(all="ignore"):
-            if not np.max(np.abs(seen.value[1] - seen.value[0])) <= tau * directions.unit:
-                return found
+            sides = _SAFETY * float(np.max(np.abs(seen.value[1] - seen.value[0]))) / directions.unit
+        if not sides <= max(_SAFETY * tau, TIED / 2 * rtol):
+            return found
+        if sides > _SAFETY * tau:
+            found.tau = tau = sides
         if jumps and not tau <= _ROUNDING:
             return found
         found.ties = []  # what ties has no effect

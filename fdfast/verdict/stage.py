@@ -151,7 +151,15 @@ class Stage:
             beside = self._beside if self._movable else None
             rounded = sorted(set(self._recorded.rounded))
             floor = _NARROW * float(sum(g.size for g in self.claimed)) ** 0.5 if rounded else 0.0
-            self.directed = look(self._slopes, self.directions, count, beside, jumps=self._jumps, floor=floor)
+            self.directed = look(
+                self._slopes,
+                self.directions,
+                count,
+                beside,
+                jumps=self._jumps,
+                floor=floor,
+                rtol=0.0 if self._jumps else terms.rtol,
+            )
             self.directed.rounded = rounded
             weak = self.directed.chance(terms.rtol) > WEAK
             if self.directed.alarm or self.directed.ties or not weak or 2 * count > _MOST:

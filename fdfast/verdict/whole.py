@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fdfast.tape import Point, Recorded
 from fdfast.verdict.compare import AGREE, KINKED, UNRESOLVED, WRONG
-from fdfast.verdict.directions import Directed, Suspect
+from fdfast.verdict.directions import TIED, Directed, Suspect
 from fdfast.verdict.generic import near_by
 from fdfast.verdict.place import Place
 from fdfast.verdict.rough import Rough
@@ -158,7 +158,7 @@ def judge_whole(
     near = [~mask for mask in everything]
     if ties:
         if not jumps:
-            kinked = here.kinked([p.number for p in places], terms.seed)
+            kinked = here.kinked([p.number for p in places], terms.seed, TIED * terms.rtol)
             near = [kinked.get(p.number, no) & ~bad for p, no, bad in zip(places, near, first.lost, strict=True)]
         if jumps or first.look([~mask for mask in near], count, terms).ties:
             near = [~bad for bad in first.lost]

@@ -233,6 +233,12 @@ def test_elements_on_a_kink_are_those_with_two_slopes(name, seed):
     assert (np.abs(both[0] + both[1]) > 1e-20).tolist() == np.asarray(tied, bool).ravel().tolist()
 
 
+def test_slopes_that_differ_by_less_than_a_share_are_no_kink():
+    point = recorded(lambda x: tf.reduce_sum(x + [1e-6, 1e-3] * tf.abs(x - 1)), [1.0, 1.0]).point([np.ones(2)])
+    for share, tied in ((0.0, [True, True]), (1e-5, [False, True]), (1e-2, [False, False])):
+        assert point.kinked([0], 0, share)[0].tolist() == tied
+
+
 def test_kinks_of_variables_and_of_several_arguments():
     w, b = tf.Variable([0.0, 1.0]), tf.Variable(0.0)
     whole = recorded(

@@ -231,6 +231,16 @@ def test_ties_without_an_effect_are_none():
     assert places(found) == [(0, 2)]
 
 
+@pytest.mark.parametrize(("kink", "told"), [(1e-7, False), (1e-4, True), (0.5, True)])
+def test_ties_far_below_the_tolerance_are_rounding(kink, told):
+    g = [np.array([1.0, 2.0, 3.0])]
+    found = look(Tied(g, kink), Directions([np.array([1.0, 2.0, 4.0])], 0), 2, rtol=1e-4)
+    assert bool(found.ties) == told
+    if not told:
+        assert kink < found.tau < 100 * kink  # and no promise is made below that
+        assert places(found) == [(0, 2)]
+
+
 class Steep(Slopes):
     """A slope that grows as the step gets shorter: of a root, of a jump, or of nothing finite."""
 

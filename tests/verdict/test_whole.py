@@ -360,3 +360,19 @@ def test_of_a_dense_error_each_example_is_told_wrong_or_right(bright):
     model = keras.Sequential([keras.Input((8, 8, 3), dtype="float64"), *layers, keras.layers.Dense(2)])
     found = fdfast.gradcheck(model, x, np.ones((6, 2)), loss="mse", check="directions")
     assert [one.verdict for one in found] == ["fail" if i in bright else "pass" for i in range(6)]
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_saturated_cells_that_are_equal_are_no_kink(factor):
+    """tanh of 20 is 1 exactly: cells of a pool tie at every point near x, and move f by next to nothing."""
+
+    @tf.custom_gradient
+    def same(x):
+        return tf.identity(x), lambda up: factor * up
+
+    def f(x):
+        cells = tf.tanh(tf.constant([[16.0], [18.0]], tf.float64) * same(x))
+        return tf.reduce_sum(tf.reduce_max(cells, axis=0)) + 1e-9 * tf.reduce_sum(same(x) ** 2)
+
+    report = fdfast.gradcheck(f, np.array([1.25, 1.3, 1.2]), check="directions")
+    assert report.verdict == ("pass" if factor == 1 else "fail")
