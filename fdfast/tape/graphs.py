@@ -62,21 +62,6 @@ def slopes_of(
     return Slopes(value[kept], ties, crossings, subtracted, turns, equal, kinked)
 
 
-def _moved(
-    tape: Tape, numbers: Sequence[int | None], directions: Sequence[Any], steps: Sequence[float]
-) -> dict[int, Any]:
-    return {
-        number: tf.concat([step * one for step in steps], 0)
-        for number, one in zip(numbers, directions, strict=True)
-        if number is not None
-    }
-
-
-def _specs(tape: Tape, numbers: Sequence[int | None], directions: int) -> list[tf.TensorSpec]:
-    shapes = [[] if number is None else list(tape.values[number].shape) for number in numbers]
-    return [tf.TensorSpec([directions, *shape], tf.float64) for shape in shapes]
-
-
 def slopes_graph(
     tape: Tape,
     arguments: Sequence[Array],
@@ -175,6 +160,31 @@ def switched_graph(tape: Tape, arguments: Sequence[Array], numbers: Sequence[int
         return [switched(tape, d, directions, values), guards_hold(tape, values)]
 
     return trace_of(found, [*specs_of(arguments), *_moves(tape, numbers, directions)])
+
+
+def sides_graph(tape: Tape, arguments: Sequence[Array], numbers: Sequence[int]) -> Traced:
+    """See `sides`, with a scalar that says whether this is right here."""
+    taken = len(arguments)
+
+    def found(*tensors: Any) -> Any:
+        values, notes = replayed(tape, tensors[:taken], [tape.outputs[0]]), Notes(smooth=False)
+        with long_moves():
+            both = sides(tape, dict(zip(numbers, tensors[taken:], strict=True)), values, notes)
+        return [*both, guards_hold(tape, values) & smooth(notes)]
+
+    return trace_of(found, [*specs_of(arguments), *_moves(tape, numbers, 2)])
+
+
+def sides(
+    tape: Tape, moves: Mapping[int, Any], values: Mapping[int, Any] | None = None, notes: Notes | None = None
+) -> list[Any]:
+    """Gradients of the value's difference in two moves, at each of them, by number of what moves."""
+    with tf.GradientTape() as gradient:
+        gradient.watch(list(moves.values()))
+        (moved,) = push(tape, {n: STEP * one for n, one in moves.items()}, 2, [tape.outputs[0]], values, notes)
+        total = tf.zeros([], tf.float64) if moved is None else tf.reduce_sum(moved) / STEP
+    found: list[Any] = gradient.gradient(total, list(moves.values()), unconnected_gradients="zero")
+    return found
 
 
 def _moves(tape: Tape, numbers: Sequence[int | None], directions: int) -> list[tf.TensorSpec]:

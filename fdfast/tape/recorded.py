@@ -19,6 +19,8 @@ from fdfast.tape.graphs import (
     equal,
     equal_graph,
     evened,
+    sides,
+    sides_graph,
     slopes_graph,
     slopes_of,
     switched,
@@ -286,34 +288,42 @@ class Point:
         a unit that sits on a kink, whose two sides v and -v take; of random v in what is not known to be on one yet:
         of many equal cells each v tells the largest and the least.
         """
-        tape, rng = self.tape, np.random.default_rng(seed)
-        found_numbers = {place: self.recorded.number(tape, place) for place in places}
-        numbers = {place: number for place, number in found_numbers.items() if number is not None}
-        masks: dict[int, npt.NDArray[np.bool_]] = {
-            place: np.zeros(tape.values[number].shape, bool) for place, number in numbers.items()
-        }
+        whole, rng = self.recorded, np.random.default_rng(seed)
+        known = whole.latest or self.tape
+        numbers = {place: n for place in places if (n := whole.number(known, place)) is not None}
+        masks = {place: np.zeros(known.values[n].shape, bool) for place, n in numbers.items()}
         quiet = 0
         for _ in range(_DRAWS):
             if quiet == _QUIET:
                 break
-            drawn = {p: np.where(mask, 0.0, rng.normal(size=mask.shape)) for p, mask in masks.items()}
-            both = {p: tf.constant(np.stack([v, -v])) for p, v in drawn.items()}
-            with tf.GradientTape() as gradient:
-                gradient.watch(list(both.values()))
-                d = {number: STEP * both[place] for place, number in numbers.items()}
-                (moved,) = push(tape, d, 2, [tape.outputs[0]])
-                total = tf.zeros([], tf.float64) if moved is None else tf.reduce_sum(moved) / STEP
-            found = gradient.gradient(total, both, unconnected_gradients="zero")
+            drawn = [np.where(mask, 0.0, rng.normal(size=mask.shape)) for mask in masks.values()]
+            found = dict(zip(masks, self._sides(tuple(masks), [np.stack([v, -v]) for v in drawn]), strict=True))
             sizes = {place: float(np.abs(one).max(initial=0.0)) for place, one in found.items()}
             least = max(_SECOND * max(sizes.values(), default=0.0), 1e-300)
             quiet += 1
-            for place, one in found.items():
-                right, left = np.asarray(one)
+            for place, (right, left) in found.items():
                 least_here = share * np.maximum(np.abs(right), np.abs(left))
                 parted = np.abs(right - left) > np.maximum(max(_SAME * sizes[place], least), least_here)
                 quiet = 0 if np.any(parted & ~masks[place]) else quiet
                 masks[place] = masks[place] | parted
         return masks
+
+    def _sides(self, places: tuple[int, ...], moves: Sequence[Array]) -> list[Array]:
+        """See `fdfast.tape.graphs.sides`."""
+        whole, key = self.recorded, ("sides", places)
+
+        def of(tape: Tape) -> list[int]:
+            return [number for place in places if (number := whole.number(tape, place)) is not None]
+
+        made = whole.compiled(key, lambda tape: sides_graph(tape, self.arguments, of(tape)))
+        if made is not None:
+            *found, holds = made(*self._tensors, *map(shared, moves))
+            if bool(holds):
+                return [one.numpy() for one in found]
+        numbers, start = of(self.tape), time.perf_counter()
+        found = sides(self.tape, dict(zip(numbers, map(tf.constant, moves), strict=True)))
+        whole.spend(key, time.perf_counter() - start)
+        return [one.numpy() for one in found]
 
     def _exactly(self, places: tuple[int, ...], given: list[Array], steps: Sequence[float]) -> Slopes:
         """Eagerly, with every kink seen."""

@@ -261,3 +261,20 @@ def test_what_only_moves_together_with_something_else_is_on_no_kink():
     whole = recorded(lambda x: tf.reduce_sum(tf.nn.relu(w * x)), [2.0, 3.0], dtype=tf.float32, variables=[w])
     found = whole.point([np.array([2.0, 3.0])]).kinked([0, 1])
     assert {place: mask.tolist() for place, mask in found.items()} == {0: [False, False], 1: [True, True]}
+
+
+def test_kinks_are_the_same_by_a_graph():
+    def f(x):
+        y = tf.nn.relu(x - [0.0, 1.0, 0.0, 2.0])
+        return tf.reduce_sum(tf.nn.max_pool1d(tf.reshape(y, (1, 4, 1)), 2, 2, "VALID") ** 2 * x[2]) + tf.reduce_sum(y)
+
+    whole = recorded(f, [1.0, 1.0, 1.0, 1.0])
+    x = np.array([0.0, 1.0, 0.5, 2.0])
+    eager = whole.point([x]).kinked([0])[0]
+    whole.spend(("sides", (0,)), np.inf)
+    ran = whole.point([x])
+    np.testing.assert_array_equal(ran.kinked([0])[0], eager)
+    assert "tape" not in ran.__dict__  # nothing was recorded again
+    assert eager.tolist() == [True, True, False, True]
+    beside = whole.point([x + [0.25, 0.5, 0.125, 0.25]])
+    np.testing.assert_array_equal(beside.kinked([0])[0], [False] * 4)
