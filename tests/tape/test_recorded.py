@@ -276,5 +276,5 @@ def test_kinks_are_the_same_by_a_graph():
     np.testing.assert_array_equal(ran.kinked([0])[0], eager)
     assert "tape" not in ran.__dict__  # nothing was recorded again
     assert eager.tolist() == [True, True, False, True]
-    beside = whole.point([x + [0.25, 0.5, 0.125, 0.25]])
+    beside = whole.point([x + np.array([0.25, 0.5, 0.125, 0.25])])
     np.testing.assert_array_equal(beside.kinked([0])[0], [False] * 4)
