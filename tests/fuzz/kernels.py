@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import math
+import resource
 import sys
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ import numpy as np
 
 from fdfast import _core
 
+MEMORY = 4 << 30
 ALLOWED = (ValueError, TypeError, IndexError, MemoryError)
 OPS = ["conv", "depthwise", "average", "maximum", "ramp", "smooth", "scale", "add", "multiply", "concat", "shift"]
 OPS += ["repeat", "flatten", "softmax", "cross_entropy", "squared_error"]
@@ -208,6 +210,8 @@ KINDS = [filled, drawn, summed, empty, classified, looked]
 
 def main(seconds=20.0, seed=0, inputs=math.inf):
     faulthandler.enable()
+    # What asks for more gets a MemoryError, and the process is not killed for it.
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     counts, findings, number = Counter(), 0, 0
     end = time.perf_counter() + seconds
     while number < inputs and time.perf_counter() < end:
