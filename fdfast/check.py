@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -292,8 +293,9 @@ def _of_first_order(
     def directed() -> Report:
         return check_directed(request, terms, wrt=wrt, analytic=analytic, directions=directions, label=label)
 
-    notes = []
-    if check == "directions" or (check == "auto" and by_directions(request, terms, wrt=wrt, budget=budget)):
+    notes, omitted = [], functools.cache(lambda: left_out(request, wrt))
+    directs = check == "auto" and by_directions(request, terms, wrt=wrt, budget=budget, omitted=omitted)
+    if check == "directions" or directs:
         try:
             report = directed()
             report.caveats.extend(not_checked(request, wrt))
@@ -315,8 +317,7 @@ def _of_first_order(
                 return directed()
             raise
     report.reasons.extend(map(as_sentence, notes))
-    report.caveats.extend(left_out(request, wrt))
-    report.caveats.extend(not_checked(request, wrt))
+    report.caveats.extend([*omitted(), *not_checked(request, wrt)])
     named = report if analytic is not None else with_culprits(report, request, terms, wrt)
     still_open = check == "auto" and report.verdict == "inconclusive" and budget is None
     # Of an array it is not known what rounds.
@@ -327,7 +328,7 @@ def _of_first_order(
     with contextlib.suppress(*((Exception,) if doubted else (NoTape, ValueError))):
         other = directed()
         if named is None or cancels(other) or (still_open and knows_more(other, report)):
-            other.caveats.extend([*left_out(request, wrt), *not_checked(request, wrt)])
+            other.caveats.extend([*omitted(), *not_checked(request, wrt)])
             return other
     return report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -20,8 +21,8 @@ _GRADIENTS, _WORK = 10, 1e9
 _GRADIENT = 3  # passes
 
 
-def by_directions(request: Request, terms: Terms, *, wrt: str, budget: Any) -> bool:
-    """Whether a check that is left open goes by directions.
+def by_directions(request: Request, terms: Terms, *, wrt: str, budget: Any, omitted: Callable[[], list[str]]) -> bool:
+    """Whether a check that is left open goes by directions; `omitted` gives what `left_out` does.
 
     What layers and weights add to the loss is in it only there. Every element is looked at by itself where the caller
     asks for what only that has (tiles, a step, an engine, a budget, an array of bounds), where there are few, and where
@@ -32,7 +33,7 @@ def by_directions(request: Request, terms: Terms, *, wrt: str, budget: Any) -> b
     if budget is not None or asks_for_tiles(request, terms):
         return False
     f = request.f
-    if not can_be_tiled(request, wrt) or left_out(request, wrt):
+    if not can_be_tiled(request, wrt) or omitted():
         return True
     if wrt == "weights":
         return sum(int(math.prod(v.shape)) for v in getattr(f, "trainable_variables", [])) > FEW

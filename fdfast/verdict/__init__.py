@@ -15,7 +15,7 @@ from fdfast.verdict.held import BEYOND, held_against, is_certain, left_to_roundi
 from fdfast.verdict.judge import Judge
 from fdfast.verdict.judgement import Judgement
 from fdfast.verdict.place import Place
-from fdfast.verdict.reasons import as_sentence, deployed_figure, reasons_of, selftest_figure
+from fdfast.verdict.reasons import as_sentence, reasons_of, selftest_figure
 from fdfast.verdict.terms import Terms
 from fdfast.verdict.weight_judge import Found, Given, WeightJudge
 from fdfast.verdict.weight_reasons import patterns, sentences
@@ -44,7 +44,6 @@ __all__ = [
     "Whole",
     "as_sentence",
     "culprits",
-    "deployed_figure",
     "error_summary",
     "excuse",
     "held_against",

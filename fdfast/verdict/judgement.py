@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,22 @@ class Judgement:
     timings: dict[str, float]
     ties: dict[str, int]
     sums_only: str
+
+    @cached_property
+    def deployed_figure(self) -> dict[str, Any] | None:
+        """How far the gradient in the model's own dtype is from the float64 one: median relative error, digits kept."""
+        from fdfast.verdict.reduce import median  # Numba takes its time to load
+
+        if self.deployed is None:
+            return None
+        with np.errstate(all="ignore"):
+            relative = np.abs(self.deployed - self.analytic) / np.abs(self.analytic)
+        relative = relative[np.isfinite(relative)]
+        if not relative.size:  # all zeros have no digits
+            return None
+        middle = median(relative)
+        digits = float(-np.log10(middle)) if middle > 0 else 16.0
+        return {"dtype": self.deployed_dtype, "median_rel_error": middle, "digits": digits}
 
     @staticmethod
     def join(parts: Sequence[Judgement]) -> Judgement:

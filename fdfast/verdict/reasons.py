@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +93,7 @@ def reasons_of(found: Judgement, coverage: float, notes: list[str], where: Where
             f"Only {100 * count[AGREE] / total:.2f} % of the tiles could be checked, {100 * coverage:g} % were asked "
             "for."
         )
-    figure = deployed_figure(found)
+    figure = found.deployed_figure
     if figure is not None and figure["digits"] < 4:
         loss = float(np.median(found.base))
         sentences.append(
@@ -155,20 +154,6 @@ def selftest_figure(found: Judgement) -> tuple[str | None, bool]:
         "have seen such a "
         "fault, so it proves less than it seems."
     ), False
-
-
-def deployed_figure(found: Judgement) -> dict[str, Any] | None:
-    """How far the gradient in the model's own dtype is from the float64 one: median relative error, and digits kept."""
-    if found.deployed is None:
-        return None
-    with np.errstate(all="ignore"):
-        relative = np.abs(found.deployed - found.analytic) / np.abs(found.analytic)
-    relative = relative[np.isfinite(relative)]
-    if not relative.size:  # all zeros have no digits
-        return None
-    median = float(np.median(relative))
-    digits = float(-np.log10(median)) if median > 0 else 16.0
-    return {"dtype": found.deployed_dtype, "median_rel_error": median, "digits": digits}
 
 
 def _count(tiles: npt.NDArray[np.bool_]) -> int:

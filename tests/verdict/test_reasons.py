@@ -12,7 +12,7 @@ from fdfast.estimates import ABOVE, JUMP, KINK, SMOOTH, STEEP, UNDEFINED
 from fdfast.verdict import reasons
 from fdfast.verdict.compare import AGREE, KINKED, SINGULAR, UNRESOLVED, WRONG
 from fdfast.verdict.judgement import Judgement
-from fdfast.verdict.reasons import deployed_figure, selftest_figure
+from fdfast.verdict.reasons import selftest_figure
 
 TILES = 8
 
@@ -190,12 +190,13 @@ DEPLOYED = [
 @pytest.mark.parametrize(("factor", "digits", "median"), DEPLOYED)
 def test_digits_of_the_deployed_gradient(factor, digits, median):
     found = judgement(deployed=np.linspace(1, 2, TILES)[None] * factor, deployed_dtype="float32", analytic={0: 0.0})
-    figure = deployed_figure(found)
+    figure = found.deployed_figure
     assert figure["digits"] == pytest.approx(digits, abs=1e-6)  # of 1e-6, rounding leaves ten digits
     assert figure["median_rel_error"] == pytest.approx(median, rel=1e-6, nan_ok=True)
-    assert deployed_figure(judgement()) is None
+    assert judgement().deployed_figure is None
     # All zeros have no digits.
-    assert deployed_figure(judgement(deployed=np.full((1, TILES), np.nan), deployed_dtype="float32")) is None
+    nothing = judgement(deployed=np.full((1, TILES), np.nan), deployed_dtype="float32")
+    assert nothing.deployed_figure is None
 
 
 @pytest.mark.parametrize(
