@@ -14,7 +14,7 @@ import tensorflow as tf
 from fdfast.operations import Notes
 from fdfast.tape.again import guards_hold, push
 from fdfast.tape.graphs import replayed, scaled, specs_of, trace_of, unkinked
-from fdfast.tape.recorded import Point
+from fdfast.tape.point import Point
 from fdfast.tape.tape import Tape
 from fdfast.tape.traced import Traced, shared
 
