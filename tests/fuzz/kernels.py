@@ -226,7 +226,7 @@ def main(seconds=20.0, seed=0, inputs=math.inf):
             counts["answers"] += 1
         except ALLOWED as error:
             counts[type(error).__name__] += 1
-            said = None if str(error).strip() else "an error without words"
+            said = None if str(error).strip() or type(error) is MemoryError else "an error without words"
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
         if said:
