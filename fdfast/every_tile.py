@@ -81,7 +81,7 @@ def check_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any,
 
 def _beyond_rounding(found: Judgement, request: Request, tiling: Tiling, terms: Terms) -> Judgement:
     """Accuse where an array was left open for rounding behind a softmax, and is off by many times of that."""
-    left = left_to_rounding(found, terms.rtol)
+    left = left_to_rounding(found, terms)
     rounding = rounding_at(request, terms.seed) if left.any() else None
     if rounding is None:
         return found

@@ -36,7 +36,7 @@ def keras_scopes() -> Callable[[], None]:
 
     def again() -> None:
         for name in [*present]:
-            if name not in known:
+            if name not in known and name != _GIVEN:
                 del present[name]
         present.update({name: value for name, value in known.items() if name != _GIVEN})
 

@@ -305,8 +305,9 @@ def _sample(
     elements = [one for group in groups[:_SAMPLE] for one in directions.telling(group, each, found.rows)]
     apart = directions.by_example(groups, _EXAMPLES)
     if apart:
-        groups = _parting(slopes, directions, apart, steps, found)
-        elements += _in_each(slopes, directions, groups, steps, found)
+        failing = _parting(slopes, directions, apart, steps, found)
+        elements += _in_each(slopes, directions, failing, steps, found)
+        groups = failing or groups
     found.dense = groups
     found.suspects += singles(slopes, directions, list(dict.fromkeys(elements)), found, keep=True)
 

@@ -127,11 +127,11 @@ def weigh_rounding(found: Whole, here: Point) -> None:
     found.suspects.sort(key=lambda one: found.codes[one.place].flat[one.index] != WRONG)
 
 
-def left_to_rounding(found: Judgement, rtol: float) -> npt.NDArray[np.bool_]:
+def left_to_rounding(found: Judgement, terms: Terms) -> npt.NDArray[np.bool_]:
     """Tiles where an array differs by more than the tolerance, and no more than what a softmax may lose of a slope."""
     gap, size = np.abs(found.numeric - found.analytic), np.maximum(np.abs(found.numeric), np.abs(found.analytic))
     largest = np.max(size, axis=1, keepdims=True, initial=0.0, where=np.isfinite(size))
-    allowed = found.error_bar + rtol * size
+    allowed = found.error_bar + terms.rtol * size + (terms.floor or 0.0)
     most = allowed + (_UNITS * _EPS + cancellation(found.base, _EPS)) * largest
     left: npt.NDArray[np.bool_] = (found.codes == UNRESOLVED) & (found.kind == SMOOTH) & (gap > allowed) & (gap <= most)
     return left
