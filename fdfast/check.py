@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.choice import asks_for_tiles, by_directions, can_be_tiled, left_out, no_directions, not_checked, what_moves
+from fdfast.choice import what_moves
 from fdfast.counting import Count
-from fdfast.directed import cancels, check_directed, knows_more, with_culprits
 from fdfast.estimates import Estimate, estimate_tiles
-from fdfast.every_tile import check_every_tile, gradient_of
-from fdfast.functions import NotOneNumber, check_scope, interruptible
+from fdfast.every_tile import gradient_of
+from fdfast.first_order import of_first_order
+from fdfast.functions import check_scope, interruptible
 from fdfast.moves import (
     Bounds,
     Channels,
@@ -35,9 +33,7 @@ from fdfast.problem import Problem, Request, engine_for, trusting
 from fdfast.progress import Progress, with_bar
 from fdfast.report import Report
 from fdfast.second_order import check_order, with_second
-from fdfast.tape import NoTape
-from fdfast.verdict import Terms, as_sentence
-from fdfast.weights import check_weights
+from fdfast.verdict import Terms
 
 Float64 = npt.NDArray[np.float64]
 
@@ -281,56 +277,10 @@ def gradcheck(
             "check x by itself, with wrt='input' and check='auto' or 'every'"
         )
     check_order(order, analytic)
-    report = _of_first_order(request, terms, wrt, check, directions, analytic, budget, label)
+    report = of_first_order(request, terms, wrt, check, directions, analytic, budget, label)
     if analytic is not None:
         report.settings["analytic"] = "given"
     return report if order == 1 else with_second(report, request, terms, wrt=wrt, directions=directions)
-
-
-def _of_first_order(
-    request: Request, terms: Terms, wrt: str, check: str, directions: int, analytic: Any, budget: Any, label: str | None
-) -> Report:
-    def directed() -> Report:
-        return check_directed(request, terms, wrt=wrt, analytic=analytic, directions=directions, label=label)
-
-    notes, omitted = [], functools.cache(lambda: left_out(request, wrt))
-    directs = check == "auto" and by_directions(request, terms, wrt=wrt, budget=budget, omitted=omitted)
-    if check == "directions" or directs:
-        try:
-            report = directed()
-            report.caveats.extend(not_checked(request, wrt))
-            return report
-        except NoTape as error:
-            if check == "directions" or not can_be_tiled(request, wrt):
-                raise ValueError(no_directions(error, request.f)) from None
-            notes = [f"every element was looked at by itself, because directions cannot be taken: {error}"]
-    check_choice("wrt", wrt, ("input", "weights"))
-    if wrt == "weights":
-        report = check_weights(request, terms, analytic=analytic, budget=budget, label=label)
-    else:
-        try:
-            report = check_every_tile(request, terms, analytic, budget, label)
-        except NotOneNumber:
-            if check == "every" or asks_for_tiles(request, terms):
-                raise
-            with contextlib.suppress(NoTape):
-                return directed()
-            raise
-    report.reasons.extend(map(as_sentence, notes))
-    report.caveats.extend([*omitted(), *not_checked(request, wrt)])
-    named = report if analytic is not None else with_culprits(report, request, terms, wrt)
-    still_open = check == "auto" and report.verdict == "inconclusive" and budget is None
-    # Of an array it is not known what rounds.
-    doubted = report.verdict == "fail" and analytic is not None and not callable(analytic) and budget is None
-    if asks_for_tiles(request, terms) or (named is not None and not still_open and not doubted):
-        return report if named is None else named
-    # A second look at an array is not what was asked for: f may take NumPy's arrays only, and raise anything.
-    with contextlib.suppress(*((Exception,) if doubted else (NoTape, ValueError))):
-        other = directed()
-        if named is None or cancels(other) or (still_open and knows_more(other, report)):
-            other.caveats.extend([*omitted(), *not_checked(request, wrt)])
-            return other
-    return report
 
 
 def assert_gradcheck(f: Any, x: npt.ArrayLike, y: Any = None, **options: Any) -> Report:

@@ -41,13 +41,27 @@ def gradient_of(
     return each
 
 
-def check_every_tile(request: Request, terms: Terms, analytic: Any, budget: Any, label: str | None) -> Report:
-    """Check every tile of an input by itself: ``gradcheck(..., check="every")``; arguments as of `fdfast.gradcheck`."""
+class Looped(Exception):
+    """f would be called in a loop."""
+
+
+def check_every_tile(
+    request: Request, terms: Terms, analytic: Any, budget: Any, label: str | None, *, loops: bool = True
+) -> Report:
+    """Check every tile of an input by itself: ``gradcheck(..., check="every")``; arguments as of `fdfast.gradcheck`.
+
+    Raises
+    ------
+    Looped
+        TensorFlow cannot call f for all rows at once, and `loops` does not allow for a loop.
+    """
     started = time.perf_counter()
     if budget is not None:
         raise TypeError(f"budget={budget!r} goes with wrt='weights'; for inputs a larger tile= costs less")
 
     def found(problem: Problem) -> Report:
+        if not loops and getattr(problem.objective, "looped", False):
+            raise Looped
         if analytic is None:
             connected(problem.objective, problem.points)
         count = Count(request.progress, 4 * problem.tiling.tiles, len(problem.points))

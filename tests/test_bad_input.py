@@ -226,6 +226,8 @@ def test_bad_input_is_named_and_nothing_is_changed(name):
             name in CHECK_ONLY and function != fdfast.gradcheck
         ):
             continue
+        if name == "one number" and function == fdfast.gradcheck:  # which has another way
+            call = {**call, "check": "every"}
         before = snapshot(f, arrays)
         with pytest.raises(error, match=re.escape(words)):
             function(f, **call)

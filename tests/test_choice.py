@@ -125,3 +125,40 @@ def test_what_is_advised_for_a_layer_of_python_code_works():
         fdfast.gradcheck(OfPython(), x)
     model = keras.Sequential([keras.Input((3,)), OfPython()])
     assert fdfast.gradcheck(model, x, np.zeros((2, 3)), loss="mse", check="every").verdict == "pass"
+
+
+def dense(shape=(4,)):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input(shape), layers.Dense(3, activation="sigmoid")])
+
+
+OF_A_BATCH = {
+    "Keras' own": keras.losses.Dice(),
+    "a mean": lambda y, p: tf.reduce_mean((tf.cast(y, p.dtype) - p) ** 2),
+}
+
+
+@pytest.mark.parametrize("wrt", ["input", "weights"])
+@pytest.mark.parametrize("loss", OF_A_BATCH)
+def test_a_loss_of_the_whole_batch_goes_by_directions_however_few_there_are(loss, wrt):
+    x, y = np.full((2, 4), 0.3), np.eye(3)[:2]
+    report = fdfast.gradcheck(dense(), x, y, loss=OF_A_BATCH[loss], wrt=wrt)
+    assert (report.check, report.verdict) == ("directions", "pass")
+    with pytest.raises(ValueError, match="one scalar for the whole batch"):
+        fdfast.gradcheck(dense(), x, y, loss=OF_A_BATCH[loss], wrt=wrt, check="every")
+
+
+def test_what_would_run_in_a_loop_goes_by_directions():
+    calls = []
+
+    def f(x):  # TensorFlow maps no CTC loss over rows
+        calls.append(1)
+        logits = tf.cast(tf.reshape(x, (5, 1, 4)), tf.float32)
+        return tf.nn.ctc_loss(tf.constant([[1, 2]]), logits, tf.constant([2]), tf.constant([5]), blank_index=0)[0]
+
+    x = np.linspace(-1, 1, 20).astype(np.float32)
+    report = fdfast.gradcheck(f, x)
+    assert (report.check, report.verdict) == ("directions", "pass")
+    assert len(calls) < 20
+    with pytest.warns(RuntimeWarning, match="one row after the other"):
+        assert fdfast.gradcheck(f, x, check="every").check == "every"

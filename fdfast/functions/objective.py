@@ -199,6 +199,7 @@ class LoopObjective:
         self._kwargs = kwargs
         self._batched = batched
         self._tensors, self._why = tensors, why
+        self.looped = bool(why)
         #: Why there is no autodiff gradient.
         self.without_gradient = refused or "f returns no TensorFlow tensor"
         self.shape = shape

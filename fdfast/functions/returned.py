@@ -16,7 +16,7 @@ from fdfast.moves import shown
 
 
 class NotOneNumber(ValueError):
-    """f returns several numbers for one x."""
+    """f returns several numbers for one x, or one for several."""
 
 
 def check_callable(f: Any, what: str = "f", of: str = "a callable") -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from fdfast.functions.over_rows import dense
-from fdfast.functions.returned import check_returned
+from fdfast.functions.returned import NotOneNumber, check_returned
 from fdfast.tape import OPAQUE, Traced, concrete_of, is_steady, narrowest, numpy_calls
 
 #: (rows, example numbers, context) -> one value per row
@@ -138,7 +138,7 @@ class RowFunction:
         values = tf.convert_to_tensor(found)
         rank = values.shape.rank
         if rank == 0:
-            raise ValueError(
+            raise NotOneNumber(
                 "the loss returns one scalar for the whole batch; it must return one value per row: "
                 "leave out the last reduction (reduction='none', or reduce over axes 1 and up only)"
             )

@@ -92,3 +92,9 @@ def shifted(array: npt.NDArray[Any], distance: float, turn: int) -> npt.NDArray[
     share = np.random.default_rng(turn).uniform(-1, 1, array.shape)
     moved: npt.NDArray[Any] = array + distance * max(float(np.abs(array).max(initial=0.0)), 1e-300) * share
     return moved
+
+
+def not_finite(array: Float64) -> npt.NDArray[np.bool_]:
+    """Which numbers are NaN or infinite; in half of the time where there are none."""
+    with np.errstate(all="ignore"):
+        return np.zeros(array.shape, bool) if np.isfinite(np.sum(array)) else ~np.isfinite(array)

@@ -111,7 +111,8 @@ def _rounding(exact: Sequence[Float64], own: Sequence[Float64] | None) -> float:
 def weigh_rounding(found: Whole, here: Point) -> None:
     """Accuse no element of an array that differs by no more than rounding on the way may make of autodiff.
 
-    Where rounding makes more than half of what there is, autodiff tells nothing of an array. What was left open for a
+    Where rounding makes more than half of what there is, autodiff tells nothing of an array: then only elements next to
+    nothing are left open. What was left open for a
     softmax is accused if it differs by many times of that. `found` is changed.
     """
     if not found.wrong and not found.blurred:
@@ -119,7 +120,9 @@ def weigh_rounding(found: Whole, here: Point) -> None:
     stir, noisy = rounding_of(here, found.places), [one.suspect for one in found.rough]
     for one in found.suspects:
         codes, gap, rounding = found.codes[one.place], abs(one.numeric - one.analytic), stir[one.place].flat[one.index]
-        if codes.flat[one.index] == WRONG and gap <= rounding < _FACTOR / 2 * abs(one.numeric):
+        negligible = max(abs(one.numeric), abs(one.analytic)) <= found.directed.low
+        known = negligible or rounding < _FACTOR / 2 * abs(one.numeric)
+        if codes.flat[one.index] == WRONG and gap <= rounding and known:
             codes.flat[one.index] = UNRESOLVED
             found.directed.cancelled += 1
         elif found.blurred and codes.flat[one.index] == UNRESOLVED and one not in noisy and gap > BEYOND * rounding:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fdfast.estimates import JUMP, UNDEFINED
 from fdfast.moves import Directions
 from fdfast.tape import STEP, Point, Recorded
-from fdfast.verdict.alone import APART, is_far, is_steep, no_slope, shifted, values_apart
+from fdfast.verdict.alone import APART, is_far, is_steep, no_slope, not_finite, shifted, values_apart
 from fdfast.verdict.compare import AGREE, SINGULAR, UNRESOLVED, WRONG, cancellation
 from fdfast.verdict.directions import STEPS, Directed, Suspect, look, singles
 from fdfast.verdict.place import Place
@@ -76,7 +76,7 @@ class Stage:
         self.claimed = self._claims(point)
         each = max(point.widest, 8 * sum(g.size for g in self.claimed))
         self._at_once = min(_ROWS, max(_FEWEST, _BYTES // each))
-        self.lost = [_not_finite(g) for g in self.claimed]
+        self.lost = [not_finite(g) for g in self.claimed]
         self.free = [np.ones(g.shape, bool) for g in self.claimed]
         self.directed = Directed(0, 0.0, 0.0)
         self.codes = [np.full(g.shape, AGREE, np.int8) for g in self.claimed]
@@ -99,6 +99,11 @@ class Stage:
             found, left = values_apart(elements, self._slopes, self._switched, self.directions, self.claimed)
             self._broken |= found
             self._broken |= {(one.place, one.index): (one, why) for one, why in self._alone(left) if why[0] == APART}
+
+    @property
+    def few(self) -> bool:
+        """Whether elements are so few that each may be differenced by itself."""
+        return sum(g.size for g in self.claimed) <= _EACH
 
     def take_apart(self) -> tuple[list[Bool], float]:
         """Elements along which f has another value at the point alone, no longer held out; and its largest jump."""
@@ -135,17 +140,23 @@ class Stage:
             self.directed.suspects, self.directed.dense = [], []
         return self.directed
 
-    def _look(self, count: int, terms: Terms) -> None:
-        """By ever more directions while a miss is likely."""
+    def hold(self, free: Sequence[Bool], terms: Terms) -> bool:
+        """Take directions in the free elements alone; returns whether there are any."""
+        self.free = list(free)
         held = [~mask | bad for mask, bad in zip(self.free, self.lost, strict=True)]
         for place, index in self._broken:
             held[place].reshape(-1)[index] = True
         finite = [np.where(no, 0.0, g) if no.any() else g for g, no in zip(self.claimed, held, strict=True)]
-        examples = [p.examples for p in self.places]
         some = [no if no.any() else None for no in held]
+        examples = [p.examples for p in self.places]
         self.directions = Directions(finite, terms.seed, some, self._at_once, examples)
+        return not all(no.all() for no in held)
+
+    def _look(self, count: int, terms: Terms) -> None:
+        """By ever more directions while a miss is likely."""
+        moving = self.hold(self.free, terms)
         self.directed = Directed(count, 0.0, 0.0)
-        if all(no.all() for no in held):
+        if not moving:
             return
         while True:
             beside = self._beside if self._movable else None
@@ -239,12 +250,8 @@ class Stage:
             # All of a sample are within tolerance: a lone error would have to stand out of what all add up to.
             directed.tau, found = max(directed.tau, 8 * directed.excess), False
         weak = not found and directed.chance(terms.rtol) > WEAK
-        if (
-            weak
-            and not (directed.ties or directed.unruly or directed.rounded)
-            and sum(g.size for g in self.claimed) <= _EACH
-        ):
-            self._take_each()
+        if weak and not (directed.ties or directed.unruly or directed.rounded) and self.few:
+            self.take_each()
             weak, (wrong, lost, small) = False, self._sorted(directed.suspects, terms)
         start = UNRESOLVED if directed.ties or weak else AGREE
         self.codes = [np.full(g.shape, start, np.int8) for g in self.claimed]
@@ -264,7 +271,7 @@ class Stage:
             self.codes[place].reshape(-1)[index] = SINGULAR
             self.suspects.append(one)
 
-    def _take_each(self) -> None:
+    def take_each(self) -> None:
         """Difference every element by itself: rounding of the gradient does not add up then."""
         elements = self.directions.elements(self.directions.everything())
         self.directed.suspects = singles(self._slopes, self.directions, elements, self.directed, keep=True)
@@ -340,8 +347,3 @@ class Stage:
             change, noise = there.value - self.point.value, 64 * _EPS * abs(self.point.value)
             found.append((0.0 if abs(change) <= noise else change) / (moved.flat[index] - x.flat[index]))
         return np.array(found), steps
-
-
-def _not_finite(g: Float64) -> Bool:
-    with np.errstate(all="ignore"):
-        return np.zeros(g.shape, bool) if np.isfinite(np.sum(g)) else ~np.isfinite(g)  # half of the time

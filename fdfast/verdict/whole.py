@@ -21,6 +21,7 @@ from fdfast.verdict.terms import Terms
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 _ROUNDS = 3  # points near x that are tried
+_CHOICE = 4  # times the tolerance
 
 
 class Allowed(NamedTuple):
@@ -178,8 +179,30 @@ def judge_whole(
             if not second.look(near, count, terms).ties:
                 break
         if second is not None:
+            if second.directed.ties and not jumps:
+                _take_saturated(second, near, terms)
             second.decide(terms)
     return _both(value, first, second, near, ties, apart, jump)
+
+
+def _take_saturated(stage: Stage, free: Sequence[Bool], terms: Terms) -> None:
+    """Difference elements one by one where units tie at every point: cells of a pool that are saturated alike.
+
+    Only those whose slopes this parts by less than half of the tolerance. What is off by up to some times of that may
+    still be another choice among the cells.
+    """
+    if not stage.few:
+        return
+    tied = stage.point.kinked([p.number for p in stage.places], terms.seed, terms.rtol / 2)
+    if not stage.hold([mask & ~tied.get(p.number, ~mask) for mask, p in zip(free, stage.places, strict=True)], terms):
+        return
+    stage.take_each()
+
+    def gap(one: Suspect) -> float:
+        return abs(one.numeric - one.analytic) / max(abs(one.numeric), abs(one.analytic), 1e-300)
+
+    suspects = stage.directed.suspects
+    stage.directed.suspects = [one for one in suspects if not terms.rtol < gap(one) <= _CHOICE * terms.rtol]
 
 
 def linear_agrees(found: Whole, slopes: Sequence[bool]) -> None:
