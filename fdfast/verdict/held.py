@@ -25,6 +25,7 @@ Float64 = npt.NDArray[np.float64]
 _EPS = 2.0**-52
 _UNITS, _TIMES = 64, 4  # of rounding of the largest element; what f's own gradient in its own precision is off by
 _DRAWS, _FACTOR = 3, 4  # of what rounding may make of autodiff: the largest of some draws may be a part of it only
+_NEGLIGIBLE = 1e-9  # of the largest element
 BEYOND = 4  # times that: no array is off by so much for rounding
 _LOOKED = 32  # wrong elements that are differenced by themselves
 _TORN = 256  # elements on a kink, not as autodiff has them, whose slopes to both sides are looked at
@@ -118,9 +119,13 @@ def weigh_rounding(found: Whole, here: Point) -> None:
     if not found.wrong and not found.blurred:
         return
     stir, noisy = rounding_of(here, found.places), [one.suspect for one in found.rough]
+    largest = max(
+        (float(np.abs(here.gradients[p.number]).max(initial=0.0)) for p in found.places if p.number in here.gradients),
+        default=0.0,
+    )
     for one in found.suspects:
         codes, gap, rounding = found.codes[one.place], abs(one.numeric - one.analytic), stir[one.place].flat[one.index]
-        negligible = max(abs(one.numeric), abs(one.analytic)) <= found.directed.low
+        negligible = max(abs(one.numeric), abs(one.analytic)) <= _NEGLIGIBLE * largest
         known = negligible or rounding < _FACTOR / 2 * abs(one.numeric)
         if codes.flat[one.index] == WRONG and gap <= rounding and known:
             codes.flat[one.index] = UNRESOLVED
