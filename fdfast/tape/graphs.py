@@ -246,4 +246,4 @@ def specs_of(arguments: Sequence[Array]) -> list[tf.TensorSpec]:
 
 def trace_of(function: Any, specs: list[tf.TensorSpec]) -> Traced:
     """One trace of a function of the tape."""
-    return Traced(tf.function(function, input_signature=specs, autograph=False))
+    return Traced(tf.function(function, input_signature=specs, autograph=False), ordered=True)

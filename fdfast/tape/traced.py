@@ -82,9 +82,12 @@ class Traced:
     optimised : bool
         Whether Grappler optimises the graph before its first run; for functions that run a few times it costs more
         than it saves.
+    ordered : bool
+        Whether sums and products stay in the order that f has, at the price of some speed. In another order 1 - p is
+        1 - sigmoid, and has lost the digits that sigmoid(-z) has.
     """
 
-    def __init__(self, function: Any, *, optimised: bool = True) -> None:
+    def __init__(self, function: Any, *, optimised: bool = True, ordered: bool = False) -> None:
         with numpy_calls() as called:
             self._concrete = concrete_of(function)
         #: NumPy functions that were called on traced tensors, and taken for TensorFlow's own.
@@ -96,8 +99,8 @@ class Traced:
         self._ordinary = tf.int32 in self._types
         structure = self._concrete.structured_outputs
         self._is_list = isinstance(structure, list) and all(tf.is_tensor(one) for one in structure)
-        self._optimised, self._fused = optimised, True
-        self._options = _options(optimised, fused=True)
+        self._optimised, self._ordered, self._fused = optimised, ordered, True
+        self._options = _options(optimised, ordered=ordered, fused=True)
 
     def captured(self) -> list[Any]:
         """Tensors that the graph takes after its arguments."""
@@ -118,7 +121,7 @@ class Traced:
             if "_Fused" not in str(error) or not self._fused:
                 raise
         self._fused = False
-        self._options = _options(self._optimised, fused=False)
+        self._options = _options(self._optimised, ordered=self._ordered, fused=False)
         return self._run(arguments)
 
     def _run(self, arguments: Any) -> Any:
@@ -133,11 +136,13 @@ class Traced:
         return list(flat) if self._is_list else tf.nest.pack_sequence_as(self._concrete.structured_outputs, flat)
 
 
-def _options(optimised: bool, *, fused: bool) -> bytes:
+def _options(optimised: bool, *, ordered: bool, fused: bool) -> bytes:
     """Options of one function, as TensorFlow takes them; those of the process are neither read nor changed."""
     config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
     rewrite = config.graph_options.rewrite_options
     rewrite.disable_meta_optimizer = not optimised
+    if ordered:
+        rewrite.arithmetic_optimization = rewrite.OFF
     if not fused:
         rewrite.remapping = rewrite.OFF
     options: bytes = config.SerializeToString()

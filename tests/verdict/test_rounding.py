@@ -109,3 +109,17 @@ def test_an_array_is_accused_of_what_rounding_cannot_have_made(own: Any, digits:
         if check == "every":
             reports += list(fdfast.gradcheck(model, x, [0, 0, 0], analytic=given, **how))
         assert [one.verdict == "fail" for one in reports] == [False, bad, False] * (len(reports) // 3)
+
+
+@pytest.mark.parametrize("wrt", ["input", "weights"])
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_a_graph_keeps_the_digits_that_f_has(from_logits: bool, wrt: str) -> None:
+    """TensorFlow reorders sums and products of a graph: 1 - sigmoid(30) has three digits, sigmoid(-30) all."""
+    loss = keras.losses.BinaryCrossentropy(from_logits=from_logits)
+    head = keras.layers.Dense(2, activation=None if from_logits else "sigmoid", use_bias=False)
+    model = keras.Sequential([keras.Input((3,)), head])
+    model.set_weights([np.full((3, 2), 100.0)])
+    for scale in (0.1, 0.1, 0.1, 0.1, 1.33, 1.33):  # a graph is made of the first ones; then products may underflow
+        report = fdfast.gradcheck(model, scale * np.ones(3), [1, 1], loss=loss, wrt=wrt, check="directions")
+        assert report.verdict == "pass"
+    assert 0 < np.abs(report.parts[0].analytic).max() < 1e-100
