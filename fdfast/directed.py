@@ -89,6 +89,8 @@ def check_directed(
                 at = near_by(flat.points(), flat.moving, terms, 0, batched=flat.model is not None)
             numbers = [p.number for p in places]
             guilty = excuse(found, blamed_of(flat, at, numbers, layers, terms.seed, found.accused))
+            if guilty is not None and guilty.right and not guilty.wrong:  # what they add up to rounds
+                weigh_rounding(found, found.point, right=True)
     total = time.perf_counter() - started
     timings = {"set-up": setup, "directions": total - setup, "total": total}
     settings = terms.settings() | {"directions": directions}
@@ -184,8 +186,10 @@ def with_culprits(report: Report, request: Request, terms: Terms, wrt: str) -> R
     found = blamed(request, terms, wrt, report) if report.counts["wrong"] else None
     if found is not None and found.rounding and not found.wrong:
         return None
-    if found is None or not found.wrong:
+    if found is None:
         return report
+    if not found.wrong:
+        return replace(report, culprits=found)
     timings = report.timings | {"culprits": time.perf_counter() - started}
     hints = [text for text in report.hints if not text.startswith(NO_PATTERN)] + found.on_purpose
     return replace(report, culprits=found, hints=hints, timings=timings)

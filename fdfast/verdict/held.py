@@ -109,12 +109,19 @@ def _rounding(exact: Sequence[Float64], own: Sequence[Float64] | None) -> float:
     return _UNITS * 2.0**-23 * largest + _TIMES * max((float(gap.max(initial=0.0)) for gap in gaps), default=0.0)
 
 
-def weigh_rounding(found: Whole, here: Point) -> None:
-    """Accuse no element of an array that differs by no more than rounding on the way may make of autodiff.
+def weigh_rounding(found: Whole, here: Point, *, right: bool = False) -> None:
+    """Accuse no element that differs by no more than rounding on the way may make of autodiff.
 
     Where rounding makes more than half of what there is, autodiff tells nothing of an array: then only elements next to
     nothing are left open. What was left open for a
     softmax is accused if it differs by many times of that. `found` is changed.
+
+    Parameters
+    ----------
+    found : Whole
+        Of an array; or of autodiff, where every part of f has been shown `right`, and their sum is not.
+    here : fdfast.tape.Point
+    right : bool
     """
     if not found.wrong and not found.blurred:
         return
@@ -126,7 +133,7 @@ def weigh_rounding(found: Whole, here: Point) -> None:
     for one in found.suspects:
         codes, gap, rounding = found.codes[one.place], abs(one.numeric - one.analytic), stir[one.place].flat[one.index]
         negligible = max(abs(one.numeric), abs(one.analytic)) <= _NEGLIGIBLE * largest
-        known = negligible or rounding < _FACTOR / 2 * abs(one.numeric)
+        known = right or negligible or rounding < _FACTOR / 2 * abs(one.numeric)
         if codes.flat[one.index] == WRONG and gap <= rounding and known:
             codes.flat[one.index] = UNRESOLVED
             found.directed.cancelled += 1

@@ -123,3 +123,22 @@ def test_a_graph_keeps_the_digits_that_f_has(from_logits: bool, wrt: str) -> Non
         report = fdfast.gradcheck(model, scale * np.ones(3), [1, 1], loss=loss, wrt=wrt, check="directions")
         assert report.verdict == "pass"
     assert 0 < np.abs(report.parts[0].analytic).max() < 1e-100
+
+
+@pytest.mark.parametrize("check", ["directions", "every"])
+@pytest.mark.parametrize("digits", [2, 6, 9, 11, 13, 14, 16, 17, 20])
+def test_what_right_parts_add_up_to_is_no_fault(check: str, digits: int) -> None:
+    """TensorFlow's own loss of logits: its gradient is 1 - 1 + 10^-digits, of which each part is right."""
+
+    def f(x: Any, factor: float = 1.0) -> Any:
+        @tf.custom_gradient
+        def same(z: Any) -> Any:
+            return tf.identity(z), lambda up: factor * up
+
+        return tf.nn.sigmoid_cross_entropy_with_logits(tf.ones((), x.dtype), same(tf.reduce_sum(x)))
+
+    x = np.array([0.5, 0.3, 0.2]) * digits * np.log(10)
+    report = fdfast.gradcheck(f, x, check=check)
+    assert report.verdict == ("pass" if digits < 11 else report.verdict) != "fail"
+    if digits < 11:
+        assert fdfast.gradcheck(f, x, check=check, factor=1.01).verdict == "fail"
