@@ -139,13 +139,14 @@ def _judged(
     return held_against(sure, given(flat.points()), exact, here, terms)
 
 
-def rounding_at(request: Request, seed: int) -> Float64 | None:
-    """What rounding may make of autodiff by the input, shape of x; None where the function cannot be recorded."""
+def rounding_at(request: Request, seed: int) -> tuple[Float64, Float64] | None:
+    """Autodiff by the input, and what rounding may make of it, shape of x; None where f cannot be recorded."""
     try:
         with state_kept(request.f):
             flat = flat_of(request, "input", seed)
             here = trusted(flat, reached_by(request.f)).point(flat.points())
-            return rounding_of(here, places_of(flat, "input"))[0]
+            (place,) = places_of(flat, "input")
+            return here.gradients.get(place.number, np.zeros(place.shape)), rounding_of(here, [place])[0]
     except NoTape:
         return None
 

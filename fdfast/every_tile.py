@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import Any
@@ -13,11 +14,11 @@ from fdfast.counting import Count
 from fdfast.directed import rounding_at
 from fdfast.estimates import slopes
 from fdfast.functions import connected
-from fdfast.moves import Bounds, Reduction, StepLike, Tiling, plan_steps
+from fdfast.moves import Bounds, Reduction, StepLike, plan_steps
 from fdfast.problem import Problem, Request, analytic_of, engine_for, trusting
 from fdfast.progress import Progress
 from fdfast.report import Report, input_report
-from fdfast.verdict import BEYOND, WRONG, Judge, Judgement, Terms, left_to_rounding
+from fdfast.verdict import BEYOND, UNRESOLVED, WRONG, Judge, Judgement, Terms, left_to_rounding, may_be_rounding
 
 Float64 = npt.NDArray[np.float64]
 
@@ -73,9 +74,11 @@ def check_every_tile(
             judgements.append(judge(runner, problem.objective.select(group), problem.points[group], given))
             count.through(len(problem.points[group]))
         whole = Judgement.join(judgements)
+        notes = [*problem.objective.notes]
         sharp = problem.objective.traced is not None and problem.objective.traced.is_sharp
-        if sharp and isinstance(given, np.ndarray) and given.dtype == problem.dtype == "float64":
-            whole = _beyond_rounding(whole, request, problem.tiling, terms)
+        if isinstance(given, np.ndarray) and given.dtype == problem.dtype == "float64":
+            whole, more = _weighed(whole, request, problem, terms, sharp=sharp)
+            notes += more
         whole.timings["total"] = time.perf_counter() - started
         return input_report(
             whole,
@@ -86,19 +89,35 @@ def check_every_tile(
             dtype=problem.dtype,
             settings=terms.settings(),
             label=label or problem.label,
-            notes=problem.objective.notes,
+            notes=notes,
             wider=problem.dtype != "float64" and request.precision == "float32",
         )
 
     return trusting(request, found)
 
 
-def _beyond_rounding(found: Judgement, request: Request, tiling: Tiling, terms: Terms) -> Judgement:
-    """Accuse where an array was left open for rounding behind a softmax, and is off by many times of that."""
-    left = left_to_rounding(found, terms)
-    rounding = rounding_at(request, terms.seed) if left.any() else None
-    if rounding is None:
-        return found
-    allowed = BEYOND * tiling.sums(rounding.reshape(len(found.base), *tiling.shape))
-    beyond = left & (np.abs(found.numeric - found.analytic) > allowed)
-    return replace(found, codes=np.where(beyond, np.int8(WRONG), found.codes))
+def _weighed(
+    found: Judgement, request: Request, problem: Problem, terms: Terms, *, sharp: bool
+) -> tuple[Judgement, list[str]]:
+    """An array, accused and not for what rounding on the way may make of autodiff (see `weigh_rounding`); and notes."""
+    wrong = found.codes == WRONG
+    left = left_to_rounding(found, terms) if sharp else np.zeros_like(wrong)
+    known = None
+    if wrong.any() or left.any():
+        with contextlib.suppress(Exception):  # nobody asked for f to be recorded: it may take NumPy's arrays only
+            known = rounding_at(request, terms.seed)
+    if known is None:
+        return found, []
+    own, rounding = (problem.tiling.sums(one.reshape(len(found.base), *problem.shape)) for one in known)
+    gap = np.abs(found.numeric - found.analytic)
+    beyond = left & (gap > BEYOND * np.maximum(rounding, np.abs(own - found.numeric)))
+    open_ = wrong & may_be_rounding(found.numeric, found.analytic, own, rounding)
+    notes = []
+    if open_.any():
+        notes.append(
+            f"on {np.count_nonzero(open_)} tiles the gradient differs by no more than what rounding of the numbers "
+            "in f "
+            "makes of autodiff: they cancel there, as next to the minimum of a loss"
+        )
+    codes = np.where(beyond, np.int8(WRONG), np.where(open_, np.int8(UNRESOLVED), found.codes))
+    return replace(found, codes=codes), notes

@@ -59,14 +59,12 @@ def of_first_order(
     report.caveats.extend([*omitted(), *not_checked(request, wrt)])
     named = report if analytic is not None else with_culprits(report, request, terms, wrt)
     still_open = check == "auto" and report.verdict == "inconclusive" and budget is None
-    # Of an array it is not known what rounds; and where nobody is to blame, it may be what parts add up to.
-    array = analytic is not None and not callable(analytic)
-    nobody = analytic is None and named is not None and named.culprits is not None and not named.culprits.wrong
-    doubted = report.verdict == "fail" and (array or nobody) and budget is None
+    # Where nobody is to blame, what right parts add up to may round.
+    nobody = named is not None and named.culprits is not None and not named.culprits.wrong
+    doubted = report.verdict == "fail" and nobody and budget is None
     if asks_for_tiles(request, terms) or (named is not None and not still_open and not doubted):
         return report if named is None else named
-    # A second look at an array is not what was asked for: f may take NumPy's arrays only, and raise anything.
-    with contextlib.suppress(*((Exception,) if array else (NoTape, ValueError))):
+    with contextlib.suppress(NoTape, ValueError):
         other = directed()
         if named is None or cancels(other) or (still_open and knows_more(other, report)):
             return other

@@ -7,11 +7,19 @@ written here.
 from __future__ import annotations
 
 from fdfast.verdict.blame import Culprits, culprits, excuse
-from fdfast.verdict.compare import AGREE, CLASSES, METRICS, WRONG, error_summary
+from fdfast.verdict.compare import AGREE, CLASSES, METRICS, UNRESOLVED, WRONG, error_summary
 from fdfast.verdict.diagnosis import NO_PATTERN, hints
 from fdfast.verdict.directions import Directed, Suspect
 from fdfast.verdict.generic import near_by
-from fdfast.verdict.held import BEYOND, held_against, is_certain, left_to_rounding, rounding_of, weigh_rounding
+from fdfast.verdict.held import (
+    BEYOND,
+    held_against,
+    is_certain,
+    left_to_rounding,
+    may_be_rounding,
+    rounding_of,
+    weigh_rounding,
+)
 from fdfast.verdict.judge import Judge
 from fdfast.verdict.judgement import Judgement
 from fdfast.verdict.place import Place
@@ -29,6 +37,7 @@ __all__ = [
     "CLASSES",
     "METRICS",
     "NO_PATTERN",
+    "UNRESOLVED",
     "WRONG",
     "Allowed",
     "Culprits",
@@ -53,6 +62,7 @@ __all__ = [
     "judged",
     "left_to_rounding",
     "linear_agrees",
+    "may_be_rounding",
     "near_by",
     "paths_for",
     "patterns",

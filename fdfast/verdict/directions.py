@@ -307,6 +307,8 @@ def _sample(
     if apart:
         failing = _parting(slopes, directions, apart, steps, found)
         elements += _in_each(slopes, directions, failing, steps, found)
+        if not failing:  # none by itself
+            elements += [one for group in apart for one in directions.telling(group, 2, found.rows)]
         groups = failing or groups
     found.dense = groups
     found.suspects += singles(slopes, directions, list(dict.fromkeys(elements)), found, keep=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ Float64 = npt.NDArray[np.float64]
 _EPS = 2.0**-52
 _UNITS, _TIMES = 64, 4  # of rounding of the largest element; what f's own gradient in its own precision is off by
 _DRAWS, _FACTOR = 3, 4  # of what rounding may make of autodiff: the largest of some draws may be a part of it only
+_SAME = 2.0**-40  # relatively: two ways of writing one gradient part by less
 _NEGLIGIBLE = 1e-9  # of the largest element
 BEYOND = 4  # times that: no array is off by so much for rounding
 _LOOKED = 32  # wrong elements that are differenced by themselves
@@ -132,14 +134,30 @@ def weigh_rounding(found: Whole, here: Point, *, right: bool = False) -> None:
     )
     for one in found.suspects:
         codes, gap, rounding = found.codes[one.place], abs(one.numeric - one.analytic), stir[one.place].flat[one.index]
-        negligible = max(abs(one.numeric), abs(one.analytic)) <= _NEGLIGIBLE * largest
-        known = right or negligible or rounding < _FACTOR / 2 * abs(one.numeric)
-        if codes.flat[one.index] == WRONG and gap <= rounding and known:
+        own = here.gradients.get(found.places[one.place].number)
+        mine = np.nan if own is None else own.flat[one.index]
+        open_ = gap <= rounding if right else may_be_rounding(one.numeric, one.analytic, mine, rounding, largest)
+        if codes.flat[one.index] == WRONG and open_:
             codes.flat[one.index] = UNRESOLVED
             found.directed.cancelled += 1
-        elif found.blurred and codes.flat[one.index] == UNRESOLVED and one not in noisy and gap > BEYOND * rounding:
+        off = BEYOND * max(rounding, abs(mine - one.numeric))
+        if found.blurred and codes.flat[one.index] == UNRESOLVED and one not in noisy and not open_ and gap > off:
             codes.flat[one.index] = WRONG
     found.suspects.sort(key=lambda one: found.codes[one.place].flat[one.index] != WRONG)
+
+
+def may_be_rounding(numeric: Any, analytic: Any, own: Any, rounding: Any, largest: Any = None) -> Any:
+    """Whether an array's elements differ by no more than rounding may make of autodiff.
+
+    Where that is more than half of what there is, autodiff tells nothing: then only of what is next to nothing beside
+    the `largest` element, or is what autodiff has itself.
+    """
+    size = np.maximum(np.abs(numeric), np.abs(analytic))
+    if largest is None:
+        largest = np.max(np.abs(own), axis=-1, keepdims=True, initial=0.0)
+    tells = rounding < _FACTOR / 2 * np.abs(numeric)
+    same = np.abs(analytic - own) <= _SAME * np.abs(own)
+    return (np.abs(numeric - analytic) <= rounding) & (tells | (size <= _NEGLIGIBLE * largest) | same)
 
 
 def left_to_rounding(found: Judgement, terms: Terms) -> npt.NDArray[np.bool_]:
