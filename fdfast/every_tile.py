@@ -100,7 +100,7 @@ def _weighed(
     found: Judgement, request: Request, problem: Problem, terms: Terms, *, sharp: bool
 ) -> tuple[Judgement, list[str]]:
     """An array, accused and not for what rounding on the way may make of autodiff (see `weigh_rounding`); and notes."""
-    wrong = found.codes == WRONG
+    wrong = (found.codes == WRONG) & ~(found.near | found.within)
     left = left_to_rounding(found, terms) if sharp else np.zeros_like(wrong)
     known = None
     if wrong.any() or left.any():
