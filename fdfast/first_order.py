@@ -66,6 +66,11 @@ def of_first_order(
         return report if named is None else named
     with contextlib.suppress(NoTape, ValueError):
         other = directed()
-        if named is None or cancels(other) or (still_open and knows_more(other, report)):
+        if (
+            named is None
+            or cancels(other)
+            or (doubted and other.verdict == "pass")
+            or (still_open and knows_more(other, report))
+        ):
             return other
     return report

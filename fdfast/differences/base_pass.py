@@ -116,6 +116,7 @@ class BasePass:
         if deployed is not None:
             self._own = tf.function(own_gradient, input_signature=[spec, context], autograph=False), deployed.dtype
         self._traced: dict[Any, Traced] = {}
+        self._ordered = not objective.traced.is_sharp  # a softmax loses more digits by itself
         self._shape, self._losses = objective.shape, len(keys)
 
     def __call__(self, points: Float64, targets: Any) -> tuple[list[Float64], Float64, Float64]:
@@ -143,7 +144,7 @@ class BasePass:
 
     def _known(self, function: Any) -> Traced:
         if function not in self._traced:
-            self._traced[function] = Traced(function)
+            self._traced[function] = Traced(function, ordered=self._ordered)
         return self._traced[function]
 
     def _rows(self, points: Float64) -> tf.Tensor:

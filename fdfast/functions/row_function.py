@@ -118,7 +118,7 @@ class RowFunction:
     def _ready(self, function: Any) -> Traced:
         # Ahead of the call: calls that trace make TensorFlow warn of retracing once there are five models.
         if function not in self._traced:
-            self._traced[function] = Traced(function)
+            self._traced[function] = Traced(function, ordered=function is not self._forward)
             self.numpy_calls = self.numpy_calls or self._traced[function].numpy_calls
         return self._traced[function]
 

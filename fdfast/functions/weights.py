@@ -226,7 +226,7 @@ class _Gradient:
             if self._taped <= _TAPED:
                 found = self._eager(points, targets)
             else:
-                self._traced = self._traced or Traced(self._function)
+                self._traced = self._traced or Traced(self._function, ordered=True)
                 found = self._traced(points, targets)
         return [g.numpy() for g in found]
 

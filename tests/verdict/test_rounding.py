@@ -142,3 +142,20 @@ def test_what_right_parts_add_up_to_is_no_fault(check: str, digits: int) -> None
     assert report.verdict == ("pass" if digits < 11 else report.verdict) != "fail"
     if digits < 11:
         assert fdfast.gradcheck(f, x, check=check, factor=1.01).verdict == "fail"
+
+
+OF_LOGITS: dict[str, Callable[[Any, Any], Any]] = {
+    "Keras' own": lambda y, z: keras.losses.binary_crossentropy(tf.cast(y, z.dtype), z, from_logits=True),
+    "TensorFlow's": lambda y, z: tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(y, z.dtype), z), -1),
+    "1 - p": lambda y, z: tf.reduce_sum(1 - tf.sigmoid(z), -1),
+}
+
+
+@pytest.mark.parametrize(("check", "wrt"), [("every", "input"), ("every", "weights"), ("directions", "input")])
+@pytest.mark.parametrize("name", OF_LOGITS)
+def test_a_loss_of_one_s_own_of_a_confident_model_is_no_fault(name: str, check: str, wrt: str) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, use_bias=False)])
+    model.set_weights([np.full((3, 2), 100.0)])
+    for scale in (*[0.06] * 6, 0.1, 0.13):  # logits of 18 to 39; graphs are made of the first ones
+        report = fdfast.gradcheck(model, scale * np.ones(3), [1, 1], loss=OF_LOGITS[name], check=check, wrt=wrt)
+        assert report.verdict == "pass" if name != "1 - p" or scale < 0.1 else report.verdict != "fail"
