@@ -61,7 +61,8 @@ def of_first_order(
     still_open = check == "auto" and report.verdict == "inconclusive" and budget is None
     # Where nobody is to blame, what right parts add up to may round.
     nobody = named is not None and named.culprits is not None and not named.culprits.wrong
-    doubted = report.verdict == "fail" and nobody and budget is None
+    array = wrt == "weights" and analytic is not None and not callable(analytic)  # of x they are weighed already
+    doubted = report.verdict == "fail" and (nobody or array) and budget is None
     if asks_for_tiles(request, terms) or (named is not None and not still_open and not doubted):
         return report if named is None else named
     with contextlib.suppress(NoTape, ValueError):
@@ -69,7 +70,7 @@ def of_first_order(
         if (
             named is None
             or cancels(other)
-            or (doubted and other.verdict == "pass")
+            or (doubted and nobody and other.verdict == "pass")
             or (still_open and knows_more(other, report))
         ):
             return other
