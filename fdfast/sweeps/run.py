@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fdfast.functions import interruptible
 from fdfast.progress import Progress
 from fdfast.sweeps.folder import Folder
 from fdfast.sweeps.found import Sweep
@@ -65,12 +66,13 @@ def run(model: Any, source: Source, out: Path, asked: Asked, checkpoint: tuple[i
             progress(have, expected)
         missing = source.shards(many, limit, done)
         try:
-            for shard, result in _engine(work, missing, asked, threads, stack):
-                about = {"identity": which, "examples": len(shard), "digest": shard.digest}
-                folder.write(shard.name, result.table, about, result.maps)
-                have += len(shard) - (done[shard.name].examples if shard.name in done else 0)
-                if callable(progress):
-                    progress(have, expected)
+            with interruptible():
+                for shard, result in _engine(work, missing, asked, threads, stack):
+                    about = {"identity": which, "examples": len(shard), "digest": shard.digest}
+                    folder.write(shard.name, result.table, about, result.maps)
+                    have += len(shard) - (done[shard.name].examples if shard.name in done else 0)
+                    if callable(progress):
+                        progress(have, expected)
         except KeyboardInterrupt:
             told = f"{have} of {expected or 'the'} examples are in {out}; the same call goes on from there"
             raise Interrupted(told) from None

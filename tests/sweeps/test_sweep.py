@@ -127,6 +127,24 @@ def test_ctrl_c_says_how_far_it_is(model: Any, tmp_path: Path) -> None:
         sweep(model, (X, Y), tmp_path, batch=BATCH, progress=stopping(4, KeyboardInterrupt))
 
 
+def test_ctrl_c_that_became_another_error_is_one(model: Any, tmp_path: Path) -> None:
+    """As Numba makes of it: an error of its own, and the interrupt is gone."""
+
+    def lost(done: int, of: int) -> None:
+        if done == 4:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise SystemError("returned a result with an exception set") from None
+
+    known = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(Interrupted, match=r"4 of 10 examples are in .*; the same call goes on from there"):
+            sweep(model, (X, Y), tmp_path, batch=BATCH, progress=lost)
+    finally:
+        signal.signal(signal.SIGINT, known)
+
+
 def test_a_limit_may_grow(model: Any, undisturbed: Sweep, tmp_path: Path) -> None:
     assert len(sweep(model, (X, Y), tmp_path, batch=BATCH, limit=6)) == 6
     assert rows(sweep(model, (X, Y), tmp_path, batch=BATCH)).equals(rows(undisturbed))
