@@ -116,8 +116,7 @@ def _weighed(
     if open_.any():
         notes.append(
             f"on {np.count_nonzero(open_)} tiles the gradient differs by no more than what rounding of the numbers "
-            "in f "
-            "makes of autodiff: they cancel there, as next to the minimum of a loss"
+            "in f makes of autodiff: they cancel there, as next to the minimum of a loss"
         )
     codes = np.where(beyond, np.int8(WRONG), np.where(open_, np.int8(UNRESOLVED), found.codes))
     return replace(found, codes=codes), notes

@@ -70,7 +70,7 @@ def of_first_order(
         if (
             named is None
             or cancels(other)
-            or (doubted and nobody and other.verdict == "pass")
+            or (nobody and other.verdict == "pass")
             or (still_open and knows_more(other, report))
         ):
             return other

@@ -115,8 +115,8 @@ def weigh_rounding(found: Whole, here: Point, *, right: bool = False) -> None:
     """Accuse no element that differs by no more than rounding on the way may make of autodiff.
 
     Where rounding makes more than half of what there is, autodiff tells nothing of an array: then only elements next to
-    nothing are left open. What was left open for a
-    softmax is accused if it differs by many times of that. `found` is changed.
+    nothing are left open. What was left open for a softmax is accused if it differs by many times of that. `found` is
+    changed.
 
     Parameters
     ----------
