@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from fdfast.functions.leaving import counted
-from fdfast.functions.scopes import at_a_door, keras_scopes
+from fdfast.functions.scopes import at_a_door, open_scopes
 
 _AGAIN = 0.2  # seconds after which an interrupt that came to nothing is raised once more
 _SOON = 0.005  # the same where it was put off, because a scope was being entered or left
@@ -31,7 +31,7 @@ class _Watch:
     """
 
     def __init__(self) -> None:
-        self.close = keras_scopes()
+        self.close = open_scopes()
         self.came = False
         self.late = False  # came while held, and was not told of
         self.held = 0

@@ -11,8 +11,10 @@ from pathlib import Path
 from types import FrameType
 
 from keras.src.backend.common.global_state import GLOBAL_STATE_TRACKER
+from tensorflow.python.eager import context
 
 _GIVEN = "object_name_uids"  # the names that layers were given: no scope
+_EAGER = ("is_eager", "scope_name", "device_name", "device_spec")
 _DOORS = {"__enter__", "__exit__"}
 _OURS = str(Path(__file__).parents[1]) + os.sep
 
@@ -29,15 +31,22 @@ def at_a_door(frame: FrameType | None) -> bool:
     return False
 
 
-def keras_scopes() -> Callable[[], None]:
-    """What makes Keras' scopes in this thread those of now again: it enters that of a layer's call without ``with``."""
+def open_scopes() -> Callable[[], None]:
+    """What makes the scopes that are open in this thread those of now again.
+
+    Keras enters that of a layer's call without ``with``; a name or a device of TensorFlow's may be entered so, too.
+    """
     present = vars(GLOBAL_STATE_TRACKER)
     known = {name: list(value) if isinstance(value, list) else value for name, value in present.items()}
+    eager = context.context()._thread_local_data
+    state = {name: getattr(eager, name) for name in _EAGER}
 
     def again() -> None:
         for name in [*present]:
             if name not in known and name != _GIVEN:
                 del present[name]
         present.update({name: value for name, value in known.items() if name != _GIVEN})
+        for name, value in state.items():
+            setattr(eager, name, value)
 
     return again

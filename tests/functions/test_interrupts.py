@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 import fdfast
 from fdfast.functions import interruptible
@@ -280,12 +281,17 @@ def keras_state():
     keras.StatelessScope().__enter__()
 
 
+def tensorflow_device():
+    tf.device("CPU:0").__enter__()
+
+
 def scopes():
     known = vars(keras.src.backend.common.global_state.GLOBAL_STATE_TRACKER)
-    return {name: [*v] if isinstance(v, list) else v for name, v in known.items() if name != "object_name_uids"}
+    lists = {name: [*v] if isinstance(v, list) else v for name, v in known.items() if name != "object_name_uids"}
+    return lists, context.executing_eagerly(), context.context().scope_name, context.context().device_name
 
 
-@pytest.mark.parametrize("opened", [keras_names, keras_call, keras_state])
+@pytest.mark.parametrize("opened", [keras_names, keras_call, keras_state, tensorflow_device])
 def test_a_scope_left_open_by_an_interrupt_is_closed(opened):
     keras.layers.Dense(1)(tf.zeros((1, 1)))  # Keras makes its entries when it first needs them
     before = scopes()

@@ -25,6 +25,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.common.global_state import GLOBAL_STATE_TRACKER
+from tensorflow.python.eager import context
 from tensorflow.python.pywrap_tfe import TFE_Py_TapeSetIsEmpty
 
 import fdfast
@@ -102,6 +103,7 @@ def state(f):
     """The caller's numbers, and what TensorFlow and Keras are in the middle of: nothing."""
     scopes = {name: repr(value) for name, value in vars(GLOBAL_STATE_TRACKER).items() if name != "object_name_uids"}
     scopes |= {"eager": tf.executing_eagerly(), "no tape": TFE_Py_TapeSetIsEmpty()}
+    scopes |= {"name": context.context().scope_name, "device": context.context().device_name}
     if not tf.executing_eagerly():
         return scopes
     weights = [w.numpy().tobytes() for w in f.variables] if isinstance(f, keras.Layer) else []
