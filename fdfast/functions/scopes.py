@@ -5,7 +5,9 @@ One that is left open turns all that the caller does afterwards into something e
 
 from __future__ import annotations
 
+import _weakrefset
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -15,17 +17,19 @@ from tensorflow.python.eager import context
 
 _GIVEN = "object_name_uids"  # the names that layers were given: no scope
 _EAGER = ("is_eager", "scope_name", "device_name", "device_spec")
-_DOORS = {"__enter__", "__exit__"}
+_DOORS = {"__enter__", "__exit__", "__del__"}
+_CALLBACKS = {weakref.__file__, _weakrefset.__file__}
 _OURS = str(Path(__file__).parents[1]) + os.sep
 
 
 def at_a_door(frame: FrameType | None) -> bool:
     """Whether a scope (``with``) is being entered or left there: its state and what puts it back may not agree.
 
-    Not one of this package's own: those see to it themselves, and some run all of f while they are entered.
+    Nor where an object ends or a weak reference to it: Python prints what is raised there, and goes on. Not in a scope
+    of this package's own: those see to it themselves, and some run all of f while they are entered.
     """
     while frame is not None and not frame.f_code.co_filename.startswith(_OURS):
-        if frame.f_code.co_name in _DOORS:
+        if frame.f_code.co_name in _DOORS or frame.f_code.co_filename in _CALLBACKS:
             return True
         frame = frame.f_back
     return False

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 
 import keras
 import numpy as np
@@ -20,8 +21,6 @@ import fdfast
 from fdfast.functions import interruptible
 from fdfast.functions.interrupts import uninterrupted
 
-# Python prints what is raised in the callback of a weak reference, and goes on: the interrupt comes again.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 X = np.linspace(0.1, 0.9, 3)
 
 
@@ -168,18 +167,12 @@ def test_variables_are_put_back_after_an_interrupt():
 
 
 def test_an_interrupt_that_is_lost_comes_again():
-    """In a callback whose errors Python prints, and goes on."""
-
-    class Mute:
-        def __del__(self):
-            with contextlib.suppress(BaseException):
-                signal.raise_signal(signal.SIGINT)
-
+    """In a conversion that goes on without what it could not convert, say."""
     seen = []
 
     def f(x):
-        one = Mute()
-        del one
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
         started = time.monotonic()
         while time.monotonic() < started + 30:
             seen.append(1)
@@ -267,6 +260,44 @@ def test_a_scope_is_entered_and_left_whole(call):
     with pytest.raises(KeyboardInterrupt):
         CALLS[call](f)
     assert scope.open == []
+
+
+class Ends:
+    """Interrupted while it ends, where Python prints what is raised and goes on."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+class Entries(dict):
+    """Interrupted while a weak reference ends that is a key of it."""
+
+    def __delitem__(self, key):
+        signal.raise_signal(signal.SIGINT)
+        super().__delitem__(key)
+
+
+def weakly():
+    known = weakref.WeakKeyDictionary()
+    known.data = Entries()
+    known[Scope()] = None
+
+
+@pytest.mark.parametrize("ends", [Ends, weakly])
+def test_an_interrupt_is_not_lost_where_something_ends(ends, monkeypatch):
+    lost = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
+
+    def f(x):
+        ends()
+        deadline = time.perf_counter() + 5
+        while time.perf_counter() < deadline:
+            time.sleep(0.001)
+        return tf.reduce_sum(x)
+
+    with pytest.raises(KeyboardInterrupt):
+        fdfast.gradient(f, X)
+    assert lost == []
 
 
 def keras_names():

@@ -123,28 +123,34 @@ def same(a, b):
 
 
 def interrupted(call, f, delay):
-    """What came of a call that was interrupted after so many seconds, and how long after the interrupt."""
-    at = []
+    """What came of a call that was interrupted after so many seconds, how long after it, and where it was if late."""
+    at, where, main = [], [], threading.get_ident()
 
     def strike():
         at.append(time.perf_counter())
         os.kill(os.getpid(), signal.SIGINT)
 
-    timer = threading.Timer(delay, strike)
+    def look():
+        where.extend(traceback.format_stack(sys._current_frames()[main], limit=12))
+
+    timers = [threading.Timer(delay, strike), threading.Timer(delay + LATEST, look)]
     error = None
     try:
         try:
-            timer.start()
+            for timer in timers:
+                timer.start()
             call(f)
         finally:
             ended = time.perf_counter()
-            timer.cancel()
-            timer.join()
+            for timer in timers:
+                timer.cancel()
+                timer.join()
     except BaseException as caught:
         error = caught
     if not at:
-        return "over", error, 0.0
-    return ("KeyboardInterrupt" if isinstance(error, KeyboardInterrupt) else "other"), error, ended - at[0]
+        return "over", error, 0.0, ""
+    how = "KeyboardInterrupt" if isinstance(error, KeyboardInterrupt) else "other"
+    return how, error, ended - at[0], "".join(where)
 
 
 def main(seconds=120.0, seed=0, interrupts=math.inf):
@@ -168,7 +174,7 @@ def main(seconds=120.0, seed=0, interrupts=math.inf):
         if warm:
             call(f)
         before = state(f)
-        how, error, late = interrupted(call, f, rng.uniform(0, lengths[name][warm]))
+        how, error, late, where = interrupted(call, f, rng.uniform(0, lengths[name][warm]))
         try:
             time.sleep(0)  # an interrupt that is on its way strikes here at the latest
         except KeyboardInterrupt:
@@ -181,7 +187,7 @@ def main(seconds=120.0, seed=0, interrupts=math.inf):
         if how != "KeyboardInterrupt":
             said.append(f"{how}: {type(error).__name__}: {str(error)[:200]}")
         if late > LATEST:
-            said.append(f"{late:.2f} s late")
+            said.append(f"{late:.2f} s late, at\n{where}")
         if state(f) != before:
             said.append("state differs")
         if not same(wanted[name], call(f)):
