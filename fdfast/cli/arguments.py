@@ -211,6 +211,7 @@ _SWEEP = (
     _without("--restart resume", "remove the results in DIR first"),
     _flag("--no-html", "do not write DIR/_summary.html"),
 )  # fmt: skip
+_GRADIENTS = ["finite-difference", "difference", "autodiff", "straight-through", "spsa", "nes", "directions"]
 _ATTACK = (
     _option("--epsilon", "E", _EPSILON, type=float, required=True),
     _flag("--diagnose", "say whether autodiff's gradient is masked, instead of attacking"),
@@ -218,9 +219,8 @@ _ATTACK = (
     _option("--pictures", "DIR", "draw the first examples there, or write the diagnosis there", type=_FOLDER),
     _option("--method", None, "one step, or many", type=["fgsm", "pgd"], default="fgsm"),
     _option("--steps", "N", "of --method pgd", type=int, default=40),
-    _option("--gradient", None, "which gradient is followed",
-            type=["finite-difference", "difference", "autodiff", "straight-through", "spsa", "nes", "directions"],
-            default="finite-difference"),
+    _option("--gradient", "NAME", f"which gradient is followed: {', '.join(_GRADIENTS)}", type=_GRADIENTS,
+            default=_GRADIENTS[0]),
     _option("--step h", "H", "of the differences: a number, auto or search", type=_Kind("step", _step), default="auto"),
     _option("--samples", "N", "gradients averaged, for random models", type=int, default=1),
     _option("--bounds", "LOW,HIGH", "range of valid pixels, or none  [default: 0,1]", type=_BOUNDS,

@@ -37,7 +37,7 @@ def bench(arguments: SimpleNamespace) -> str:
             sample = f"{100 * cost.timed / cost.tiles:.0f} %"
             figures = [duration(cost.seconds), f"{2 * cost.tiles / cost.seconds:.0f}", sample]
         rows.append([cost.engine, cost.precision, rows_at_once, *figures])
-    head = ("engine", "precision", "rows at once", "time", "rows per s", "tiles timed")
+    head = ("engine", "precision", "chunk", "time", "rows/s", "timed")
     told = ", ".join(f"{n:,}: {duration(seconds)}" for n, seconds in many.items())
     said = [
         *dict.fromkeys(reasons),

@@ -133,7 +133,7 @@ def interrupted(call, f, delay):
     def look():
         where.extend(traceback.format_stack(sys._current_frames()[main], limit=12))
 
-    timers = [threading.Timer(delay, strike), threading.Timer(delay + LATEST, look)]
+    timers = [threading.Timer(delay + LATEST, look), threading.Timer(delay, strike)]  # the last one starts last
     error = None
     try:
         try:
@@ -144,7 +144,7 @@ def interrupted(call, f, delay):
             ended = time.perf_counter()
             for timer in timers:
                 timer.cancel()
-                timer.join()
+            timers[-1].join()
     except BaseException as caught:
         error = caught
     if not at:
