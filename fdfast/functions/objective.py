@@ -210,8 +210,8 @@ class LoopObjective:
             []
             if batched
             else [
-                f"{name} takes one example at a time, so it was called in a loop, once per row{why and f' ({why})'}; "
-                "batched=True evaluates all rows at once"
+                f"the function {name} takes one example at a time, so it was called in a loop, once per row"
+                f"{why and f' ({why})'}; batched=True evaluates all rows at once"
             ]
         )
 

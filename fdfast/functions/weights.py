@@ -102,7 +102,7 @@ class WeightObjective:
         rows, looped, why = self._traced.rows(number, context, self.share(len(points)))
         variable = self.variables[number]
         size = int(np.prod(variable.shape)) * self.dtype.itemsize
-        notes = [f"{variable.path} is evaluated one copy after the other ({why})"] if looped else []
+        notes = [f"weights of {variable.path} are evaluated one copy after the other ({why})"] if looped else []
         row_bytes = max(rows.row_bytes, len(points) * self.inputs.row_bytes + 3 * size)
         return TracedObjective(rows, context, tuple(variable.shape), row_bytes, notes)
 
