@@ -47,7 +47,7 @@ def held_against(
     An element is wrong that differs by more than the tolerance and rounding: 64 units of the largest element, and with
     `own` four times what that is off by at most. What rounding on the way may make of autodiff itself is left open:
     next to its minimum a loss is made of numbers that cancel. On a kink it may also be anything between the slopes to
-    both sides; where f has another value at x alone, nothing is right or wrong.
+    both sides, where these bound autodiff; where f has another value at x alone, nothing is right or wrong.
 
     Parameters
     ----------
@@ -84,12 +84,16 @@ def held_against(
             codes[place][open_] = UNRESOLVED
             cancelled += int(np.count_nonzero(open_))
         wrong = [(place, i) for place, i in wrong if codes[place].flat[i] == WRONG]
-    suspects = _looked_at(here, sure, given, _some(wrong, _LOOKED))[0]
-    kinked, between = _looked_at(here, sure, given, _some(torn, _TORN), terms.rtol, floor)
-    for one, fits in zip(kinked, between, strict=True):
-        if not fits:
-            codes[one.place].flat[one.index] = WRONG
-            suspects.append(one)
+    suspects = [_nearer(one, both) for one, both in _slopes_at(here, sure, given, _some(wrong, _LOOKED))]
+    kinked = _slopes_at(here, sure, given, _some(torn, _TORN))
+    # Where units tie whose slopes have opposite signs, the largest slopes and the smallest may add up to the same, and
+    # another choice in each unit to something else: then autodiff itself is not between the two.
+    known = [float(sure.analytic[one.place].flat[one.index]) for one, _ in kinked]
+    if all(_between(g, both, terms.rtol, floor) for g, (_, both) in zip(known, kinked, strict=True)):
+        for one, both in kinked:
+            if not _between(one.analytic, both, terms.rtol, floor):
+                codes[one.place].flat[one.index] = WRONG
+                suspects.append(_nearer(one, both))
     return replace(
         sure,
         analytic=list(given),
@@ -186,24 +190,25 @@ def _some(elements: list[tuple[int, int]], many: int) -> list[tuple[int, int]]:
     return elements[:: max(1, -(-len(elements) // many))]
 
 
-def _looked_at(
-    here: Point,
-    sure: Whole,
-    given: Sequence[Float64],
-    elements: list[tuple[int, int]],
-    rtol: float = 0.0,
-    floor: float = 0.0,
-) -> tuple[list[Suspect], list[bool]]:
-    """Single elements with the slope that is nearer, and whether they lie between the slopes to both sides."""
-    suspects, between = [], []
+def _slopes_at(
+    here: Point, sure: Whole, given: Sequence[Float64], elements: list[tuple[int, int]]
+) -> list[tuple[Suspect, tuple[float, float]]]:
+    """Single elements, with the slopes to both sides."""
+    found = []
     for place, i in elements:
         v = np.zeros((1, *sure.places[place].shape))
         v.reshape(-1)[i] = 1.0
-        both = here.slopes({sure.places[place].number: v}, (STEP, -STEP)).value[:, 0]
-        analytic = float(given[place].flat[i])
-        low, high = float(both.min()), float(both.max())
-        allowed = rtol * max(abs(low), abs(high), abs(analytic)) + floor
-        between.append(bool(low - allowed <= analytic <= high + allowed))
-        nearer = min(both, key=lambda one: abs(one - analytic) if np.isfinite(one) else np.inf)
-        suspects.append(Suspect(place, i, float(nearer), analytic))
-    return suspects, between
+        right, left = (float(one) for one in here.slopes({sure.places[place].number: v}, (STEP, -STEP)).value[:, 0])
+        found.append((Suspect(place, i, right, float(given[place].flat[i])), (right, left)))
+    return found
+
+
+def _nearer(one: Suspect, slopes: tuple[float, float]) -> Suspect:
+    nearer = min(slopes, key=lambda slope: abs(slope - one.analytic) if np.isfinite(slope) else np.inf)
+    return Suspect(one.place, one.index, nearer, one.analytic)
+
+
+def _between(value: float, slopes: tuple[float, float], rtol: float, floor: float) -> bool:
+    low, high = min(slopes), max(slopes)
+    allowed = rtol * max(abs(low), abs(high), abs(value)) + floor
+    return low - allowed <= value <= high + allowed

@@ -139,10 +139,16 @@ def test_a_dozen_cases(spec, route, fault, verdicts):
         ("m041", "autodiff", "none", ("pass",)),  # saturated cells of a pool, equal wherever one looks
         ("m041", "array", "one pixel 1 %", ("fail",)),
         ("m049", "array", "none", ("inconclusive", "pass")),  # elements next to nothing, where numbers cancel
+        (
+            "m015",
+            "array",
+            "none",
+            ("inconclusive",),
+        ),  # maxima of a constant image: each takes another cell
     ],
 )
 def test_by_directions_what_was_once_taken_for_something_else(name, route, fault, verdicts):
-    spec = named(name, 21, {"m007": 1, "m041": 3, "m049": 4}[name])
+    spec = named(name, *{"m007": (21, 1), "m041": (21, 3), "m049": (21, 4), "m015": (23, 3)}[name])
     last = list(check(Subject(spec), route, fault, lambda case, report: None, "directions"))[-1]
     assert last.verdict in verdicts
 

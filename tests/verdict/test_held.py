@@ -110,6 +110,19 @@ def test_on_a_kink_anything_between_both_slopes_is_right(at_zero, code):
     assert report.verdict == {0: "pass", 1: "fail", 2: "inconclusive"}[code]
 
 
+def test_slopes_to_both_sides_that_do_not_bound_autodiff_accuse_nobody():
+    """Two maxima tie, of opposite signs: 1 - 1.2 to the right and 0 to the left; autodiff shares out: 1/2 - 1.2/3."""
+
+    def f(x):
+        first, second = tf.stack([x[0], 0.0 * x[1]]), tf.stack([x[0], 0.0 * x[1], 0.0 * x[2]])
+        return tf.reduce_sum(x) + tf.reduce_max(first) - 1.2 * tf.reduce_max(second)
+
+    # The first takes x, the second does not.
+    report = fdfast.gradcheck(f, X_TIED, analytic=np.array([2.0, 1.0, 1.0]), check="directions")
+    assert report.codes.ravel().tolist() == [2, 0, 0]
+    assert report.verdict == "inconclusive"
+
+
 def test_a_wider_tolerance_of_the_callers_own_counts(model):
     given = gradients(model, "input")
     given[0] += 1e-3 * np.abs(given[0]).max()
