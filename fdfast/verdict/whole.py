@@ -13,6 +13,7 @@ from fdfast.tape import Point, Recorded
 from fdfast.verdict.compare import AGREE, KINKED, UNRESOLVED, WRONG
 from fdfast.verdict.directions import TIED, Directed, Suspect
 from fdfast.verdict.generic import near_by
+from fdfast.verdict.parted import smooth_alone
 from fdfast.verdict.place import Place
 from fdfast.verdict.rough import Rough
 from fdfast.verdict.stage import Given, Stage
@@ -71,6 +72,8 @@ class Whole:
         Elements at which f has another value at x alone, and that were judged near it.
     jump : float
         By how much, at most.
+    branch : list of ndarray of bool
+        Elements along which kinks cancel at x, where the gradient under test has another branch.
     blurred : list of str
         Parts of f whose gradient rounds so much that nothing can be said.
     allowed : Allowed, optional
@@ -94,6 +97,7 @@ class Whole:
     rough: list[Rough]
     apart: list[Bool]
     jump: float
+    branch: list[Bool] = field(default_factory=list)
     allowed: Allowed | None = None
     blurred: list[str] = field(default_factory=list)
 
@@ -166,11 +170,15 @@ def judge_whole(
             first.look(first.lost, count, terms)
         if not jumps:
             first.hold_jumps(near, terms.seed)
+    alone, branch = smooth_alone(here, places, [mask & (not jumps) for mask in near], first.claimed, terms)
+    near = [mask & ~one for mask, one in zip(near, alone, strict=True)]
     apart, jump = [np.zeros_like(mask) for mask in near], 0.0
     if terms.jitter is not None and elsewhere:
         apart, jump = first.take_apart()
         near = [a | b for a, b in zip(near, apart, strict=True)]
     first.decide(terms)
+    for codes, one in zip(first.codes, alone, strict=True):
+        codes[one] = AGREE
     second = None
     if any(mask.any() for mask in near) and terms.jitter is not None and elsewhere:
         for turn in range(_ROUNDS):
@@ -182,7 +190,11 @@ def judge_whole(
             if second.directed.ties and not jumps:
                 _take_saturated(second, near, terms)
             second.decide(terms)
-    return _both(value, first, second, near, ties, apart, jump)
+    found = _both(value, first, second, near, ties, apart, jump)
+    for codes, mask, one in zip(found.codes, found.near, branch, strict=True):
+        codes[one & (codes == AGREE)] = KINKED
+        mask &= ~one
+    return replace(found, branch=branch)
 
 
 def _take_saturated(stage: Stage, free: Sequence[Bool], terms: Terms) -> None:

@@ -71,6 +71,9 @@ def _faults(found: Whole, settings: dict[str, Any], words: special.Words) -> lis
         )
     if wrong and found.directed.only_here:
         said += special.at_x_alone(_elements(len(wrong)), "", "", "a point right beside it", words)
+    branch = sum(int(np.count_nonzero(mask)) for mask in found.branch)
+    if branch:
+        said += special.at_x_alone("", _elements(branch), "", "a point near x", words)
     small = [
         one
         for one in found.suspects

@@ -1,0 +1,61 @@
+"""Elements whose units tie, one by one: along which f has two slopes, and along which it is smooth all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fdfast.tape import STEP, Point
+from fdfast.verdict.directions import TIED
+from fdfast.verdict.place import Place
+from fdfast.verdict.terms import Terms
+
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+#: Elements that are differenced by themselves, to both sides; beyond that it would cost more than all directions do.
+MOST = 1024
+
+
+def smooth_alone(
+    here: Point, places: Sequence[Place], tied: Sequence[Bool], claimed: Sequence[Float64], terms: Terms
+) -> tuple[list[Bool], list[Bool]]:
+    """Elements that move units which tie, and whose slopes to both sides are one all the same.
+
+    Returned are those on which the gradient under test is that slope, and those on which it has another branch, of
+    kinks that cancel. More than `MOST` elements are not looked at, and count as kinks all.
+
+    Parameters
+    ----------
+    here : fdfast.tape.Point
+    places : sequence of Place
+    tied : sequence of ndarray of bool
+        Elements that are asked about, by place.
+    claimed : sequence of ndarray of float64
+        Gradient under test.
+    terms : Terms
+    """
+    agree, branch = ([np.zeros(mask.shape, bool) for mask in tied] for _ in range(2))
+    if sum(int(np.count_nonzero(mask)) for mask in tied) > MOST:
+        return agree, branch
+    floor = terms.floor or 0.0
+    for i, (place, mask, given) in enumerate(zip(places, tied, claimed, strict=True)):
+        at = np.flatnonzero(mask)
+        if not at.size:
+            continue
+        right, left = _slopes(here, place, at)
+        size = np.maximum(np.abs(right), np.abs(left))
+        analytic = given.reshape(-1)[at]
+        one = np.abs(right - left) <= TIED * terms.rtol * size
+        fits = np.abs(right - analytic) <= terms.rtol * np.maximum(size, np.abs(analytic)) + floor
+        agree[i].reshape(-1)[at[one & fits]] = True
+        branch[i].reshape(-1)[at[one & ~fits]] = True
+    return agree, branch
+
+
+def _slopes(here: Point, place: Place, at: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    rows = np.zeros((len(at), *place.shape))
+    rows.reshape(len(at), -1)[np.arange(len(at)), at] = 1.0
+    return here.slopes({place.number: rows}, (STEP, -STEP)).value
