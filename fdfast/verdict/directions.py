@@ -37,6 +37,7 @@ _FEW = 4  # elements of one example among which a wrong one has been found
 _ONE = 32  # groups no larger than this are taken apart at once
 _ROUNDING = 1.0  # what differs more from step to step is no rounding, but a function without a finite slope
 _PLAIN = 2.0**-20  # of a gap: what both steps may part by, and yet the gap is none of rounding
+_SLIGHT = 1e-5  # of the tolerance: a fault of no more than that is none, and what parts by it may as well be rounding
 TIED = 1 / 8  # of the tolerance: by less than that slopes to both sides may differ, and are one
 _GONE = 1e-3  # share of a gap that is left near the point, if it is a fault at that point alone
 
@@ -143,7 +144,8 @@ def look(
     floor : float
         Rounding that is known beforehand, in units of one element's share.
     rtol : float
-        Far below it ties count as rounding: cells that are equal for saturation only move f alike.
+        Far below it ties count as rounding: cells that are equal for saturation only move f alike. So does what parts
+        by a hundred-thousandth of it.
 
     Returns
     -------
@@ -172,6 +174,8 @@ def look(
     steps: Sequence[float] = STEPS[:1]
     if not tau <= _ROUNDING and not _is_plain(seen.value, claimed):
         found.tau, found.unruly, steps = np.finfo(float).eps ** 0.5, True, STEPS
+    elif found.alarm and found.excess <= _SLIGHT * rtol and claimed.any():  # of zeros nobody knows the scale
+        found.tau = _SLIGHT * rtol
     elif found.alarm:
         # A few differences may happen to round alike.
         more = directions.whole(_AGAIN, count)
