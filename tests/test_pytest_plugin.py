@@ -6,7 +6,8 @@ import doctest
 import subprocess
 import sys
 
-import keras  # noqa: F401 (pytester forgets what its sessions import, and TensorFlow cannot be loaded twice)
+import keras  # noqa: F401 (pytester forgets what its sessions import, and none of these can be loaded twice)
+import numba  # noqa: F401
 import pytest
 import tensorflow as tf  # noqa: F401
 

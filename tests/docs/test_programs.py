@@ -8,7 +8,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import keras  # noqa: F401 (pytester forgets what its sessions import, and TensorFlow cannot be loaded twice)
+import keras  # noqa: F401 (pytester forgets what its sessions import, and neither can be loaded twice)
+import numba  # noqa: F401
 import numpy as np
 import pytest
 from docs.pages import DOCS, ROOT, USER_PAGES, Block, blocks, name_of
