@@ -30,3 +30,12 @@ def seeds() -> None:
     np.random.seed(0)  # noqa: NPY002 (Keras draws from it)
     if "tensorflow" in sys.modules:
         sys.modules["tensorflow"].random.set_seed(0)
+
+
+@pytest.fixture(scope="session")
+def loaded() -> None:
+    """Load all of what cannot be loaded twice: pytester forgets what the sessions in this process import."""
+    import keras  # noqa: F401
+    import numba
+
+    numba.njit(lambda: 0)()  # Numba registers types when it first compiles

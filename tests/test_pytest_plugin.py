@@ -6,15 +6,13 @@ import doctest
 import subprocess
 import sys
 
-import keras  # noqa: F401 (pytester forgets what its sessions import, and none of these can be loaded twice)
-import numba  # noqa: F401
 import pytest
-import tensorflow as tf  # noqa: F401
 
 from fdfast import pytest_plugin
 from fdfast.pytest_plugin import file_name
 
 pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.usefixtures("loaded")
 
 CASES = """
     import numpy as np

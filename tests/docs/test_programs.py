@@ -8,8 +8,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import keras  # noqa: F401 (pytester forgets what its sessions import, and neither can be loaded twice)
-import numba  # noqa: F401
 import numpy as np
 import pytest
 from docs.pages import DOCS, ROOT, USER_PAGES, Block, blocks, name_of
@@ -18,6 +16,7 @@ from fdfast import datasets
 from fdfast.cli import main
 
 pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.usefixtures("loaded")
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WITH_PROGRAMS = [path for path in [*USER_PAGES, DOCS / "second-order.md"] if blocks(path.read_text())]
