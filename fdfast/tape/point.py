@@ -94,6 +94,11 @@ class Point:
         """Bytes of the largest value, in float64."""
         return (self.recorded.latest or self.tape).widest
 
+    @property
+    def volume(self) -> int:
+        """Bytes of all values together, in float64."""
+        return (self.recorded.latest or self.tape).volume
+
     def gradients_rounded(self, seed: int) -> dict[int, Float64]:
         """Gradients by place, with every rounded number on the way off by at most a unit in its last place, at random.
 

@@ -90,6 +90,11 @@ class Tape:
         return 8 * max(int(math.prod(v.shape)) for v in self.values if hasattr(v, "shape"))
 
     @cached_property
+    def volume(self) -> int:
+        """Bytes of all values together, in float64; asked for when all are there."""
+        return 8 * sum(int(math.prod(v.shape)) for v in self.values if hasattr(v, "shape"))
+
+    @cached_property
     def compared(self) -> list[Entry]:
         """Comparisons by ==, on which the first output depends, of numbers that may move; when all are there."""
         found = [entry for entry in self.needed(self.outputs[:1]) if entry.kernel.kind in EQUAL]

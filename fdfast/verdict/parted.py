@@ -15,17 +15,18 @@ from fdfast.verdict.terms import Terms
 
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
-#: Elements that are differenced by themselves, to both sides; beyond that it would cost more than all directions do.
-MOST = 1024
+#: Elements that are differenced by themselves, to both sides, and bytes that all values of f may take for these: more
+#: would cost too much beside the directions.
+MOST, BYTES = 1024, 3 << 29
 
 
 def smooth_alone(
-    here: Point, places: Sequence[Place], tied: Sequence[Bool], claimed: Sequence[Float64], terms: Terms
+    here: Point, places: Sequence[Place], tied: Sequence[Bool], claimed: Sequence[Float64], terms: Terms, at_once: int
 ) -> tuple[list[Bool], list[Bool]]:
     """Elements that move units which tie, and whose slopes to both sides are one all the same.
 
     Returned are those on which the gradient under test is that slope, and those on which it has another branch, of
-    kinks that cancel. More than `MOST` elements are not looked at, and count as kinks all.
+    kinks that cancel. Where there are too many, or f is too large, none is looked at, and all count as kinks.
 
     Parameters
     ----------
@@ -36,16 +37,19 @@ def smooth_alone(
     claimed : sequence of ndarray of float64
         Gradient under test.
     terms : Terms
+    at_once : int
+        Elements that are differenced in one call.
     """
     agree, branch = ([np.zeros(mask.shape, bool) for mask in tied] for _ in range(2))
-    if sum(int(np.count_nonzero(mask)) for mask in tied) > MOST:
+    many = sum(int(np.count_nonzero(mask)) for mask in tied)
+    if not many or many > MOST or many * here.volume > BYTES:
         return agree, branch
     floor = terms.floor or 0.0
     for i, (place, mask, given) in enumerate(zip(places, tied, claimed, strict=True)):
         at = np.flatnonzero(mask)
         if not at.size:
             continue
-        right, left = _slopes(here, place, at)
+        right, left = np.hstack([_slopes(here, place, at[k : k + at_once]) for k in range(0, len(at), at_once)])
         size = np.maximum(np.abs(right), np.abs(left))
         analytic = given.reshape(-1)[at]
         one = np.abs(right - left) <= TIED * terms.rtol * size

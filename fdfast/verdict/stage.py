@@ -55,6 +55,8 @@ class Stage:
         Elements that differ by noise of f.
     blurred : bool
         Whether elements differ by what rounding behind a softmax may take.
+    at_once : int
+        Directions that are differenced in one call.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Stage:
         self._movable = elsewhere and bool(recorded.moving)
         self.claimed = self._claims(point)
         each = max(point.widest, 8 * sum(g.size for g in self.claimed))
-        self._at_once = min(_ROWS, max(_FEWEST, _BYTES // each))
+        self.at_once = min(_ROWS, max(_FEWEST, _BYTES // each))
         self.lost = [not_finite(g) for g in self.claimed]
         self.free = [np.ones(g.shape, bool) for g in self.claimed]
         self.directed = Directed(0, 0.0, 0.0)
@@ -95,7 +97,7 @@ class Stage:
         masks = self.point.equal([p.number for p in self.places])
         if 0 < sum(int(np.count_nonzero(mask)) for mask in masks.values()) <= _EACH:
             elements = [(i, int(k)) for i, p in enumerate(self.places) for k in np.flatnonzero(masks.get(p.number, ()))]
-            self.directions = Directions([np.zeros(g.shape) for g in self.claimed], 0, None, self._at_once)
+            self.directions = Directions([np.zeros(g.shape) for g in self.claimed], 0, None, self.at_once)
             found, left = values_apart(elements, self._slopes, self._switched, self.directions, self.claimed)
             self._broken |= found
             self._broken |= {(one.place, one.index): (one, why) for one, why in self._alone(left) if why[0] == APART}
@@ -149,7 +151,7 @@ class Stage:
         finite = [np.where(no, 0.0, g) if no.any() else g for g, no in zip(self.claimed, held, strict=True)]
         some = [no if no.any() else None for no in held]
         examples = [p.examples for p in self.places]
-        self.directions = Directions(finite, terms.seed, some, self._at_once, examples)
+        self.directions = Directions(finite, terms.seed, some, self.at_once, examples)
         return not all(no.all() for no in held)
 
     def _look(self, count: int, terms: Terms) -> None:
@@ -195,9 +197,8 @@ class Stage:
 
     def _beside(self, moved: Mapping[int, Float64], distance: float, turn: int) -> Float64:
         """D(v) - g.v at a point so far away."""
-        moving = self._recorded.moving
-        arguments = [shifted(a, distance, turn) if i in moving else a for i, a in enumerate(self.point.arguments)]
-        other = self._recorded.point(arguments)
+        moving, here = self._recorded.moving, enumerate(self.point.arguments)
+        other = self._recorded.point([shifted(a, distance, turn) if i in moving else a for i, a in here])
         gradients = [np.where(bad, 0.0, g) for g, bad in zip(self._claims(other), self.lost, strict=True)]
         found: Float64 = other.slopes(self._by_number(moved), STEPS[:1]).value[0]
         return found - self.directions.dot(dict(moved), gradients)
@@ -321,8 +322,8 @@ class Stage:
     def _alone(self, elements: list[tuple[int, int]]) -> list[tuple[Suspect, tuple[int, float]]]:
         """Differences of single elements, and what keeps f from having a slope there: how D(h) / h goes with h."""
         looked = []
-        for at in range(0, len(elements), self._at_once):
-            some, steps = elements[at : at + self._at_once], np.array([STEP, STEP / 16, -STEP, -STEP / 16])
+        for at in range(0, len(elements), self.at_once):
+            some, steps = elements[at : at + self.at_once], np.array([STEP, STEP / 16, -STEP, -STEP / 16])
             slopes = self._slopes(self.directions.single(some), tuple(steps))
             found, equal = slopes.value, slopes.equal.all(axis=0)
             for k, (place, index) in enumerate(some):

@@ -170,7 +170,8 @@ def judge_whole(
             first.look(first.lost, count, terms)
         if not jumps:
             first.hold_jumps(near, terms.seed)
-    alone, branch = smooth_alone(here, places, [mask & (not jumps) for mask in near], first.claimed, terms)
+    asked = [mask & (not jumps) for mask in near]
+    alone, branch = smooth_alone(here, places, asked, first.claimed, terms, first.at_once)
     near = [mask & ~one for mask, one in zip(near, alone, strict=True)]
     apart, jump = [np.zeros_like(mask) for mask in near], 0.0
     if terms.jitter is not None and elsewhere:

@@ -23,11 +23,12 @@ def test_directions_say_of_a_digit_what_every_element_says(digit):
     assert (words in "\n".join(every.reasons)) == (words in "\n".join(directions.reasons)) == (digit != 2)
 
 
-def test_too_many_count_as_kinks(monkeypatch):
+@pytest.mark.parametrize(("limit", "least"), [("MOST", 400), ("BYTES", 1 << 20)])
+def test_too_many_count_as_kinks(monkeypatch, limit, least):
     x, labels = fdfast.datasets.mnist_sample(10)
     model, y = fdfast.datasets.mnist_cnn(), np.eye(10)[labels[2]]
     alone = fdfast.gradcheck(model, x[2], y, check="directions").near
-    monkeypatch.setattr(parted, "MOST", 400)
+    monkeypatch.setattr(parted, limit, least)
     together = fdfast.gradcheck(model, x[2], y, check="directions").near
     assert np.count_nonzero(together) > np.count_nonzero(alone) > 400
     assert together[alone].all()
