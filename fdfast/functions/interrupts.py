@@ -34,6 +34,8 @@ class _Watch:
         self.close = open_scopes()
         self.came = False
         self.late = False  # came while held, and was not told of
+        self.raised = False
+        self.calls = 0
         self.held = 0
         self.put_off = 0
         self.wait = _AGAIN
@@ -43,19 +45,25 @@ class _Watch:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         put_off = self.put_off < _PUT_OFF and at_a_door(frame)
         self.put_off += put_off
-        self.wait = _SOON if put_off else _AGAIN
+        # One that is on its way out must not be overtaken by another: what it passes through could not be put back.
+        self.wait = _SOON if put_off and not self.raised else _AGAIN
+        self.calls += 1
         if not self.came:
             self.came = True
             threading.Thread(target=self._insist, daemon=True).start()
         self.late = bool(self.held)
         if not self.held and not put_off:
+            self.raised = True
             signal.default_int_handler(number, frame)
 
     def _insist(self) -> None:
         while not self._over.wait(self.wait):
+            calls = self.calls
             with self._lock:
                 if not self._over.is_set():
                     _thread.interrupt_main()
+            while self.calls == calls and not self._over.wait(_SOON):  # how long to wait is known once it has come
+                pass
 
     def over(self) -> None:
         """Let nothing come again from here on."""

@@ -18,6 +18,7 @@ Bool = npt.NDArray[np.bool_]
 #: Elements that are differenced by themselves, to both sides, and bytes that all values of f may take for these: more
 #: would cost too much beside the directions.
 MOST, BYTES = 1024, 3 << 29
+_UNITS = 64  # of rounding of the largest element: what is below is none
 
 
 def smooth_alone(
@@ -44,7 +45,8 @@ def smooth_alone(
     many = sum(int(np.count_nonzero(mask)) for mask in tied)
     if not many or many > MOST or many * here.volume > BYTES:
         return agree, branch
-    floor = terms.floor or 0.0
+    largest = max((float(np.abs(g[np.isfinite(g)]).max(initial=0.0)) for g in claimed), default=0.0)
+    floor = _UNITS * 2.0**-52 * largest if terms.floor is None else terms.floor
     for i, (place, mask, given) in enumerate(zip(places, tied, claimed, strict=True)):
         at = np.flatnonzero(mask)
         if not at.size:

@@ -262,6 +262,24 @@ def test_a_scope_is_entered_and_left_whole(call):
     assert scope.open == []
 
 
+def test_an_interrupt_on_its_way_out_is_not_overtaken_by_another():
+    scope, finished = Scope(), []
+
+    def f(x):
+        try:
+            with scope:
+                deadline = time.perf_counter() + 5
+                while time.perf_counter() < deadline:
+                    time.sleep(0.001)
+        finally:
+            time.sleep(0.1)  # longer than for a scope, shorter than until one that was lost comes again
+            finished.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        fdfast.gradient(f, X)
+    assert finished
+
+
 class Ends:
     """Interrupted while it ends, where Python prints what is raised and goes on."""
 
