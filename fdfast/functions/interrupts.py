@@ -11,6 +11,7 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -34,7 +35,7 @@ class _Watch:
         self.close = open_scopes()
         self.came = False
         self.late = False  # came while held, and was not told of
-        self.raised = False
+        self.raised = -_AGAIN  # when, at last
         self.calls = 0
         self.held = 0
         self.put_off = 0
@@ -46,14 +47,15 @@ class _Watch:
         put_off = self.put_off < _PUT_OFF and at_a_door(frame)
         self.put_off += put_off
         # One that is on its way out must not be overtaken by another: what it passes through could not be put back.
-        self.wait = _SOON if put_off and not self.raised else _AGAIN
+        leaving = time.monotonic() - self.raised < 0.9 * _AGAIN
+        self.wait = _SOON if put_off and not leaving else _AGAIN
         self.calls += 1
         if not self.came:
             self.came = True
             threading.Thread(target=self._insist, daemon=True).start()
         self.late = bool(self.held)
         if not self.held and not put_off:
-            self.raised = True
+            self.raised = time.monotonic()
             signal.default_int_handler(number, frame)
 
     def _insist(self) -> None:
