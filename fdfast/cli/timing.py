@@ -41,6 +41,7 @@ def bench(arguments: SimpleNamespace) -> str:
     told = ", ".join(f"{n:,}: {duration(seconds)}" for n, seconds in many.items())
     said = [
         *dict.fromkeys(reasons),
+        "Chunk: rows in one call of the model.",
         f"A whole check, fdfast.gradcheck: {duration(whole.later)} (the first {duration(whole.first)}).",
         f"Examples checked together: {told}.",
         "The whole set of measurements is in the folder bench of the source tree: make bench",
