@@ -37,6 +37,7 @@ class _Watch:
         self.late = False  # came while held, and was not told of
         self.raised = -_AGAIN  # when, at last
         self.calls = 0
+        self.inside = False
         self.held = 0
         self.put_off = 0
         self.wait = _AGAIN
@@ -44,19 +45,30 @@ class _Watch:
         self._lock = threading.Lock()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.calls += 1
+        if self.inside:  # one that strikes while this runs comes again; here it would be taken for one of ours
+            return
+        self.inside = True
+        try:
+            strikes = self._strikes(frame)
+        finally:
+            self.inside = False
+        if strikes:
+            self.raised = time.monotonic()
+            signal.default_int_handler(number, frame)
+
+    def _strikes(self, frame: FrameType | None) -> bool:
+        """Whether an interrupt at that place is raised there."""
         put_off = self.put_off < _PUT_OFF and at_a_door(frame)
         self.put_off += put_off
         # One that is on its way out must not be overtaken by another: what it passes through could not be put back.
         leaving = time.monotonic() - self.raised < 0.9 * _AGAIN
         self.wait = _SOON if put_off and not leaving else _AGAIN
-        self.calls += 1
         if not self.came:
             self.came = True
             threading.Thread(target=self._insist, daemon=True).start()
         self.late = bool(self.held)
-        if not self.held and not put_off:
-            self.raised = time.monotonic()
-            signal.default_int_handler(number, frame)
+        return not self.held and not put_off
 
     def _insist(self) -> None:
         while not self._over.wait(self.wait):
