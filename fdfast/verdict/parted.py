@@ -27,7 +27,8 @@ def smooth_alone(
     """Elements that move units which tie, and whose slopes to both sides are one all the same.
 
     Returned are those on which the gradient under test is that slope, and those on which it has another branch, of
-    kinks that cancel. Where there are too many, or f is too large, none is looked at, and all count as kinks.
+    kinks that cancel. Where there are too many, or f is too large, none is looked at, all count as kinks, and the
+    lists are empty.
 
     Parameters
     ----------
@@ -41,10 +42,10 @@ def smooth_alone(
     at_once : int
         Elements that are differenced in one call.
     """
-    agree, branch = ([np.zeros(mask.shape, bool) for mask in tied] for _ in range(2))
     many = sum(int(np.count_nonzero(mask)) for mask in tied)
     if not many or many > MOST or many * here.volume > BYTES:
-        return agree, branch
+        return [], []
+    agree, branch = ([np.zeros(mask.shape, bool) for mask in tied] for _ in range(2))
     largest = max((float(np.abs(g[np.isfinite(g)]).max(initial=0.0)) for g in claimed), default=0.0)
     floor = _UNITS * 2.0**-52 * largest if terms.floor is None else terms.floor
     for i, (place, mask, given) in enumerate(zip(places, tied, claimed, strict=True)):

@@ -170,15 +170,18 @@ def judge_whole(
             first.look(first.lost, count, terms)
         if not jumps:
             first.hold_jumps(near, terms.seed)
-    asked = [mask & (not jumps) for mask in near]
-    alone, branch = smooth_alone(here, places, asked, first.claimed, terms, first.at_once)
-    near = [mask & ~one for mask, one in zip(near, alone, strict=True)]
+    alone: list[Bool] = []
+    branch: list[Bool] = []
+    if ties and not jumps:
+        alone, branch = smooth_alone(here, places, near, first.claimed, terms, first.at_once)
+    if alone:
+        near = [mask & ~one for mask, one in zip(near, alone, strict=True)]
     apart, jump = [np.zeros_like(mask) for mask in near], 0.0
     if terms.jitter is not None and elsewhere:
         apart, jump = first.take_apart()
         near = [a | b for a, b in zip(near, apart, strict=True)]
     first.decide(terms)
-    for codes, one in zip(first.codes, alone, strict=True):
+    for codes, one in zip(first.codes, alone, strict=False):  # empty where nobody looked
         codes[one] = AGREE
     second = None
     if any(mask.any() for mask in near) and terms.jitter is not None and elsewhere:
@@ -192,7 +195,7 @@ def judge_whole(
                 _take_saturated(second, near, terms)
             second.decide(terms)
     found = _both(value, first, second, near, ties, apart, jump)
-    for codes, mask, one in zip(found.codes, found.near, branch, strict=True):
+    for codes, mask, one in zip(found.codes, found.near, branch, strict=False):
         codes[one & (codes == AGREE)] = KINKED
         mask &= ~one
     return replace(found, branch=branch)
