@@ -124,22 +124,21 @@ class BasePass:
 
         Without `own` the model as a whole is not called, and both losses are the same.
         """
-        found = self._call(self._values, targets, points)
+        found = self._call(self._values, targets, self._rows(points))
         return [found[i] for i in self._order], found[self._losses], found[-1]
 
     def foresee(self, points: Float64, near: Float64, targets: Any) -> Foreseen:
         """Values and gradients at points and at as many others, which have the same targets."""
-        own = None
+        own, rows = None, self._rows(points)
         if self._own is not None:
             # What this needs of a second core, the calls below and the Python between them leave idle.
             function, dtype = self._own
-            own = meanwhile(self._known(function), self._rows(points), targets), dtype
-        found = self._call(self._foresee, targets, points, near)
+            own = meanwhile(self._known(function), rows, targets), dtype
+        found = self._call(self._foresee, targets, rows, self._rows(near))
         base, gradients = found[self._losses : self._losses + 2]
         return Foreseen([found[i] for i in self._order], base, gradients, own)
 
-    def _call(self, function: Any, targets: Any, *points: Float64) -> list[npt.NDArray[Any]]:
-        rows = [self._rows(some) for some in points]
+    def _call(self, function: Any, targets: Any, *rows: tf.Tensor) -> list[npt.NDArray[Any]]:
         return [view(found) for found in self._known(function)(*rows, targets)]
 
     def _known(self, function: Any) -> Traced:

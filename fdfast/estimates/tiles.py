@@ -91,7 +91,7 @@ def estimate_tiles(
     """
     count = len(points)
     shape = (count, tiling.tiles)
-    longest = np.broadcast_to(np.reshape(np.asarray(reach, np.float64), (-1, 1)), shape)
+    longest = np.reshape(np.asarray(reach, np.float64), (-1, 1))
     steps = replace(steps, h=np.minimum(steps.h, 2.0 ** np.floor(np.log2(longest))))
     chosen = np.ones(shape, bool) if wanted is None else wanted
     if engine.exact:

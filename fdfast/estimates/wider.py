@@ -49,6 +49,12 @@ class Wider:
     step: Float64
     evaluations: int
 
+    @classmethod
+    def none(cls, shape: tuple[int, ...]) -> Wider:
+        """Nothing is rough."""
+        value, error, noise, step = (np.full(shape, fill) for fill in (np.nan, np.nan, 0.0, 0.0))
+        return cls(np.zeros(shape, bool), value, error, noise, step, 0)
+
     @property
     def arrays(self) -> tuple[npt.NDArray[Any], ...]:
         """All of them."""
@@ -155,8 +161,7 @@ def rough_tiles(
     wanted : ndarray of bool, shape (examples, tiles)
     claimed, gap : ndarray of float64, shape (examples, tiles)
     """
-    value, error, noise, used = (np.full(wanted.shape, fill) for fill in (np.nan, np.nan, 0.0, 0.0))
-    found = Wider(np.zeros(wanted.shape, bool), value, error, noise, used, 0)
+    found = Wider.none(wanted.shape)
     example, tile = np.nonzero(wanted & (steps.scheme == 0) & ~steps.moved)
     owner = np.arange(len(points), dtype=np.int32)
     longest = np.broadcast_to(steps.h * widest(points.dtype), wanted.shape)

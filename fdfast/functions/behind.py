@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from fdfast.functions.captures import read_by
 from fdfast.functions.interrupts import uninterrupted
-from fdfast.functions.variables import Snapshot, read
+from fdfast.functions.variables import Snapshot
 
 _LOOKS, _PAUSE = 10, 0.02  # seconds: whether variables change by themselves
 _LOOKED_AT = 1000  # things that the search looks at before it gives up
@@ -77,8 +77,8 @@ def state_kept(f: Any) -> Iterator[Snapshot]:
         Another thread wrote to them. What it wrote is left as it is.
     """
     layers = reached_by(f)
-    steps = _steps_trained(layers)
-    before = snapshot(layers)
+    counters = _counters(layers)
+    before = snapshot([*layers, *counters])
     error: BaseException | None = None
     try:
         yield before
@@ -90,7 +90,7 @@ def state_kept(f: Any) -> Iterator[Snapshot]:
             changed = before.changed()
             # What raises an error of its own may have written before.
             known = before.settled and error is None and any(one.trainable for one in changed)
-            moved = bool(changed) and (known or _by_others(layers, steps))
+            moved = bool(changed) and (known or _by_others(layers, counters, changed))
             if changed and not moved:
                 before.restore()
         if moved and (error is None or isinstance(error, Exception)):
@@ -103,16 +103,16 @@ def state_kept(f: Any) -> Iterator[Snapshot]:
             ) from error
 
 
-def _steps_trained(layers: Sequence[Any]) -> list[int]:
-    """How many steps the optimizers of some models have made."""
+def _counters(layers: Sequence[Any]) -> list[Any]:
+    """Variables that count the steps which the optimizers of some models have made."""
     optimizers = [getattr(layer, "optimizer", None) for layer in layers]
     counts = [getattr(one, "iterations", None) for one in optimizers]
-    return [int(read(count).numpy()) for count in counts if count is not None]
+    return [count for count in counts if isinstance(count, keras.Variable | tf.Variable)]
 
 
-def _by_others(layers: Sequence[Any], steps: list[int]) -> bool:
+def _by_others(layers: Sequence[Any], counters: Sequence[Any], changed: Sequence[Any]) -> bool:
     """Whether it was not f itself that wrote to variables: an optimizer did, or they go on changing without f."""
-    if _steps_trained(layers) != steps:
+    if any(one is counter for counter in counters for one in changed):
         return True
     now = snapshot(layers)
     for _ in range(_LOOKS):

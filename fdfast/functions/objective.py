@@ -143,7 +143,7 @@ class TracedObjective:
         count = self._examples
         if count is None or isinstance(examples, slice):
             return count is None or examples.indices(count) == (0, count, 1)
-        return np.array_equal(examples, np.arange(count))
+        return len(examples) == count and bool((examples == np.arange(count)).all())
 
     def values(self, rows: Array, example: npt.NDArray[np.int32], chunk: int) -> Float64:
         """See `Objective.values`; `rows` must be C-contiguous and 64-byte aligned (see `fdfast._core`)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,14 @@ class Generic:
 
     def width(self, rows: Any = slice(None)) -> Float64:
         """Width of the noise for each example, shape (examples, 1)."""
+        found: Float64 = self._widths[rows]
+        return found
+
+    @cached_property
+    def _widths(self) -> Float64:
         jitter = self._terms.jitter
         chosen = None if jitter is None or isinstance(jitter, str) else float(jitter)
-        return np.array([[grain(p) if chosen is None else chosen] for p in self._points[rows]], np.float64)
+        return np.array([[grain(p) if chosen is None else chosen] for p in self._points], np.float64)
 
     def scale(self, rows: Any = slice(None)) -> Float64:
         """Largest magnitude of each example, 1 where all is zero; shape (examples, 1)."""

@@ -133,6 +133,8 @@ def look_wider_at(
     """
     analytic = result.here
     wanted = result.codes == WRONG
+    if not wanted.any():
+        return Wider.none(wanted.shape)
     with np.errstate(all="ignore"):
         gap = np.fmax(np.abs(found.right - analytic), np.abs(found.left - analytic))
     gap = np.where(np.isfinite(gap), gap, np.inf)

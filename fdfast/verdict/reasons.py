@@ -131,15 +131,22 @@ def _special(found: Judgement, where: Where) -> Iterator[str]:
 
     open_ = found.cleared & (found.codes == UNRESOLVED)
     yield from at_x_alone(named(found.only_here), named(found.branch), named(open_), "the points near x")
+    yield from _without_slope(found, where, named)
+    rough = found.wider > 0
+    if rough.any():
+        agree = _count(rough & (found.codes == AGREE))
+        said = f"{agree} agree to the tolerance over those steps, the others as far as the noise lets see"
+        yield from noisy(named(rough), float(found.roughness.max()), float(found.wider.max()), said)
+
+
+def _without_slope(found: Judgement, where: Where, named: Callable[[npt.NDArray[np.bool_]], str]) -> Iterator[str]:
     singular = found.codes == SINGULAR
+    if not singular.any():
+        return
     undefined, steep, jumps = (singular & (found.breaks == reason) for reason in (UNDEFINED, STEEP, JUMP))
     jump = float(np.where(jumps, found.jump, 0.0).max(initial=0.0))
     beside = [("x", where(*at), int(found.side[at])) for at in zip(*np.nonzero(undefined), strict=True)]
     yield from without_slope(named(undefined), named(steep), named(jumps), jump, beside=sides(beside))
-    rough = found.wider > 0
-    agree = _count(rough & (found.codes == AGREE))
-    said = f"{agree} agree to the tolerance over those steps, the others as far as the noise lets see"
-    yield from noisy(named(rough), float(found.roughness.max()), float(found.wider.max()), said)
 
 
 def selftest_figure(found: Judgement) -> tuple[str | None, bool]:
