@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fdfast.tape import STEP, Point
-from fdfast.verdict.directions import TIED
 from fdfast.verdict.place import Place
 from fdfast.verdict.terms import Terms
 
@@ -19,6 +18,7 @@ Bool = npt.NDArray[np.bool_]
 #: would cost too much beside the directions.
 MOST, BYTES = 1024, 3 << 29
 _UNITS = 64  # of rounding of the largest element: what is below is none
+_ONE = 1e-9  # relative: slopes that differ by less are one, as in the look at every element (cpp/verdict.cpp)
 
 
 def smooth_alone(
@@ -47,7 +47,8 @@ def smooth_alone(
         return [], []
     agree, branch = ([np.zeros(mask.shape, bool) for mask in tied] for _ in range(2))
     largest = max((float(np.abs(g[np.isfinite(g)]).max(initial=0.0)) for g in claimed), default=0.0)
-    floor = _UNITS * 2.0**-52 * largest if terms.floor is None else terms.floor
+    rounding = _UNITS * 2.0**-52 * largest
+    floor = rounding if terms.floor is None else terms.floor
     for i, (place, mask, given) in enumerate(zip(places, tied, claimed, strict=True)):
         at = np.flatnonzero(mask)
         if not at.size:
@@ -55,7 +56,7 @@ def smooth_alone(
         right, left = np.hstack([_slopes(here, place, at[k : k + at_once]) for k in range(0, len(at), at_once)])
         size = np.maximum(np.abs(right), np.abs(left))
         analytic = given.reshape(-1)[at]
-        one = np.abs(right - left) <= TIED * terms.rtol * size
+        one = np.abs(right - left) <= _ONE * size + rounding
         fits = np.abs(right - analytic) <= terms.rtol * np.maximum(size, np.abs(analytic)) + floor
         agree[i].reshape(-1)[at[one & fits]] = True
         branch[i].reshape(-1)[at[one & ~fits]] = True

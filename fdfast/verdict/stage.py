@@ -279,20 +279,20 @@ class Stage:
         self.directed.dense, self.directed.each = [], True
 
     def _sorted(self, suspects: Sequence[Suspect], terms: Terms) -> tuple[list[Suspect], list[Suspect], list[Suspect]]:
-        """Suspects beyond the tolerance; beyond it by rounding behind a softmax; and within."""
+        """Suspects beyond the tolerance; beyond it by rounding behind a softmax; and within, or that rounding is."""
         if not suspects:
             return [], [], []
         finite = [np.abs(g[np.isfinite(g)]) for g in self.claimed]
         largest = max((float(g.max(initial=0.0)) for g in finite), default=0.0)
         eps = 2.0**-23 if self.directed.rounded else _EPS
         floor = 64 * eps * largest if terms.floor is None else terms.floor
-        wrong: list[Suspect] = []
-        lost: list[Suspect] = []
-        small: list[Suspect] = []
+        blur, width = self._blur * largest, terms.rtol / 100 * largest if terms.floor is None else terms.floor
+        wrong, lost, small = list[Suspect](), list[Suspect](), list[Suspect]()
         for one in suspects:
             gap = abs(one.numeric - one.analytic)
             allowed = terms.rtol * max(abs(one.numeric), abs(one.analytic)) + floor
-            (small if gap <= allowed else lost if gap <= allowed + self._blur * largest else wrong).append(one)
+            near = gap <= allowed + blur
+            (small if gap <= allowed or (near and blur <= width) else lost if near else wrong).append(one)
         return wrong, lost, small
 
     def _open_dense(self) -> None:

@@ -135,6 +135,23 @@ def test_rounding_of_the_analytic_side(eps: float, expected: str) -> None:
     assert classes(found) == [expected, "agree"]
 
 
+@pytest.mark.parametrize(
+    ("count", "rounding", "expected"), [(40, 1e-7, "agree"), (40, 1e-5, "unresolved"), (20, 1e-7, "unresolved")]
+)
+def test_rounding_behind_a_softmax_is_no_more_than_what_is_seen_of_it(count, rounding, expected) -> None:
+    """A small slope among others, where up to 2e-5 of the largest may be rounding: many tiles show how much is."""
+    fd = np.array([[0.01, *np.linspace(0.9, 1.0, count)]])
+    ad = fd + rounding * np.where(np.arange(count + 1) == 0, 0.0, np.linspace(-1, 1, count + 1))
+    found = compare(estimate(fd, 0.0), ad, EPS, 1e-4, None, np.array([[2e-5]]))
+    assert classes(found)[0] == expected
+    # The control: off by twice the tolerance and that rounding, however little of it is seen.
+    ad[0, 0] += 2 * (2e-5 + 1e-6)
+    assert classes(compare(estimate(fd, 0.0), ad, EPS, 1e-4, None, np.array([[2e-5]])))[0] == "wrong"
+    # A gradient that is no number elsewhere changes nothing.
+    ad[0, 0], ad[0, 1] = fd[0, 0], NAN
+    assert classes(compare(estimate(fd, 0.0), ad, EPS, 1e-4, None, np.array([[2e-5]])))[:2] == [expected, "wrong"]
+
+
 @given(st.floats(1e-3, 1e3), st.floats(0, 1e-4), st.sampled_from([1, -1]))
 def test_detectable(slope: float, error: float, sign: int) -> None:
     """A gradient off by a little more than `detectable` is wrong, by a little less is not."""

@@ -9,10 +9,14 @@ import fdfast
 from fdfast.verdict import parted
 
 
-@pytest.mark.parametrize("digit", [2, 3, 9])
+@pytest.mark.parametrize("digit", [2, 3, 9, 70, 93, 254, 793])
 def test_directions_say_of_a_digit_what_every_element_says(digit):
-    """Elements along which the slope is 0 all the same; one with another branch; all of x held out at first."""
-    x, labels = fdfast.datasets.mnist_sample(10)
+    """Elements along which the slope is 0 all the same; one with another branch; all of x held out at first.
+
+    70: one differs by what rounding behind the softmax may take, far below the largest. 93, 254: slopes to both sides
+    of one differ by a hundred-thousandth. 793: a loss of 7e-10, where that rounding could be more than the tolerance.
+    """
+    x, labels = fdfast.datasets.mnist_sample(digit + 1)
     model, y = fdfast.datasets.mnist_cnn(), np.eye(10)[labels[digit]]
     every, directions = (fdfast.gradcheck(model, x[digit], y, check=check) for check in ("every", "directions"))
     assert every.verdict == directions.verdict == "pass"
@@ -20,7 +24,7 @@ def test_directions_say_of_a_digit_what_every_element_says(digit):
     np.testing.assert_array_equal(every.near.ravel(), directions.near.ravel())
     assert every.coverage == directions.coverage
     words = "a branch of several kinks that cancel"
-    assert (words in "\n".join(every.reasons)) == (words in "\n".join(directions.reasons)) == (digit != 2)
+    assert (words in "\n".join(every.reasons)) == (words in "\n".join(directions.reasons)) == (digit in (3, 9, 254))
 
 
 @pytest.mark.parametrize(("limit", "least"), [("MOST", 400), ("BYTES", 1 << 20)])
