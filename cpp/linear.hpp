@@ -1,6 +1,8 @@
 // Linear operations: each lane on its own, channels that are zero all over the window skipped.
 #pragma once
 
+#include <limits>
+
 #include "lanes.hpp"
 
 namespace fdfast {
@@ -722,6 +724,43 @@ FDFAST_INLINE void beside(const Lanes<T>& in, std::int32_t channels, int side, s
         for (std::int32_t x = in.at.x0; x < in.at.x1; ++x) {
             std::memcpy(out.cell(side, y, x) + first, in.cell(side, y, x),
                         static_cast<std::size_t>(channels) * sizeof(T));
+        }
+    }
+}
+
+// The smallest range that holds all places which [first, last) goes to; empty if it goes nowhere.
+FDFAST_INLINE void spread_over(const Spread& by, std::int32_t first, std::int32_t last, std::int32_t& low,
+                               std::int32_t& high) noexcept {
+    low = std::numeric_limits<std::int32_t>::max();
+    high = 0;
+    for (std::int32_t p = first; p < last; ++p) {
+        const std::int32_t begin = by.begin[p], end = by.begin[p + 1];
+        if (begin == end) continue;
+        low = least(low, by.to[begin]);
+        high = most(high, by.to[end - 1] + 1);
+    }
+}
+
+// Every cell goes to the cells of the rows that its row goes to, and of the columns that its column does.
+template <typename T>
+FDFAST_INLINE void resampled(const Node<T>& node, const Lanes<T>& in, Lanes<T>& out) noexcept {
+    const Spread &rows = node.rows, &columns = node.columns;
+    for (int side = 0; side < 2; ++side) {
+        out.live[side] = in.live[side];
+        if (!in.live[side]) continue;
+        clear(out, side);
+        for (std::int32_t y = in.at.y0; y < in.at.y1; ++y) {
+            for (std::int32_t x = in.at.x0; x < in.at.x1; ++x) {
+                const T* const from = in.cell(side, y, x);
+                for (std::int32_t i = rows.begin[y]; i < rows.begin[y + 1]; ++i) {
+                    for (std::int32_t j = columns.begin[x]; j < columns.begin[x + 1]; ++j) {
+                        const Vector<T> share = splat<T>(static_cast<T>(rows.share[i] * columns.share[j]));
+                        T* const to = out.cell(side, rows.to[i], columns.to[j]);
+                        for (std::int32_t v = 0; v < out.stored; v += kLanes<T>)
+                            store<T>(to + v, load<T>(to + v) + share * load<T>(from + v));
+                    }
+                }
+            }
         }
     }
 }

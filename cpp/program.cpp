@@ -248,7 +248,8 @@ void check(const Program<T>& program, const Node<T>& node, const double* weights
     demand(many || node.sources.size() == 1, "this operation takes one source");
     const Shape& in = program.nodes[static_cast<std::size_t>(node.sources[0])].shape;
     const std::string shapes = "input of shape " + text(in) + ", output " + text(node.shape);
-    const bool weighted = node.op == Op::conv || node.op == Op::depthwise || node.op == Op::scale;
+    const bool weighted = node.op == Op::conv || node.op == Op::depthwise || node.op == Op::scale ||
+                          node.op == Op::resample;
     demand(weighted == (weights != nullptr), weighted ? "weights are missing" : "this operation takes no weights");
     switch (node.op) {
         case Op::conv:
@@ -291,6 +292,11 @@ void check(const Program<T>& program, const Node<T>& node, const double* weights
             demand(channels == node.shape.c, "channels must add up: " + shapes);
             break;
         }
+        case Op::resample:
+            demand(in.c == node.shape.c, "channels must stay the same: " + shapes);
+            demand(std::int64_t{in.h} * node.shape.h < kLargest && std::int64_t{in.w} * node.shape.w < kLargest,
+                   "the axes are too long: " + shapes);
+            break;
         case Op::shift:
             demand(in.c == node.shape.c, "channels must stay the same: " + shapes);
             demand(std::max(std::abs(std::int64_t{node.window.top}), std::abs(std::int64_t{node.window.left})) < kFar,
@@ -327,6 +333,22 @@ void check(const Program<T>& program, const Node<T>& node, const double* weights
            "unknown function");
 }
 
+// From a matrix of shape (to, from).
+Spread spread_of(const double* matrix, std::int32_t to, std::int32_t from) {
+    Spread out;
+    out.begin.push_back(0);
+    for (std::int32_t p = 0; p < from; ++p) {
+        for (std::int32_t q = 0; q < to; ++q) {
+            const double share = matrix[std::int64_t{q} * from + p];
+            if (share == 0) continue;
+            out.to.push_back(q);
+            out.share.push_back(share);
+        }
+        out.begin.push_back(static_cast<std::int32_t>(out.to.size()));
+    }
+    return out;
+}
+
 }  // namespace
 
 template <typename T>
@@ -348,6 +370,10 @@ std::int32_t append(Program<T>& program, Node<T> node, const double* weights) {
         pack_rows(node, std::int64_t{node.window.kh} * node.window.kw, weights);
     } else if (node.op == Op::scale) {
         pack_rows(node, 1, weights);
+    } else if (node.op == Op::resample) {
+        const Shape& in = program.nodes[static_cast<std::size_t>(node.sources[0])].shape;
+        node.rows = spread_of(weights, node.shape.h, in.h);
+        node.columns = spread_of(weights + std::int64_t{node.shape.h} * in.h, node.shape.w, in.w);
     }
     for (const std::int32_t s : node.sources) program.nodes[static_cast<std::size_t>(s)].last_use = number;
     const bool needs = kept(node) > 0 || node.op == Op::softmax || is_loss(node.op);

@@ -46,6 +46,7 @@ enum class Op : std::int32_t {
     concat,         // along the channels
     shift,          // moved by (top, left): padding and cropping
     repeat,         // every cell kh x kw times: nearest upsampling
+    resample,       // rows by one matrix, columns by another: resizing, mirrored borders, flips
     dilate,         // every cell once in kh x kw, zeros between: what a transposed convolution starts with
     part,           // channels left, left + 1, ...
     flatten,        // (h, w, c) as a vector
@@ -76,6 +77,13 @@ struct Window {
     std::int32_t kh = 1, kw = 1, sh = 1, sw = 1, dh = 1, dw = 1, top = 0, left = 0;
 };
 
+// Where the places of a source go along one axis, and how much of each.
+struct Spread {
+    std::vector<std::int32_t> begin;  // by place of the source, and one more: where its share of the next two begins
+    std::vector<std::int32_t> to;     // places of the result, rising
+    std::vector<double> share;
+};
+
 template <typename T>
 struct Free {
     void operator()(T* p) const noexcept;
@@ -101,6 +109,7 @@ struct Node {
     Smooth function = Smooth::sigmoid;
     double slope = 0, cap = std::numeric_limits<double>::infinity(), alpha = 1;
     std::vector<double> coefficients;  // add
+    Spread rows, columns;              // resample
     Buffer<T> weights;  // conv: [group][block][c][tap][kBlock]; depthwise: [tap][stored]; scale: [stored]
     std::int32_t last_use = 0;
 };
@@ -113,7 +122,8 @@ struct Program {
 
 // Checks, packs and appends a node; returns its number. Throws std::invalid_argument with what does not fit.
 //
-//   weights  conv (kh, kw, c / groups, out); depthwise (kh, kw, c); scale (c); else null
+//   weights  conv (kh, kw, c / groups, out); depthwise (kh, kw, c); scale (c); resample (h, h of the source), and
+//            behind it (w, w of the source); else null
 template <typename T>
 std::int32_t append(Program<T>& program, Node<T> node, const double* weights);
 

@@ -32,6 +32,19 @@ struct Span {
     }
     Span shifted(std::int32_t by) const { return {scale, low + by, high + by}; }
     Span repeated(std::int32_t k) const { return {scale * k, low * k, high * k + k - 1}; }
+    Span spread(const Spread& by, std::int32_t to) const {
+        const auto from = static_cast<std::int32_t>(by.begin.size()) - 1;
+        const double ratio = static_cast<double>(to) / from;
+        double first = to, last = -static_cast<double>(to);
+        for (std::int32_t p = 0; p < from; ++p) {
+            const auto begin = static_cast<std::size_t>(by.begin[static_cast<std::size_t>(p)]);
+            const auto end = static_cast<std::size_t>(by.begin[static_cast<std::size_t>(p) + 1]);
+            if (begin == end) continue;
+            first = std::min(first, by.to[begin] - ratio * p);
+            last = std::max(last, by.to[end - 1] - ratio * p);
+        }
+        return {scale * ratio, ratio * low + first, ratio * high + std::max(first, last)};
+    }
     // Windows that are united need not lie on top of each other, nor even side by side.
     Span united(const Span& o) const {
         constexpr double kAll = std::numeric_limits<double>::infinity();
@@ -64,6 +77,8 @@ std::vector<Extent> extents(const Program<T>& program, Extent input) {
             at = {at.y.windowed(w.kh, w.sh, w.dh, w.top), at.x.windowed(w.kw, w.sw, w.dw, w.left)};
         } else if (node.op == Op::shift) {
             at = {at.y.shifted(w.top), at.x.shifted(w.left)};
+        } else if (node.op == Op::resample) {
+            at = {at.y.spread(node.rows, node.shape.h), at.x.spread(node.columns, node.shape.w)};
         } else if (node.op == Op::repeat || node.op == Op::dilate) {
             at = {at.y.repeated(w.kh), at.x.repeated(w.kw)};
         }

@@ -175,6 +175,12 @@ struct Walker {
                           in.at.x1 * node.window.kw};
                 moved(node, in, out);
                 break;
+            case Op::resample:
+                if (in.dead()) return;
+                spread_over(node.rows, in.at.y0, in.at.y1, out.at.y0, out.at.y1);
+                spread_over(node.columns, in.at.x0, in.at.x1, out.at.x0, out.at.x1);
+                if (!out.at.empty()) resampled(node, in, out);
+                break;
             case Op::dilate:
                 if (in.dead()) return;
                 out.at = {in.at.y0 * node.window.kh, (in.at.y1 - 1) * node.window.kh + 1, in.at.x0 * node.window.kw,

@@ -29,6 +29,7 @@ const std::map<std::string, Op> kOps = {
     {"concat", Op::concat},
     {"shift", Op::shift},
     {"repeat", Op::repeat},
+    {"resample", Op::resample},
     {"dilate", Op::dilate},
     {"part", Op::part},
     {"flatten", Op::flatten},
@@ -116,9 +117,12 @@ std::vector<py::ssize_t> weight_shape(const Program<T>& program, const Node<T>& 
     const auto s = node.sources.empty() ? -1 : node.sources[0];
     if (s < 0 || s >= static_cast<std::int32_t>(program.nodes.size()))
         throw py::value_error("a node with weights needs a source");
-    const std::int32_t in = program.nodes[static_cast<std::size_t>(s)].shape.c;
+    const Shape& from = program.nodes[static_cast<std::size_t>(s)].shape;
+    const std::int32_t in = from.c;
     if (node.op == Op::conv) return {w.kh, w.kw, node.groups > 0 ? in / node.groups : 0, node.shape.c};
     if (node.op == Op::depthwise) return {w.kh, w.kw, node.shape.c};
+    if (node.op == Op::resample)
+        return {py::ssize_t{node.shape.h} * from.h + py::ssize_t{node.shape.w} * from.w};
     return {node.shape.c};
 }
 
@@ -331,7 +335,8 @@ sources : list of int
     Numbers of the nodes that it reads.
 shape : (int, int, int)
 weights : ndarray of float64, optional
-    conv: (kh, kw, c // groups, out); depthwise: (kh, kw, c); scale: (c,).
+    conv: (kh, kw, c // groups, out); depthwise: (kh, kw, c); scale: (c,); resample, flat: (h, h of the source), then
+    (w, w of the source).
 window : tuple of 8 int
     kh, kw, stride y, x, dilation y, x, padding top, left. shift: top and left; repeat, dilate: kh and kw; part: left.
 

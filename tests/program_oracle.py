@@ -139,6 +139,11 @@ def value(node: Node, given: Sequence[Array], targets: Array | None = None) -> A
             return shifted(node, z)
         case "repeat":
             return z.repeat(node.window[0], axis=0).repeat(node.window[1], axis=1)
+        case "resample":
+            assert node.weights is not None
+            rows, columns = np.split(node.weights.astype(z.dtype), [node.shape[0] * z.shape[0]])
+            rows = rows.reshape(node.shape[0], -1)
+            return np.einsum("yh,hwc,xw->yxc", rows, z, columns.reshape(node.shape[1], -1))
         case "dilate":
             out = np.zeros(node.shape, z.dtype)
             out[:: node.window[0], :: node.window[1]] = z

@@ -15,7 +15,7 @@ from fdfast.operations.table import difference_rule, value
 _RESIZES = ("ResizeBilinear", "ResizeBicubic", "ResizeArea")
 
 
-def weights(kernel: Kernel, count: int, wanted: int) -> Any:
+def axis_weights(kernel: Kernel, count: int, wanted: int) -> Any:
     """How each of `wanted` places is made of `count` ones along an axis: what TensorFlow makes of unit vectors.
 
     The kernel computes the weights in float32, so these are the weights that it really has.
@@ -34,14 +34,14 @@ def weights(kernel: Kernel, count: int, wanted: int) -> Any:
 def resize(kernel: Kernel, x: Any, size: Any) -> Any:
     """Rows and columns one after the other."""
     high, wide = (int(n) for n in tf.get_static_value(size))
-    rows, columns = weights(kernel, x.shape[1], high), weights(kernel, x.shape[2], wide)
+    rows, columns = axis_weights(kernel, x.shape[1], high), axis_weights(kernel, x.shape[2], wide)
     return tf.einsum("yh,bhwc,xw->byxc", rows, x, columns)
 
 
 @value("ResizeBilinearGrad", "ResizeBicubicGrad")
 def resize_grad(kernel: Kernel, dy: Any, x: Any) -> Any:
     """The transpose."""
-    rows, columns = weights(kernel, x.shape[1], dy.shape[1]), weights(kernel, x.shape[2], dy.shape[2])
+    rows, columns = axis_weights(kernel, x.shape[1], dy.shape[1]), axis_weights(kernel, x.shape[2], dy.shape[2])
     return tf.einsum("yh,byxc,xw->bhwc", rows, dy, columns)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 # The families fill the table.
 import fdfast.windows.elementwise
 import fdfast.windows.linear
+import fdfast.windows.resampling
 import fdfast.windows.shapes  # noqa: F401
 from fdfast.windows.lowered import Lowered, lower, work
 from fdfast.windows.program import NotLowered

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from fdfast.tape import Entry
-from fdfast.windows.program import Making, NotLowered, Value, lowers, only_first
+from fdfast.windows.program import Making, Map, NotLowered, Value, as_map, lowers, only_first
+from fdfast.windows.resampling import keep, repeat, resample
 
 
 @lowers(
@@ -54,40 +57,54 @@ def pad(m: Making, entry: Entry, moving: list[int]) -> None:
     m.keep(entry.outputs[0], m.add("shift", [node], out, Value(entry.outputs[0]), window=window))
 
 
-@lowers("StridedSlice", "Slice")
-def cut(m: Making, entry: Entry, moving: list[int]) -> None:
-    """A block of the map: which elements it takes is asked of the operation itself."""
+@lowers("StridedSlice", "Slice", "GatherV2", "ReverseV2", "Roll", "MirrorPad")
+def taken(m: Making, entry: Entry, moving: list[int]) -> None:
+    """Some rows, columns and channels, in any order: which elements it takes is asked of the operation itself."""
     source = only_first(entry, moving)
     for number in entry.inputs[1:]:
         m.integers(number)
     shape, out = m.shape(source), entry.outputs[0]
     places = np.arange(math.prod(shape)).reshape(shape)
-    taken = np.asarray(entry.kernel(tf.constant(places), *(m.tape.values[i] for i in entry.inputs[1:]))[0]).reshape(-1)
-    if not taken.size:
+    found = np.asarray(entry.kernel(tf.constant(places), *(m.tape.values[i] for i in entry.inputs[1:]))[0]).reshape(-1)
+    if not found.size:
         raise NotLowered("it takes nothing")
-    if len(taken) == places.size and (np.diff(taken) == 1).all():
+    if len(found) == places.size and (np.diff(found) == 1).all():
         m.view(out, moving[0])
         return
-    node = m.node_of[moving[0]]
+    node = m.node_of[source]
     h, w, c = m.nodes[node].shape
-    where = np.stack(np.unravel_index(taken, (h, w, c)), 1)
-    low, high = where.min(0), where.max(0) + 1
-    whole = np.arange(h * w * c).reshape(h, w, c)[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-    if not np.array_equal(whole.reshape(-1), taken):
-        raise NotLowered("it takes other than a block")
-    if (high - low)[2] != c:
-        node = _channels(m, node, int(low[2]), int(high[2] - low[2]))
-    if tuple(high - low)[:2] != (h, w):
-        size = (int(high[0] - low[0]), int(high[1] - low[1]), m.nodes[node].shape[2])
-        node = m.add("shift", [node], size, None, window=(1, 1, 1, 1, 1, 1, -int(low[0]), -int(low[1])))
+    rows, columns, channels = _grid(found, (h, w, c), m.shape(out))
+    if len(channels) != c or (np.diff(channels) != 1).any():
+        node = _channels(m, node, channels)
+    if len(rows) != h or len(columns) != w or (np.diff(rows) != 1).any() or (np.diff(columns) != 1).any():
+        if (np.diff(rows) == 1).all() and (np.diff(columns) == 1).all():
+            window = (1, 1, 1, 1, 1, 1, -int(rows[0]), -int(columns[0]))
+            node = m.add("shift", [node], (len(rows), len(columns), len(channels)), None, window=window)
+        else:
+            node = resample(m, node, np.eye(h)[rows], np.eye(w)[columns])
     m.nodes[node].value = Value(out)
     m.settle(out, node)
 
 
-def _channels(m: Making, node: int, first: int, count: int) -> int:
+def _grid(found: Any, shape: Map, out: Sequence[int]) -> tuple[Any, Any, Any]:
+    """Rows, columns and channels that elements of a map are the crossings of, in order."""
+    _, wide, deep = shape
+    own = tuple(len(np.unique(one)) for one in np.unravel_index(found, shape))
+    for counts in (own, shape, as_map(out)):
+        if math.prod(counts) == len(found):
+            grid = np.reshape(found, counts)
+            rows, columns, channels = grid[:, 0, 0] // (wide * deep), grid[0, :, 0] // deep % wide, grid[0, 0] % deep
+            if np.array_equal(grid, (rows[:, None, None] * wide + columns[:, None]) * deep + channels):
+                return rows, columns, channels
+    raise NotLowered("it takes other than some rows, columns and channels")
+
+
+def _channels(m: Making, node: int, some: Any) -> int:
     """Some channels of a map."""
-    h, w, _ = m.nodes[node].shape
-    return m.add("part", [node], (h, w, count), None, window=(1, 1, 1, 1, 1, 1, 0, first))
+    h, w, c = m.nodes[node].shape
+    if (np.diff(some) == 1).all():
+        return m.add("part", [node], (h, w, len(some)), None, window=(1, 1, 1, 1, 1, 1, 0, int(some[0])))
+    return m.add("conv", [node], (h, w, len(some)), None, weights=np.ascontiguousarray(np.eye(c)[:, some])[None, None])
 
 
 @lowers("Split", "SplitV")
@@ -101,7 +118,7 @@ def split(m: Making, entry: Entry, moving: list[int]) -> None:
     node, start = m.by_channel(source), 0
     for out in entry.outputs:
         count = m.shape(out)[-1]
-        part = _channels(m, node, start, count)
+        part = _channels(m, node, np.arange(start, start + count))
         m.nodes[part].value = Value(out)
         m.keep(out, part)
         start += count
@@ -120,24 +137,6 @@ def unpack(m: Making, entry: Entry, moving: list[int]) -> None:
         y, x = divmod(number, w)
         window = (1, 1, 1, 1, 1, 1, -y, -x)
         m.settle(out, m.add("shift", [node], (1, 1, c), Value(out), window=window))
-
-
-@lowers("ReverseV2")
-def reverse(m: Making, entry: Entry, moving: list[int]) -> None:
-    """The order of all cells."""
-    source, axes = only_first(entry, moving), m.integers(entry.inputs[1])
-    shape, (h, w, c) = m.shape(source), m.nodes[m.node_of[source]].shape
-    long = [axis for axis, n in enumerate(shape) if n != 1]
-    if long[:1] != [axis % len(shape) for axis in axes] or shape[long[0]] != h * w:
-        raise NotLowered("it reverses other than the cells")
-    node, placed = m.node_of[source], []
-    for number in range(h * w):
-        y, x = divmod(number, w)
-        cell = m.add("shift", [node], (1, 1, c), None, window=(1, 1, 1, 1, 1, 1, -y, -x))
-        y, x = divmod(h * w - 1 - number, w)
-        placed.append(m.add("shift", [cell], (h, w, c), None, window=(1, 1, 1, 1, 1, 1, y, x)))
-    joined = m.add("add", placed, (h, w, c), Value(entry.outputs[0]), coefficients=[1.0] * len(placed))
-    m.settle(entry.outputs[0], joined)
 
 
 @lowers("Pack")
@@ -187,24 +186,6 @@ def concatenate(m: Making, entry: Entry, moving: list[int]) -> None:
     m.keep(out, m.add("add", placed, shape, Value(out), coefficients=[1.0] * len(placed)))
 
 
-@lowers("ResizeNearestNeighbor")
-def nearest(m: Making, entry: Entry, moving: list[int]) -> None:
-    """By whole numbers."""
-    node = m.spatial(moving[0])
-    h, w, c = m.nodes[node].shape
-    high, wide = m.integers(entry.inputs[1])
-    if high % h or wide % w:
-        raise NotLowered("it is not enlarged by whole numbers")
-    repeat(m, entry.outputs[0], node, (high, wide, c))
-
-
-def repeat(m: Making, out: int, node: int, shape: tuple[int, int, int]) -> None:
-    """Every cell of a map, as often as the shape asks for."""
-    h, w, _ = m.nodes[node].shape
-    window = (shape[0] // h, shape[1] // w, 1, 1, 1, 1, 0, 0)
-    m.keep(out, m.add("repeat", [node], shape, Value(out), window=window))
-
-
 @lowers("Tile")
 def tile(m: Making, entry: Entry, moving: list[int]) -> None:
     """Of an axis of length 1 behind the rows or the columns: `UpSampling2D` is that, axis by axis."""
@@ -217,8 +198,8 @@ def tile(m: Making, entry: Entry, moving: list[int]) -> None:
     node = m.node_of[moving[0]]
     before, after, (h, w, c) = math.prod(shape[:axis]), math.prod(shape[axis:]), m.nodes[node].shape
     if len(more) == 1 and shape[axis] == 1 and (before, after) == (h * w, c):
-        repeat(m, out, node, (h, w * times[axis], c))
+        keep(m, out, repeat(m, node, (h, w * times[axis], c)))
     elif len(more) == 1 and shape[axis] == 1 and (before, after) == (h, w * c):
-        repeat(m, out, node, (h * times[axis], w, c))
+        keep(m, out, repeat(m, node, (h * times[axis], w, c)))
     else:
         raise NotLowered("it repeats other than every row or every column")

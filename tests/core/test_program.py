@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 Pair = tuple[int, int, float, float]  # image, tile, displacements
 DTYPES = ["float32", "float64"]
 CHANNELS = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 64, 65, 70]
-LINEAR = ["conv", "depthwise", "average", "scale", "add", "concat", "shift", "repeat", "dilate", "part"]
+LINEAR = ["conv", "depthwise", "average", "scale", "add", "concat", "shift", "repeat", "resample", "dilate", "part"]
 EXACT = [*LINEAR, "maximum", "maximum", "ramp", "ramp", "multiply"]
 TAILS = ["none", "flatten", "dense", "squared_error"]
 
@@ -191,6 +191,12 @@ def networks(draw: st.DrawFn, ops: Sequence[str], tails: Sequence[str], whole: b
             times = draw(st.integers(1, 3)), draw(st.integers(1, 3))
             node = replace(node, window=(*times, 1, 1, 1, 1, 0, 0))
             node = replace(node, shape=(shape[0] * times[0], shape[1] * times[1], shape[2]))
+        elif op == "resample":
+            high, wide = draw(st.integers(1, shape[0] + 3)), draw(st.integers(1, shape[1] + 3))
+            each = weights(1, high * shape[0] + wide * shape[1])[0]
+            kept = draw(st.sampled_from([0.2, 0.5, 1.0]))  # some places go nowhere, and some get nothing
+            each = np.where(np.random.default_rng(high).uniform(size=each.size) < kept, each, 0.0)
+            node = replace(node, shape=(high, wide, shape[2]), weights=each)
         elif op == "part":
             first = draw(st.integers(0, shape[2] - 1))
             count = draw(st.integers(1, shape[2] - first))
@@ -1076,6 +1082,9 @@ REFUSED_NODES: list[tuple[str, list[int], oracle.Shape, dict[str, Any], str]] = 
     ("shift", [0], (4, 4, 2), {"window": (*WIDE[:6], -(2**31), 0)}, "shifts are too large"),
     ("repeat", [0], (8, 7, 2), {"window": (2, 2, *WIDE[2:])}, "every cell is repeated kh x kw times"),
     ("dilate", [0], (8, 7, 2), {"window": (2, 2, *WIDE[2:])}, "every cell is repeated kh x kw times"),
+    ("resample", [0], (8, 7, 3), {"weights": np.ones(60)}, "channels must stay the same"),
+    ("resample", [0], (8, 7, 2), {"weights": np.ones(59)}, "weights must have shape (60,), got (59,)"),
+    ("resample", [0], (8, 7, 2), {}, "weights are missing"),
     ("part", [0], (4, 4, 2), {"window": (1, 1, 1, 1, 1, 1, 0, 1)}, "a part takes channels that are there"),
     ("flatten", [0], (1, 1, 31), {}, "all cells as one vector: input of shape (4, 4, 2), output (1, 1, 31)"),
     ("softmax", [0], (4, 4, 2), {}, "softmax takes a vector: input of shape (4, 4, 2)"),

@@ -246,6 +246,12 @@ void grow(Net<T>& net, Dice& dice) {
             node.window.kw = dice.from(1, 3);
             node.shape = {in.h * node.window.kh, in.w * node.window.kw, in.c};
             break;
+        case Op::resample:
+            node.shape = {dice.from(1, in.h + 3), dice.from(1, in.w + 3), in.c};
+            weights = dice.numbers(std::int64_t{node.shape.h} * in.h + std::int64_t{node.shape.w} * in.w);
+            for (double& share : weights) share = dice.one_in(2) ? 0 : share;
+            bound = 4 * reach * in.h * in.w;
+            break;
         case Op::dilate:
             node.window.kh = dice.from(1, 3);
             node.window.kw = dice.from(1, 3);
