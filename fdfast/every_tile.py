@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fdfast.counting import Count
 from fdfast.directed import rounding_at
+from fdfast.engines import TapeEngine
 from fdfast.estimates import slopes
 from fdfast.functions import connected
 from fdfast.moves import Bounds, Reduction, StepLike, plan_steps
@@ -37,7 +38,8 @@ def gradient_of(
     for group in problem.groups():
         points = problem.points[group]
         runner = engine_for(problem, group, max_rows, count)
-        steps = plan_steps(points, problem.tiling, h, bounds, runner.step)
+        unit = runner.closest if isinstance(runner, TapeEngine) else runner.step
+        steps = plan_steps(points, problem.tiling, h, bounds, unit)
         each[group] = problem.tiling.expand(slopes(runner, points, steps, problem.tiling), reduction)
     return each
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,13 @@ from fdfast.windows import Windows, windows_at
 
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
+#: Number of a layer, by the name of an operation.
+_Number: TypeAlias = Callable[[str], int]
+#: Operations by name, and in which rows something was seen in them.
+_Seen: TypeAlias = Sequence[tuple[str, Any]]
+#: Steps so short, beside x, that only a kink or an edge tells the two sides apart; and how far opposite sums may part.
+_CLOSE, _OPPOSITE = 2.0**-50, 2.0**-30
+_FEW = 8  # pairs that are not worth it
 #: Rows that go together: at least so many, and as many as stay in a cache of so many bytes.
 _ROWS, _CACHE = 64, 4 << 20
 
@@ -50,6 +58,8 @@ class TapeEngine:
 
     exact = True
     step: float | None = TINY
+    #: For values of order one, where nothing but the slope is asked for.
+    closest = 2.0**-60
     eps = float(np.finfo(np.float64).eps)
 
     def __init__(
@@ -100,12 +110,15 @@ class TapeEngine:
             at = self._at(values, int(example[number]))
             base[number] = at.value
             mine = np.flatnonzero(pairs.point == number)
-            many = max(1, max(_ROWS, _CACHE // at.row_bytes) // 2)
+            near = _CLOSE * (float(np.abs(values).max(initial=0.0)) or 1.0)
+            turned = pairs.step[mine, 0] == -pairs.step[mine, 1]
+            close = len(mine) >= _FEW and bool((turned & (np.abs(pairs.step[mine, 0]) <= near)).all())
+            many = max(2, max(_ROWS, _CACHE // at.row_bytes)) // (1 if close else 2)
             many = min(many, max(1, BUDGET // (6 * at.row_bytes)))
             filled = min(many, 1 << (len(mine) - 1).bit_length()) if len(mine) else 0  # few numbers, few graphs
             for start in range(0, len(mine), many):
                 some = mine[start : start + many]
-                found = at.push(self._tiling, pairs.tile[some], pairs.step[some], filled, self._number)
+                found = at.push(self._tiling, pairs.tile[some], pairs.step[some], filled, self._number, close=close)
                 delta[some], tie[some], crossed[some] = found
                 if self._progress is not None:
                     self._progress(2 * len(some))
@@ -133,30 +146,84 @@ class TapeEngine:
         return self._names.index(layer)
 
 
-class _OnMaps:
+class _At(ABC):
+    """A point, and differences of f there by rows that go through whole maps."""
+
+    value: float
+    row_bytes: int
+
+    @abstractmethod
+    def begin(self, tiling: Tiling, tiles: Any, steps: Float64, number: _Number) -> tuple[Float64, Int32, Int32]:
+        """Rows of pairs where the whole maps begin, shape (pairs, 2, elements); what ties and what crosses before."""
+
+    @abstractmethod
+    def run(self, rows: Float64) -> tuple[Float64, _Seen, _Seen]:
+        """Differences of f for rows; operations whose units tie, or leave their branches, and in which rows."""
+
+    def push(
+        self, tiling: Tiling, tiles: Any, steps: Float64, filled: int, number: _Number, *, close: bool
+    ) -> tuple[Float64, Int32, Int32]:
+        """Differences of some pairs, filled up with rows that do not move so that one graph serves all.
+
+        The second row of a pair that is `close`, to both sides of x, is the first one turned round, unless a unit ties
+        or f has an edge: along one generic line, and back, every unit moves that any row moves, and what comes of both
+        must be opposite.
+        """
+        rows, tie, crossed = self.begin(tiling, tiles, steps, number)
+        count, _, width = rows.shape
+        found = np.empty((count, 2))
+
+        def run(block: Float64, each: int, some: Any) -> Float64:
+            values, *kinks = self.run(block.reshape(-1, width))
+            for kink, seen in zip((tie, crossed), kinks, strict=True):
+                more = _of_pairs(seen, each, len(block), number)[: len(some)]
+                kink[some] = np.where(kink[some] < 0, more, kink[some])
+            return values.reshape(-1, each)
+
+        def filled_up(some: Float64, lines: Float64 | None = None) -> Float64:
+            block = np.zeros((filled + 2 * close, *some.shape[1:]))
+            block[: len(some)] = some
+            if lines is not None:
+                block[-2:] = lines
+            return block
+
+        everything = np.arange(count)
+        if not close:
+            return run(filled_up(rows), 2, everything)[:count], tie, crossed
+        share = np.random.default_rng(0).uniform(0.5, 1.0, count)
+        line = share @ rows[:, 0]
+        values = run(filled_up(rows[:, 0], np.stack([line, -line])), 1, everything)[:, 0]
+        found[:, 0], found[:, 1] = values[:count], -values[:count]
+        with np.errstate(all="ignore"):
+            smooth = abs(values[-1] + values[-2]) <= _OPPOSITE * (share @ np.abs(values[:count]))
+            same = np.abs(rows.sum(axis=1)).max(axis=1) <= _OPPOSITE * np.abs(rows).max(axis=(1, 2))
+        other = np.flatnonzero((tie >= 0) | (crossed >= 0) | ~same) if smooth else everything
+        if other.size:
+            found[other, 1] = run(filled_up(rows[other, 1]), 1, other)[: len(other), 0]
+        return found, tie, crossed
+
+
+class _OnMaps(_At):
     """A point whose rows go through all operations as whole maps."""
 
     def __init__(self, point: Point) -> None:
         self._point = point
         self.value, self.row_bytes = point.value, point.widest
 
-    def push(
-        self, tiling: Tiling, tiles: Any, steps: Float64, filled: int, number: Callable[[str], int]
-    ) -> tuple[Float64, Int32, Int32]:
-        """Differences of some pairs, filled up with rows that do not move so that one graph serves all."""
-        rows = np.zeros((filled, 2, tiling.size))
-        for row, tile, step in zip(rows, tiles, steps, strict=False):
-            if tile >= 0:
-                part = slice(tiling.offsets[tile], tiling.offsets[tile + 1])
-                weights = 1.0 if tiling.weights is None else tiling.weights[part]
-                row[:, tiling.members[part]] = step[:, None] * weights
-        point = self._point
-        found = point.slopes({0: rows.reshape(2 * filled, *point.arguments[0].shape)}, (1.0,))
-        tie, crossed = (_of_pairs(seen, len(tiles), number) for seen in (found.ties, found.crossings))
-        return found.value[0].reshape(filled, 2)[: len(tiles)], tie, crossed
+    def begin(self, tiling: Tiling, tiles: Any, steps: Float64, number: _Number) -> tuple[Float64, Int32, Int32]:
+        rows = np.zeros((len(tiles), 2, tiling.size))
+        for row, tile, step in zip(rows, tiles, steps, strict=True):
+            part = slice(tiling.offsets[tile], tiling.offsets[tile + 1])
+            weights = 1.0 if tiling.weights is None else tiling.weights[part]
+            row[:, tiling.members[part]] = step[:, None] * weights
+        return rows, _none(len(tiles)), _none(len(tiles))
+
+    def run(self, rows: Float64) -> tuple[Float64, _Seen, _Seen]:
+        found = self._point.slopes({0: rows.reshape(len(rows), *self._point.arguments[0].shape)}, (1.0,))
+        return found.value[0], found.ties, found.crossings
 
 
-class _OnWindows:
+class _OnWindows(_At):
     """A point whose rows go through the compiled kernels first."""
 
     def __init__(self, whole: Recorded, windows: Windows, values: Any, threads: int) -> None:
@@ -164,10 +231,7 @@ class _OnWindows:
         self.value, self.row_bytes = windows.value(values), windows.row_bytes
         self._prepared = windows.prepared(values, threads)
 
-    def push(
-        self, tiling: Tiling, tiles: Any, steps: Float64, filled: int, number: Callable[[str], int]
-    ) -> tuple[Float64, Int32, Int32]:
-        """See `_OnMaps.push`."""
+    def begin(self, tiling: Tiling, tiles: Any, steps: Float64, number: _Number) -> tuple[Float64, Int32, Int32]:
         count = len(tiles)
         pushed, *kinks = _core.push(
             self._prepared,
@@ -177,23 +241,23 @@ class _OnWindows:
         )
         names = self._windows.names
         tie, crossed = (np.array([-1 if k < 0 else number(names[k]) for k in kink], np.int32) for kink in kinks)
-        rows = np.zeros((filled, 2, pushed.size // (2 * count)))
-        rows[:count] = pushed.reshape(count, 2, -1)
-        found, notes = self._windows.finish(self._values, rows.reshape(2 * filled, -1), self._whole)
-        if notes is not None:
-            for kink, seen in ((tie, notes.ties), (crossed, notes.crossings)):
-                more = _of_pairs(self._windows.named(seen), count, number)
-                kink[:] = np.where(kink < 0, more, kink)
-        return found.reshape(filled, 2)[:count], tie, crossed
+        return pushed.reshape(count, 2, -1), tie, crossed
+
+    def run(self, rows: Float64) -> tuple[Float64, _Seen, _Seen]:
+        found, notes = self._windows.finish(self._values, rows, self._whole)
+        if notes is None:
+            return found, [], []
+        return found, self._windows.named(notes.ties), self._windows.named(notes.crossings)
 
 
-_At = _OnMaps | _OnWindows
+def _none(count: int) -> Int32:
+    return np.full(count, -1, np.int32)
 
 
-def _of_pairs(seen: Sequence[tuple[str, Any]], count: int, number: Callable[[str], int]) -> Int32:
-    """Number of the first layer that was seen in a row of each pair, -1 for none."""
-    found = np.full(count, -1, np.int32)
+def _of_pairs(seen: _Seen, each: int, count: int, number: _Number) -> Int32:
+    """Number of the first layer that was seen in a row of each group of `each` rows, -1 for none."""
+    found = _none(count)
     for name, mask in reversed(seen):
-        hit: Any = np.asarray(mask).reshape(-1, 2)[:count].any(axis=1)
+        hit: Any = np.asarray(mask).reshape(-1, each)[:count].any(axis=1)
         found[hit] = number(name)
     return found
