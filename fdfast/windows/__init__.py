@@ -10,7 +10,8 @@ from __future__ import annotations
 import fdfast.windows.elementwise
 import fdfast.windows.linear
 import fdfast.windows.resampling
-import fdfast.windows.shapes  # noqa: F401
+import fdfast.windows.shapes
+import fdfast.windows.volumes  # noqa: F401
 from fdfast.windows.lowered import Lowered, lower, work
 from fdfast.windows.program import NotLowered
 from fdfast.windows.windows import Windows, windows_at

@@ -78,6 +78,14 @@ def as_map(shape: Sequence[int]) -> Map:
     return (1,) * (3 - len(dims)) + tuple(dims)  # type: ignore[return-value]
 
 
+def _first_map(shape: Sequence[int]) -> Map:
+    """Shape of x as a map; of a volume the last two axes are channels."""
+    dims = tuple(int(n) for n in shape)
+    while len(dims) > 4 and dims[0] == 1:
+        dims = dims[1:]
+    return as_map((*dims[:2], dims[2] * dims[3]) if len(dims) == 4 and dims[0] != 1 else dims)
+
+
 class Making:
     """A program in the making.
 
@@ -93,7 +101,7 @@ class Making:
     def __init__(self, tape: Tape, entries: Sequence[Entry], source: int) -> None:
         self.tape = tape
         self.entry = -1
-        self.nodes = [Node("input", [], as_map(tape.values[source].shape), Value(source), -1)]
+        self.nodes = [Node("input", [], _first_map(tape.values[source].shape), Value(source), -1)]
         #: Node of each value that the program computes the difference of.
         self.node_of = {source: 0}
         #: Numbers of values that do not move and that weights were made of.

@@ -14,6 +14,7 @@ from fdfast.windows.program import HANDLERS
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0.1, 1.0, (6, 5, 4))
 SIGNED = X - 0.53
+VOLUME = RNG.uniform(0.1, 1.0, (4, 5, 5, 4))
 nn, raw = tf.nn, tf.raw_ops
 
 
@@ -22,6 +23,7 @@ def constant(*shape: int, seed: int = 0) -> tf.Tensor:
 
 
 KERNEL, ROW, WIDE = constant(3, 2, 4, 5), constant(4), constant(120, 3)
+DEEP, BAND, ONES = constant(2, 3, 3, 4, 3), constant(2, 2, 2, 3, 2), [1] * 5
 FROM_CELLS = constant(4, 6)
 MAP, GROUPS = [1, 6, 5, 4], [1, 6, 5, 2, 2]
 
@@ -52,6 +54,28 @@ def resized(x, kernel, size, how, exact=False):
     along = (kernel(images=one, size=[n, 1], **how)[0, :, 0] for one, n in zip(unit, size, strict=True))
     rows, columns = (tf.cast(one, x.dtype) for one in along)
     return tf.einsum("yh,bhwc,xw->byxc", rows, x, columns)
+
+
+POOLED = {
+    "largest of a volume": (nn.max_pool3d, [2, 1, 3], [2, 2, 1], "VALID"),
+    "largest of a volume, same": (nn.max_pool3d, [3, 2, 1], [1, 2, 2], "SAME"),
+    "means of windows of a volume": (nn.avg_pool3d, 3, 2, "SAME"),
+}
+
+
+def pooled(x, kernel, size, strides, padding, exact=False):
+    """By TensorFlow's kernel, which there is in float32 alone; or window by window."""
+    if not exact:
+        return tf.cast(kernel(tf.cast(x, tf.float32), size, strides, padding), x.dtype)
+    sizes, steps = ([n] * 3 if isinstance(n, int) else n for n in (size, strides))
+    cells = []
+    for n, k, s in zip(x.shape[1:4], sizes, steps, strict=True):
+        count = -(-n // s) if padding == "SAME" else (n - k) // s + 1
+        before = max((count - 1) * s + k - n, 0) // 2 if padding == "SAME" else 0
+        cells.append([slice(max(o * s - before, 0), o * s - before + k) for o in range(count)])
+    of = tf.reduce_max if kernel is nn.max_pool3d else tf.reduce_mean
+    deep = [[[of(x[:, a, b, c], [1, 2, 3]) for c in cells[2]] for b in cells[1]] for a in cells[0]]
+    return tf.transpose(tf.stack([tf.stack([tf.stack(row) for row in plane]) for plane in deep]), [3, 0, 1, 2, 4])
 
 
 #: Name -> (function of a map (1, 6, 5, 4), x).
@@ -142,6 +166,13 @@ FUNCTIONS = {
     "cells one by one": (lambda x: tf.stack([tf.tanh(one) for one in tf.unstack(tf.reshape(x, [30, 4]))][::2]), X),
     "cells backwards": (lambda x: tf.reverse(tf.reshape(x, [30, 4]), [0]) ** 2, X),
     "cells repeated": (lambda x: tf.tile(tf.reduce_mean(x, [1, 2])[:, None], [1, 3, 1]), X),
+    "volume": (lambda x: nn.conv3d(x, constant(2, 3, 2, 4, 3), [1, 2, 1, 1, 1], "SAME"), VOLUME),
+    "volume, two": (
+        lambda x: nn.conv3d(nn.relu(nn.conv3d(x, DEEP, ONES, "VALID") + ROW[:3]), BAND, ONES, "SAME"),
+        VOLUME,
+    ),
+    "means of a volume": (lambda x: tf.reduce_mean(nn.conv3d(x, DEEP, ONES, "SAME") * ROW[:3], [1, 2, 3]) ** 2, VOLUME),
+    **{name: (lambda x, how=how: pooled(x, *how) ** 2, VOLUME) for name, how in POOLED.items()},
     "views": (lambda x: tf.transpose(tf.reshape(tf.identity(x), [1, 1, 30, 4]), [1, 0, 2, 3])[0] @ FROM_CELLS, X),
 }
 
@@ -150,6 +181,8 @@ def scalar(name, exact=False):
     make, x = FUNCTIONS[name]
     if exact and name in RESIZED:
         make = lambda x: tf.square(resized(x, *RESIZED[name], exact=True))  # noqa: E731
+    elif exact and name in POOLED:
+        make = lambda x: tf.square(pooled(x, *POOLED[name], exact=True))  # noqa: E731
 
     def f(x):
         found = make(x[None])
