@@ -54,6 +54,11 @@ class LiftedRows:
         """Operations that have no float64 form and ran in their own precision."""
         return self._few.narrow
 
+    @property
+    def settled(self) -> bool:
+        """Whether `narrow` is known, and the same at every point."""
+        return self._few.settled
+
     def cut(self, points: Any, context: Any) -> bool:
         """See `RowFunction`; Python code cannot be run in float64, so there is none in it."""
         return False
@@ -119,6 +124,8 @@ class _Form:
     def __init__(self, concrete: Any, rounding: Collection[Any] = ()) -> None:
         self.concrete = concrete
         self.narrow: list[str] = []
+        #: Whether it has been recorded, and has no control flow.
+        self.settled = False
         self.bytes = 0
         self._recorder = Recorder(concrete, rounding)
         self._tape: Tape | None = None
@@ -139,7 +146,7 @@ class _Form:
             self._misses += 1
         tape = self._tape = self._recorder(arguments)
         self._recorder.tape = Tape()
-        self.narrow = tape.narrow
+        self.narrow, self.settled = tape.narrow, not tape.guards
         self.bytes = sum(t.dtype.size * t.shape.num_elements() for t in tape.values if isinstance(t, tf.Tensor))
         return tape.values[tape.outputs[0]]
 

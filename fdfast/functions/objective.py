@@ -114,8 +114,9 @@ class TracedObjective:
         wide = lifted_rows(self._traced, self.context)
         if wide is None:
             return self
-        first = tf.constant(points[:1].reshape(1, *self.shape), tf.float64)
-        wide.values(first, tf.constant([0]), 1, self.context)
+        if not wide.settled:
+            first = tf.constant(points[:1].reshape(1, *self.shape), tf.float64)
+            wide.values(first, tf.constant([0]), 1, self.context)
         if wide.narrow:
             raise NoTape(f"there is no form of {wide.narrow[0]} that computes in it")
         deployed = self.deployed or self._traced
