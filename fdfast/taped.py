@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from fdfast.functions import Flat, trusted
 from fdfast.moves import Precision
@@ -124,16 +122,9 @@ _forbidden: weakref.WeakKeyDictionary[Tape, str] = weakref.WeakKeyDictionary()
 
 def _unfit(point: Point, found: Any) -> str:
     """What forbids to push differences unasked, "" if nothing does."""
-    if found is not None:
-        tape, finite = found[0].tape, found[1].finite
-    else:
-        tape = point.tape
-        read = [tape.values[i] for entry in tape.needed([tape.outputs[0]]) for i in (*entry.inputs, *entry.outputs)]
-        read += [tape.values[i] for i in tape.outputs]  # and its gradient: f may be infinitely steep
-        floats = (v.numpy() for v in read if isinstance(v, tf.Tensor) and v.dtype.is_floating)
-        finite = all(np.isfinite(v).all() for v in floats)
-    if not finite:
+    if not (point.finite if found is None else found[1].finite):  # by its gradient f may be infinitely steep
         return "values on the way are not finite, beyond which a difference says nothing"
+    tape = found[0].tape if found is not None else point.recorded.latest or point.tape
     if tape not in _forbidden:
         _forbidden[tape] = _forbids(tape)
     return _forbidden[tape]

@@ -115,6 +115,27 @@ def slopes_graph(
     return trace_of(slopes, [*specs_of(arguments), *_moves(tape, numbers, directions)])
 
 
+def finite_graph(tape: Tape, arguments: Sequence[Array]) -> Traced:
+    """See `finite`, with a scalar that says whether this is right here."""
+
+    def found(*tensors: Any) -> Any:
+        values = replayed(tape, tensors, sorted(_read(tape)))
+        return [finite(tape, values), guards_hold(tape, values)]
+
+    return trace_of(found, specs_of(arguments))
+
+
+def finite(tape: Tape, given: Mapping[int, Any]) -> Any:
+    """Scalar: whether all that f is made of, and its gradients, are finite."""
+    values = (given.get(i, tape.values[i]) for i in sorted(_read(tape)))
+    each = [tf.reduce_all(tf.math.is_finite(v)) for v in values if tf.is_tensor(v) and v.dtype.is_floating]
+    return tf.reduce_all(tf.stack(each))
+
+
+def _read(tape: Tape) -> set[int]:
+    return {i for e in tape.needed([tape.outputs[0]]) for i in (*e.inputs, *e.outputs)} | set(tape.outputs)
+
+
 def equal_graph(tape: Tape, arguments: Sequence[Array], numbers: Sequence[int]) -> Traced:
     """See `equal`, with a scalar that says whether this is right here."""
 

@@ -19,6 +19,8 @@ from fdfast.tape.graphs import (
     equal,
     equal_graph,
     evened,
+    finite,
+    finite_graph,
     sides,
     sides_graph,
     slopes_graph,
@@ -98,6 +100,15 @@ class Point:
     def volume(self) -> int:
         """Bytes of all values together, in float64."""
         return (self.recorded.latest or self.tape).volume
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether all that f is made of at the point, and its gradients, are finite."""
+        if "tape" in self.__dict__:
+            return bool(finite(self.tape, {}))
+        key = ("finite",)
+        (found,) = self._either(key, lambda tape: finite_graph(tape, self.arguments), [], lambda t: [finite(t, {})])
+        return bool(found)
 
     def gradients_rounded(self, seed: int) -> dict[int, Float64]:
         """Gradients by place, with every rounded number on the way off by at most a unit in its last place, at random.
