@@ -154,7 +154,7 @@ class Windows:
             if bool(plain):
                 return found.numpy(), None
         start, notes = time.perf_counter(), Notes()
-        there = {i: tf.constant(v) if isinstance(v, np.ndarray) else v for i, v in values.items()}
+        there = dict(zip(self._rest, given, strict=True))
         moved = push(self.tape, self._split(rows), len(rows), [self.tape.outputs[0]], there, notes)[0]
         recorded.spend(key, time.perf_counter() - start)
         return np.zeros(len(rows)) if moved is None else np.reshape(moved.numpy(), len(rows)), notes
