@@ -17,6 +17,14 @@ from fdfast.operations.elementwise import exponential, unary
 from fdfast.operations.linear import axes_of
 from fdfast.operations.table import difference_rule, smooth_rule
 
+#: Relatively: what lies as close to the largest is as large but for rounding.
+_TIE = 2.0**-46
+
+
+def snapped(gap: Any, top: Any) -> Any:
+    """Distances to the largest, or least, 0 where they are rounding of it."""
+    return tf.where(tf.abs(gap) < _TIE * tf.abs(top), tf.zeros_like(gap), gap)
+
 
 def exceeds(d: Any, gap: Any) -> Any:
     """Whether any move is longer than the way to the kink; one that is zero crosses nothing."""
@@ -142,7 +150,7 @@ def largest(c: Call, gaps: list[Any], ds: list[Any]) -> Any:
 def extreme(c: Call) -> Any:
     """See `largest`; a minimum is the maximum of the negatives."""
     way = 1 if c.kernel.kind == "Maximum" else -1
-    gaps = [way * (c.out[0] - z) for z in c.z]
+    gaps = [snapped(way * (c.out[0] - z), c.out[0]) for z in c.z]
     return c.broad(way * largest(c, gaps, [None if d is None else way * d for d in (c.aligned(0), c.aligned(1))]))
 
 
@@ -150,7 +158,7 @@ def extreme(c: Call) -> Any:
 def extreme_smooth(c: Call) -> Any:
     """The move of the larger one."""
     way = 1 if c.kernel.kind == "Maximum" else -1
-    gap = way * (c.z[0] - c.z[1])
+    gap = snapped(way * (c.z[0] - c.z[1]), c.out[0])
     a, b = c.aligned(0), c.aligned(1)
     first = tf.cast(gap > 0, c.out[0].dtype)
     apart = a if b is None else -b if a is None else a - b
@@ -173,11 +181,12 @@ def extremum(c: Call) -> Any:
     way = 1 if c.kernel.kind == "Max" else -1
     axes = axes_of(c.z[1], c.z[0].shape.rank)
     z, d, over = way * c.z[0], way * c.d[0], [a + 1 for a in axes]
-    gap = tf.reduce_max(z, axes, keepdims=True) - z
+    top = tf.reduce_max(z, axes, keepdims=True)
+    gap = snapped(top - z, top)
     best = tf.reduce_max(d - gap, over)
-    top = tf.reduce_max(tf.where(gap == 0, d, -np.inf * tf.ones_like(d)), over)
+    up = tf.reduce_max(tf.where(gap == 0, d, -np.inf * tf.ones_like(d)), over)
     low = tf.reduce_min(tf.where(gap == 0, d, np.inf * tf.ones_like(d)), over)
-    c.ties(tf.reshape(top != low, [c.count, -1]), tf.reshape(best > top, [c.count, -1]))
+    c.ties(tf.reshape(up != low, [c.count, -1]), tf.reshape(best > up, [c.count, -1]))
     return tf.reshape(way * best, [c.count, *c.out[0].shape])
 
 
@@ -187,7 +196,8 @@ def extremum_smooth(c: Call) -> Any:
     way = 1 if c.kernel.kind == "Max" else -1
     axes = axes_of(c.z[1], c.z[0].shape.rank)
     z, d = way * c.z[0], c.d[0]
-    gap = tf.reduce_max(z, axes, keepdims=True) - z
+    top = tf.reduce_max(z, axes, keepdims=True)
+    gap = snapped(top - z, top)
     near = tf.cast(gap <= 2 * tf.reduce_max(tf.abs(d)), z.dtype)
     part, over = d * near, [a + 1 for a in axes]
     stir = tf.reduce_sum(tf.abs(part), over)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fdfast.operations.branches import largest
+from fdfast.operations.branches import largest, snapped
 from fdfast.operations.call import Call
 from fdfast.operations.kernel import Kernel
 from fdfast.operations.table import difference_rule, smooth_rule
@@ -95,7 +95,7 @@ def max_pool(c: Call) -> Any:
     if not channels_last(c.kernel):
         return NotImplemented
     windows = Windows(c.kernel, c.z[0], c.out[0])
-    gaps = [c.out[0] - z for z in windows.seen(c.z[0], -np.inf, 1)]
+    gaps = [snapped(c.out[0] - z, c.out[0]) for z in windows.seen(c.z[0], -np.inf, 1)]
     return largest(c, gaps, list(windows.seen(c.d[0], 0.0, 2)))
 
 
@@ -110,7 +110,7 @@ def max_pool_smooth(c: Call) -> Any:
     near: Any = None
     stir: Any = None
     for z, one in zip(windows.seen(c.z[0], -np.inf, 1), windows.seen(d, 0.0, 2), strict=True):
-        mask = tf.cast(c.out[0] - z <= reach, d.dtype)
+        mask = tf.cast(snapped(c.out[0] - z, c.out[0]) <= reach, d.dtype)
         part = one * mask
         found = part if found is None else found + part
         near = mask if near is None else near + mask

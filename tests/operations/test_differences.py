@@ -732,6 +732,16 @@ def test_a_wrong_rule_is_found_out(kind, monkeypatch):
         (tf.abs, [0.0], [-1e-30], [1e-30]),
         (lambda x: tf.reduce_max(x, 0), [2.0, 2.0, 1.0], [1e-30, -1e-30, 5e-30], 1e-30),
         (lambda x: tf.maximum(x[0], x[1]), [2.0, 2.0], [-2e-30, -1e-30], -1e-30),
+        # Equal but for rounding: which of them is the largest is chance.
+        (lambda x: tf.reduce_max(x, 0), [2.0, 2.0 - 2.0**-52, 1.0], [1e-30, 3e-30, 5e-30], 3e-30),
+        (lambda x: tf.reduce_min(x, 0), [2.0, 2.0 + 2.0**-51, 3.0], [1e-30, -3e-30, 5e-30], -3e-30),
+        (lambda x: tf.maximum(x[0], x[1]), [2.0, 2.0 + 2.0**-51], [3e-30, 1e-30], 3e-30),
+        (
+            lambda x: tf.nn.max_pool1d(x[None, :, None], 3, 1, "VALID"),
+            [2.0, 2.0 - 2.0**-52, 1.0],
+            [1e-30, 3e-30, 0.0],
+            [[[3e-30]]],
+        ),
         (lambda x: tf.cast(x > 1.0, tf.float64), [1.0], [1e-30], [1.0]),
         (lambda x: tf.cast(x > 1.0, tf.float64), [1.0], [-1e-30], [0.0]),
         (tf.floor, [1.0], [-1e-30], [-1.0]),
@@ -742,8 +752,25 @@ def test_a_wrong_rule_is_found_out(kind, monkeypatch):
 )
 def test_ties_are_broken_by_the_move_and_noted(f, x, d, wanted):
     spec = tf.TensorSpec([len(x)], tf.float64)
-    tape = Recorder(tf.function(f, input_signature=[spec], autograph=False).get_concrete_function())([x])
+    tape = Recorder(tf.function(f, input_signature=[spec], autograph=False).get_concrete_function())([np.array(x)])
     notes = Notes()
     (found,) = push(tape, {tape.arguments[0]: tf.constant([d], tf.float64)}, 1, notes=notes)
     np.testing.assert_array_equal(np.zeros(1) if found is None else found[0], wanted)
     assert [bool(tie.numpy().all()) for _, tie, _ in notes.branches if tie.numpy().any()]
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: tf.reduce_max(x, 0),
+        lambda x: tf.maximum(x[0], x[1]),
+        lambda x: tf.nn.max_pool1d(x[None, :, None], 2, 1, "VALID"),
+    ],
+)
+def test_what_is_apart_by_more_than_rounding_does_not_tie(f):
+    x, spec = [2.0, 2.0 - 2.0**-40], tf.TensorSpec([2], tf.float64)
+    tape = Recorder(tf.function(f, input_signature=[spec], autograph=False).get_concrete_function())([np.array(x)])
+    notes = Notes()
+    (found,) = push(tape, {tape.arguments[0]: tf.constant([[1e-30, 3e-30]], tf.float64)}, 1, notes=notes)
+    assert float(tf.reshape(found, [])) == 1e-30
+    assert not notes.ties
