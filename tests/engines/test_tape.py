@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 import fdfast
+from fdfast.engines import tape
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0.1, 1.0, (4, 4, 2))
@@ -166,3 +167,54 @@ def test_what_is_recorded_is_held_against_f_before_its_first_use():
     ):
         with pytest.raises(ValueError, match="f is not deterministic"):
             use()
+
+
+def rows_of(monkeypatch, f, x, engine):
+    """Gradient, and how many rows went through whole maps after the first calls."""
+    for _ in range(2):
+        fdfast.gradient(f, x, engine=engine)
+    rows = []
+    for kind, name in ((tape._OnMaps, "run"), (tape._OnWindows, "run")):
+        known = getattr(kind, name)
+
+        def counted(self, block, known=known):
+            rows.append(len(block))
+            return known(self, block)
+
+        monkeypatch.setattr(kind, name, counted)
+    return fdfast.gradient(f, x, engine=engine), sum(rows)
+
+
+#: Name -> (function of 32 elements, x, its gradient, or None where it has none, rows in all: 32 and a line to and fro
+#: for each side that is asked for).
+LINE = np.linspace(-1.5, 1.6, 32)
+WITH_ZERO = np.where(np.arange(32) == 5, 0.0, np.abs(LINE) + 0.1)
+SIDES = {
+    "smooth": (lambda x: tf.reduce_sum(tf.exp(x) * x), LINE, np.exp(LINE) * (1 + LINE), 34),
+    "kinks": (lambda x: tf.reduce_sum(tf.abs(x) * x + 3 * tf.nn.relu(x)), 0 * LINE, np.full(32, 1.5), 68),
+    "one kink": (lambda x: tf.reduce_sum(tf.nn.relu(x)), np.where(LINE > 1.5, 0.0, LINE), None, 68),
+    "a jump": (lambda x: tf.reduce_sum(tf.floor(x) + x), np.ones(32), np.full(32, 2.0**59), 68),
+    "an even power": (lambda x: tf.reduce_sum(x**2), 0 * LINE, 0 * LINE, 34),
+}
+
+
+@pytest.mark.parametrize("engine", ["tape", "windows"])
+@pytest.mark.parametrize("name", SIDES)
+def test_one_row_is_enough_where_f_is_smooth_on_both_sides(name, engine, monkeypatch):
+    f, x, exact, count = SIDES[name]
+    if engine == "windows" and name == "a jump":
+        pytest.skip("no kernel has jumps")
+    found, rows = rows_of(monkeypatch, lambda x: f(x) + tf.reduce_sum(tf.tanh(x)), x, engine)
+    if exact is None:
+        exact = np.where(x > 0, 1.0, np.where(x == 0, 0.5, 0.0))
+    np.testing.assert_allclose(found, exact + 1 - np.tanh(x) ** 2, rtol=1e-12, atol=1e-12)
+    assert rows == count
+
+
+def test_an_edge_is_seen_though_one_row_were_enough():
+    def f(x):
+        return tf.reduce_sum(tf.sqrt(x)) + tf.reduce_sum(tf.tanh(x))
+
+    for engine in ("tape", "windows"):
+        with pytest.raises(ValueError, match=r"not finite one step from x on the tile at \(5,\)"):
+            fdfast.gradient(f, WITH_ZERO, engine=engine)

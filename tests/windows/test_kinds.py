@@ -173,6 +173,7 @@ FUNCTIONS = {
     ),
     "means of a volume": (lambda x: tf.reduce_mean(nn.conv3d(x, DEEP, ONES, "SAME") * ROW[:3], [1, 2, 3]) ** 2, VOLUME),
     **{name: (lambda x, how=how: pooled(x, *how) ** 2, VOLUME) for name, how in POOLED.items()},
+    "sums of sums": (lambda x: tf.reduce_sum(x**2) + tf.reduce_sum(tf.tanh(x)) * tf.reduce_mean(x), X),
     "views": (lambda x: tf.transpose(tf.reshape(tf.identity(x), [1, 1, 30, 4]), [1, 0, 2, 3])[0] @ FROM_CELLS, X),
 }
 
