@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ from fdfast.verdict import (
     held_against,
     is_certain,
     judge_whole,
+    leave_to_autodiff,
     near_by,
     rounding_of,
     weigh_rounding,
@@ -82,19 +84,27 @@ def check_directed(
         places = places_of(flat, wrt)
         setup = time.perf_counter() - started
         found = _judged(traced, flat, places, terms, directions, analytic, layers)
-        guilty = None
-        if found.wrong and analytic is None:
-            at = found.point.arguments
-            if found.ties:  # a unit that ties has no gradient that is the right one, and would be blamed, too
-                at = near_by(flat.points(), flat.moving, terms, 0, batched=flat.model is not None)
-            numbers = [p.number for p in places]
-            guilty = excuse(found, blamed_of(flat, at, numbers, layers, terms.seed, found.accused))
-            if guilty is not None and guilty.right and not guilty.wrong:  # what they add up to rounds
-                weigh_rounding(found, found.point, right=True)
+        guilty = _guilty(found, flat, places, terms, layers) if analytic is None else None
     total = time.perf_counter() - started
     timings = {"set-up": setup, "directions": total - setup, "total": total}
     settings = terms.settings() | {"directions": directions}
     return whole_report(found, flat, wrt, settings, timings, label or flat.label, guilty)
+
+
+def _guilty(
+    found: Whole, flat: Flat, places: list[Place], terms: Terms, layers: Sequence[keras.Layer]
+) -> Culprits | None:
+    """Who is to blame for what is wrong with autodiff; what right parts add up to is left open, as it may round."""
+    if not found.wrong:
+        return None
+    at = found.point.arguments
+    if found.ties:  # a unit that ties has no gradient that is the right one, and would be blamed, too
+        at = near_by(flat.points(), flat.moving, terms, 0, batched=flat.model is not None)
+    numbers = [p.number for p in places]
+    guilty = excuse(found, blamed_of(flat, at, numbers, layers, terms.seed, found.accused))
+    if guilty is not None and guilty.right and not guilty.wrong:
+        weigh_rounding(found, found.point, right=True)
+    return guilty
 
 
 def _judged(
@@ -125,13 +135,23 @@ def _judged(
         return judge(given)
     few = _has_few_digits(analytic)
     found = None if few else judge(given)
-    beside = found is None or found.breaks or any(mask.any() for mask in found.near)  # where an array has no value
     here = traced.point(flat.points())
+    beside = True
+
+    @functools.cache
+    def known() -> Whole:
+        of_autodiff = judge(None)
+        _guilty(of_autodiff, flat, places, terms, layers)
+        return of_autodiff
+
     if found is not None:
+        # Where an array has no value: there autodiff, which has one beside x, says what is right.
+        beside = bool(found.breaks) or any(mask.any() for mask in (*found.near, *found.branch))
         weigh_rounding(found, here)
+        leave_to_autodiff(found, here, known)
     if found is not None and (found.wrong or (is_certain(found) and not beside)):
         return found
-    sure = judge(None)
+    sure = known()
     if not is_certain(sure):
         return found or judge(given)
     own = flat.own_gradients() if few else None

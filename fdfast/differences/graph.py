@@ -105,6 +105,8 @@ def unroll(model: keras.Model) -> Unrolled:
             if isinstance(node.operation, keras.Model):
                 values[id(node.outputs[0])] = walk(node.operation, args[0])
                 continue
+            if not all(keras.backend.is_float_dtype(tensor.dtype) for tensor in node.outputs):
+                raise NoGraph(f"{node.operation.name!r} is no layer of numbers: it answers in {node.outputs[0].dtype}")
             outputs = tuple(range(count, count + len(node.outputs)))
             count += len(outputs)
             own &= type(node.operation).__module__.startswith("keras.") and "call" not in vars(node.operation)

@@ -6,7 +6,7 @@ up along a random direction, and hides what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -148,6 +148,32 @@ def weigh_rounding(found: Whole, here: Point, *, right: bool = False) -> None:
         if found.blurred and codes.flat[one.index] == UNRESOLVED and one not in noisy and not open_ and gap > off:
             codes.flat[one.index] = WRONG
     found.suspects.sort(key=lambda one: found.codes[one.place].flat[one.index] != WRONG)
+
+
+def leave_to_autodiff(found: Whole, here: Point, autodiff: Callable[[], Whole]) -> None:
+    """Accuse no element that is autodiff's own to the last digits, if autodiff is not accused. `found` is changed.
+
+    Parameters
+    ----------
+    found : Whole
+        Of an array.
+    here : fdfast.tape.Point
+    autodiff : callable
+        What is found of autodiff.
+    """
+    own = [here.gradients.get(p.number) for p in found.places]
+    codes = found.codes
+    same = [
+        one
+        for one in found.suspects
+        if codes[one.place].flat[one.index] == WRONG
+        and (g := own[one.place]) is not None
+        and abs(one.analytic - g.flat[one.index]) <= _SAME * abs(g.flat[one.index])
+    ]
+    if same and not autodiff().wrong:
+        for one in same:
+            codes[one.place].flat[one.index] = UNRESOLVED
+        found.directed.cancelled += len(same)
 
 
 def may_be_rounding(numeric: Any, analytic: Any, own: Any, rounding: Any, largest: Any = None) -> Any:
