@@ -248,8 +248,8 @@ void check(const Program<T>& program, const Node<T>& node, const double* weights
     demand(many || node.sources.size() == 1, "this operation takes one source");
     const Shape& in = program.nodes[static_cast<std::size_t>(node.sources[0])].shape;
     const std::string shapes = "input of shape " + text(in) + ", output " + text(node.shape);
-    const bool weighted = node.op == Op::conv || node.op == Op::depthwise || node.op == Op::scale ||
-                          node.op == Op::resample;
+    const bool weighted =
+        node.op == Op::conv || node.op == Op::depthwise || node.op == Op::scale || node.op == Op::resample;
     demand(weighted == (weights != nullptr), weighted ? "weights are missing" : "this operation takes no weights");
     switch (node.op) {
         case Op::conv:

@@ -121,8 +121,7 @@ std::vector<py::ssize_t> weight_shape(const Program<T>& program, const Node<T>& 
     const std::int32_t in = from.c;
     if (node.op == Op::conv) return {w.kh, w.kw, node.groups > 0 ? in / node.groups : 0, node.shape.c};
     if (node.op == Op::depthwise) return {w.kh, w.kw, node.shape.c};
-    if (node.op == Op::resample)
-        return {py::ssize_t{node.shape.h} * from.h + py::ssize_t{node.shape.w} * from.w};
+    if (node.op == Op::resample) return {py::ssize_t{node.shape.h} * from.h + py::ssize_t{node.shape.w} * from.w};
     return {node.shape.c};
 }
 
