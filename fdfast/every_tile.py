@@ -58,7 +58,7 @@ def check_every_tile(
     Looped
         TensorFlow cannot call f for all rows at once, and `loops` does not allow for a loop.
     """
-    started = time.perf_counter()
+    started, request = time.perf_counter(), replace(request, added=False)
     if budget is not None:
         raise TypeError(f"budget={budget!r} goes with wrt='weights'; for inputs a larger tile= costs less")
 

@@ -88,6 +88,8 @@ class Request:
     batched: bool | None = None
     progress: Progress = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    #: Whether what layers and weights add to a model's loss may be in it.
+    added: bool = True
 
     @property
     def options(self) -> dict[str, Any]:
@@ -297,7 +299,7 @@ def _on_the_tape(
             return flat_callable(request.f, request.x, request.options, batched=bool(request.batched))
         some: Any = slice(example, example + 1) if batched else ...
         x, y = np.asarray(request.x)[some], None if request.y is None else np.asarray(request.y)[some]
-        return flat_model(request.f, x, y, request.loss, mean=False, weights=False)
+        return flat_model(request.f, x, y, request.loss, mean=False, weights=False, added=request.added)
 
     return on_the_tape(flat_of, reached_by(request.f), engine or request.engine, request.precision, notes)
 

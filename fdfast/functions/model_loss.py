@@ -20,7 +20,9 @@ from fdfast.functions.unchanged import present
 Array = npt.NDArray[Any]
 
 
-def flat_model(model: keras.Model, x: Any, y: Any, loss: Any, *, mean: bool, weights: bool = True) -> Flat:
+def flat_model(
+    model: keras.Model, x: Any, y: Any, loss: Any, *, mean: bool, weights: bool = True, added: bool = True
+) -> Flat:
     """Loss of a model in inference mode: the sum over the examples, or their mean, with what layers add to it.
 
     Parameters
@@ -37,6 +39,8 @@ def flat_model(model: keras.Model, x: Any, y: Any, loss: Any, *, mean: bool, wei
         Average over the examples, as training does, rather than sum.
     weights : bool
         Whether the trainable variables are among what may move.
+    added : bool
+        False leaves out what layers and weights add.
     """
     arguments, pack, examples, batched = model_arguments(model, x, weights=weights)
     specs = [tf.TensorSpec(a.value.shape, a.dtype) for a in arguments]
@@ -58,8 +62,8 @@ def flat_model(model: keras.Model, x: Any, y: Any, loss: Any, *, mean: bool, wei
                 rows = tf.cast(term.loss.of_rows(goal, prediction), prediction.dtype)
                 rows = tf.reduce_sum(rows)
                 total += (rows / examples if mean and not term.loss.sums else rows) * term.weight
-        added = [*scope.losses, *(v.regularizer(v) for v in penalised)] if mean or examples == 1 else scope.losses
-        for one in added:
+        more = [*scope.losses, *(v.regularizer(v) for v in penalised)] if mean or examples == 1 else scope.losses
+        for one in more if added else []:
             total += tf.cast(tf.reduce_sum(one), total.dtype) * (1.0 if mean else float(examples))
         return total
 
@@ -72,7 +76,7 @@ def flat_model(model: keras.Model, x: Any, y: Any, loss: Any, *, mean: bool, wei
         [v.value for v in variables],
         [v.path for v in variables],
         owner=model,
-        key=(shape_key, mean, *((t.weight, t.loss.identity) for t in terms)),
+        key=(shape_key, mean, added, *((t.weight, t.loss.identity) for t in terms)),
         reads=(model, *(t.loss.original for t in terms)),
         model=model,
         sharp=any(
