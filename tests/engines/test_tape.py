@@ -185,8 +185,8 @@ def rows_of(monkeypatch, f, x, engine):
     return fdfast.gradient(f, x, engine=engine), sum(rows)
 
 
-#: Name -> (function of 32 elements, x, its gradient, or None where it has none, rows in all: 32 and a line there and back
-#: for each side that is asked for).
+#: Name -> (function of 32 elements, x, its gradient, or None where it has none, rows in all: 32 and a line there and
+#: back for each side that is asked for).
 LINE = np.linspace(-1.5, 1.6, 32)
 WITH_ZERO = np.where(np.arange(32) == 5, 0.0, np.abs(LINE) + 0.1)
 SIDES = {
