@@ -136,19 +136,17 @@ def _judged(
     few = _has_few_digits(analytic)
     found = None if few else judge(given)
     here = traced.point(flat.points())
-    beside = True
+    known, beside = functools.cache(lambda: judge(None)), True
 
-    @functools.cache
-    def known() -> Whole:
-        of_autodiff = judge(None)
-        _guilty(of_autodiff, flat, places, terms, layers)
-        return of_autodiff
+    def excused() -> Whole:
+        _guilty(known(), flat, places, terms, layers)
+        return known()
 
     if found is not None:
         # Where an array has no value: there autodiff, which has one beside x, says what is right.
         beside = bool(found.breaks) or any(mask.any() for mask in (*found.near, *found.branch))
         weigh_rounding(found, here)
-        leave_to_autodiff(found, here, known)
+        leave_to_autodiff(found, here, excused)
     if found is not None and (found.wrong or (is_certain(found) and not beside)):
         return found
     sure = known()
