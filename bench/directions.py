@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -20,8 +21,24 @@ from fdfast.moves import Directions
 from fdfast.verdict.directions import STEPS
 
 CASES = {"CNN": (0, "weights"), "MobileNetV2": (224, "input"), "ResNet50": (96, "weights")}
-HEAD = "what|first|later|in gradient calls|tau|1e-6 in one seen|1e-3 in one located|peak memory"
+HEAD = "what|first|later|in gradient calls|tau|1e-6 in one seen|1e-3 in one located|arrays named|peak memory"
 LOSS = "categorical_crossentropy"
+
+
+def larger(g: list[np.ndarray], rng: np.random.Generator) -> Iterator[tuple[set[int], list[np.ndarray]]]:
+    """Faults of many elements: an array by a thousandth too large, one transposed, and 50 of all elements."""
+    at = int(np.argmax([one.size for one in g]))
+    square = [i for i, one in enumerate(g) if one.ndim > 1 and one.shape[-1] == one.shape[-2] and one.any()]
+    turned = square[-1] if square else max(i for i, one in enumerate(g) if one.ndim > 2)
+    axes = (-1, -2) if square else (-2, -3)
+    every = rng.choice(np.flatnonzero(np.concatenate([one.ravel() for one in g])), 50, replace=False)
+    ends = np.cumsum([one.size for one in g])
+    places = np.searchsorted(ends, every, side="right")
+    faults = {at: g[at] * 1.001}, {turned: g[turned].swapaxes(*axes).reshape(g[turned].shape)}, {}
+    for place, element in zip(places, every - (ends - [one.size for one in g])[places], strict=True):
+        faults[2].setdefault(int(place), g[place].copy()).flat[element] *= 1.001
+    for fault in faults:
+        yield {*fault}, [fault.get(i, one) for i, one in enumerate(g)]
 
 
 def measure(name: str, seeds: int) -> None:
@@ -63,10 +80,15 @@ def measure(name: str, seeds: int) -> None:
     wrong[at].flat[i] *= 1.001
     seconds = clocked(lambda: told.append(check(analytic=wrong if wrt == "weights" else wrong[0]).directed))
     hit = "yes" if [(s.place, s.index) for s in told[-1].suspects] == [(at, i)] else "NO"
+    named = 0
+    for told_of, claimed in larger(g, rng):
+        directed = check(analytic=claimed if wrt == "weights" else claimed[0]).directed
+        groups = {place for group in directed.dense for place in group.places}
+        named += {one.place for one in directed.suspects} | groups == told_of
     row = [f"{name}, {x.shape[1]} px, {report.total:,} {'inputs' if wrt == 'input' else wrt}: {report.verdict}"]
     row += [seconds_text(first), str(found["check"]), f"{found['check'].over(found['gradient']).median:.1f}"]
     row += [f"{report.directed.tau:.1e}", f"{seen} of {seeds}", f"{hit}, {told[-1].rows} rows, {seconds_text(seconds)}"]
-    row += [f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB"]
+    row += [f"{named} of 3", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB"]
     print(markdown(HEAD.split("|"), [row]), flush=True)
 
 

@@ -184,25 +184,24 @@ def extremum(c: Call) -> Any:
     top = tf.reduce_max(z, axes, keepdims=True)
     gap = snapped(top - z, top)
     best = tf.reduce_max(d - gap, over)
-    up = tf.reduce_max(tf.where(gap == 0, d, -np.inf * tf.ones_like(d)), over)
-    low = tf.reduce_min(tf.where(gap == 0, d, np.inf * tf.ones_like(d)), over)
+    up = tf.reduce_max(tf.where(gap == 0, d, tf.constant(-np.inf, d.dtype)), over)
+    low = tf.reduce_min(tf.where(gap == 0, d, tf.constant(np.inf, d.dtype)), over)
     c.ties(tf.reshape(up != low, [c.count, -1]), tf.reshape(best > up, [c.count, -1]))
     return tf.reshape(way * best, [c.count, *c.out[0].shape])
 
 
 @smooth_rule("Max", "Min")
 def extremum_smooth(c: Call) -> Any:
-    """The move of the largest one."""
+    """The move of the largest one; of several that tie, if it is the same."""
     way = 1 if c.kernel.kind == "Max" else -1
     axes = axes_of(c.z[1], c.z[0].shape.rank)
-    z, d = way * c.z[0], c.d[0]
+    z, d = way * c.z[0], way * c.d[0]
     top = tf.reduce_max(z, axes, keepdims=True)
     gap = snapped(top - z, top)
-    near = tf.cast(gap <= 2 * tf.reduce_max(tf.abs(d)), z.dtype)
-    part, over = d * near, [a + 1 for a in axes]
-    stir = tf.reduce_sum(tf.abs(part), over)
-    found = tf.reshape(tf.reduce_sum(part, over), [c.count, *c.out[0].shape])
-    return found, tf.reduce_any((tf.reduce_sum(near, axes) > 1) & (stir > 0))
+    near, over = gap <= 2 * tf.reduce_max(tf.abs(d)), [a + 1 for a in axes]
+    best = tf.reduce_max(tf.where(near, d, tf.constant(-np.inf, d.dtype)), over)
+    least = tf.reduce_min(tf.where(near, d, tf.constant(np.inf, d.dtype)), over)
+    return tf.reshape(way * best, [c.count, *c.out[0].shape]), tf.reduce_any(best != least)
 
 
 @difference_rule("Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual")

@@ -101,21 +101,19 @@ def max_pool(c: Call) -> Any:
 
 @smooth_rule("MaxPool", "MaxPool3D")
 def max_pool_smooth(c: Call) -> Any:
-    """The move of the largest place of each window; places that tie may do so while they stand still."""
+    """The move of the largest place of each window; places that tie may do so if they move alike."""
     if not channels_last(c.kernel):
         return NotImplemented, tf.constant(True)
     windows, d = Windows(c.kernel, c.z[0], c.out[0]), c.d[0]
     reach = 2 * tf.reduce_max(tf.abs(d))
-    found: Any = None
-    near: Any = None
-    stir: Any = None
+    best: Any = None
+    least: Any = None
     for z, one in zip(windows.seen(c.z[0], -np.inf, 1), windows.seen(d, 0.0, 2), strict=True):
-        mask = tf.cast(snapped(c.out[0] - z, c.out[0]) <= reach, d.dtype)
-        part = one * mask
-        found = part if found is None else found + part
-        near = mask if near is None else near + mask
-        stir = tf.abs(part) if stir is None else stir + tf.abs(part)
-    return found, tf.reduce_any((near > 1) & (stir > 0))
+        near = snapped(c.out[0] - z, c.out[0]) <= reach
+        up = tf.where(near, one, tf.constant(-np.inf, d.dtype))
+        low = tf.where(near, one, tf.constant(np.inf, d.dtype))
+        best, least = (up, low) if best is None else (tf.maximum(best, up), tf.minimum(least, low))
+    return best, tf.reduce_any(best != least)
 
 
 def picked(windows: Windows, x: Any, out: Any) -> Iterator[Any]:

@@ -141,7 +141,9 @@ class Point:
         if found is None:
             start = time.perf_counter()
             found = self._exactly(places, given, steps)
-            key = _key(places, len(evened(given[0])), steps, branches=bool(found.ties or found.crossings))
+            smooth, kinked = (_key(places, len(evened(given[0])), steps, branches=b) for b in (False, True))
+            # Where nothing kinks, and yet the graph of what is smooth was not right, the other one is.
+            key = kinked if found.ties or found.crossings or self.recorded.has(smooth) else smooth
             self.recorded.spend(key, time.perf_counter() - start)
         return found
 

@@ -91,6 +91,10 @@ class Recorded:
             self._compiled[key] = make(self.latest)
         return self._compiled[key]
 
+    def has(self, key: Any) -> bool:
+        """Whether there is a graph for this."""
+        return key in self._compiled
+
     def spend(self, key: Any, seconds: float) -> None:
         """Count time that went into what a graph would do."""
         self._spent[key] = self._spent.get(key, 0.0) + seconds

@@ -89,3 +89,38 @@ def test_elements_that_an_exact_comparison_tells_apart(mode, monkeypatch):
     assert whole.point([X + 1]).equal([0]) == {0: pytest.approx([False, False, True, False])}
     assert {("equal", (0, 1)), ("switched", (0,), 4)} <= {*whole._compiled} or mode == "eager"
     assert recorded(lambda x: tf.reduce_sum(x), X).point([X]).equal([0]) == {}
+
+
+#: Cells of a maximum that are equal: by pools, by an axis, and by hand.
+EQUALS = {
+    "pool": lambda x: tf.reduce_sum(tf.nn.max_pool2d(tf.reshape(x, [1, 2, 2, 1]), 2, 2, "VALID")),
+    "maximum": lambda x: tf.reduce_max(x),
+    "minimum": lambda x: -tf.reduce_min(x),
+}
+
+
+@pytest.mark.parametrize("name", EQUALS)
+def test_equal_cells_that_move_alike_are_smooth(name, monkeypatch):
+    """One graph does: the quick one, of what has no kink; where they part, it is not right, and the other one is."""
+    whole, x = recorded(EQUALS[name], np.ones(4)), np.ones(4)
+    monkeypatch.setattr(module, "_MAKING", 0.0)
+    assert whole.point([x]).value == pytest.approx(abs(EQUALS[name](tf.constant(x)).numpy()) * (-1) ** ("min" in name))
+    alike, apart = np.full((1, 4), 0.5), np.array([[0.5, 0.5, 0.5, 0.25]])
+    sign = -1 if name == "minimum" else 1
+    np.testing.assert_array_equal(whole.point([x]).slopes({0: alike}, [STEP]).value, [[0.5 * sign]])
+    assert [key[-1] for key in whole._compiled if len(key) == 4] == [False]
+    found = whole.point([x]).slopes({0: apart}, [STEP])
+    np.testing.assert_array_equal(found.value, [[-0.25 if name == "minimum" else 0.5]])
+    assert len(found.ties) == 1
+
+
+def test_what_no_quick_graph_is_right_for_gets_the_other_one(monkeypatch):
+    """Also where nothing ties: a move longer than the way to a kink, but the other way."""
+    whole, x = recorded(lambda x: tf.reduce_sum(tf.nn.relu(x)), np.array([1.0, -2.0])), np.array([1.0, -2.0])
+    monkeypatch.setattr(module, "_MAKING", 1e-9)
+    v, steps = np.array([[0.5, -3.0]]), [1.0]
+    for made in ([], [], [False], [False, True]):
+        assert [key[-1] for key in whole._compiled if len(key) == 4] == made
+        found = whole.point([x]).slopes({0: v}, steps)
+        np.testing.assert_array_equal(found.value, [[0.5]])
+        assert not found.ties and not found.crossings
