@@ -123,4 +123,4 @@ def test_what_no_quick_graph_is_right_for_gets_the_other_one(monkeypatch):
         assert [key[-1] for key in whole._compiled if len(key) == 4] == made
         found = whole.point([x]).slopes({0: v}, steps)
         np.testing.assert_array_equal(found.value, [[0.5]])
-        assert not found.ties and not found.crossings
+        assert (found.ties, found.crossings) == ([], [])
