@@ -82,9 +82,8 @@ def measure(name: str, seeds: int) -> None:
     hit = "yes" if [(s.place, s.index) for s in told[-1].suspects] == [(at, i)] else "NO"
     named = 0
     for told_of, claimed in larger(g, rng):
-        directed = check(analytic=claimed if wrt == "weights" else claimed[0]).directed
-        groups = {place for group in directed.dense for place in group.places}
-        named += {one.place for one in directed.suspects} | groups == told_of
+        parts = check(analytic=claimed if wrt == "weights" else claimed[0]).parts
+        named += {i for i, part in enumerate(parts) if part.counts["wrong"]} == told_of
     row = [f"{name}, {x.shape[1]} px, {report.total:,} {'inputs' if wrt == 'input' else wrt}: {report.verdict}"]
     row += [seconds_text(first), str(found["check"]), f"{found['check'].over(found['gradient']).median:.1f}"]
     row += [f"{report.directed.tau:.1e}", f"{seen} of {seeds}", f"{hit}, {told[-1].rows} rows, {seconds_text(seconds)}"]

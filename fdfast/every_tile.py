@@ -12,11 +12,10 @@ import numpy.typing as npt
 
 from fdfast.counting import Count
 from fdfast.directed import rounding_at
-from fdfast.engines import TapeEngine
 from fdfast.estimates import slopes
 from fdfast.functions import connected
-from fdfast.moves import Bounds, Reduction, StepLike, plan_steps
-from fdfast.problem import Problem, Request, analytic_of, engine_for, trusting
+from fdfast.moves import Bounds, Reduction, StepLike, as_floats, as_gradient, plan_steps
+from fdfast.problem import Problem, Request, engine_for, trusting
 from fdfast.progress import Progress
 from fdfast.report import Report, input_report
 from fdfast.verdict import BEYOND, UNRESOLVED, WRONG, Judge, Judgement, Terms, left_to_rounding, may_be_rounding
@@ -38,7 +37,7 @@ def gradient_of(
     for group in problem.groups():
         points = problem.points[group]
         runner = engine_for(problem, group, max_rows, count)
-        unit = runner.closest if isinstance(runner, TapeEngine) else runner.step
+        unit = runner.step
         steps = plan_steps(points, problem.tiling, h, bounds, unit)
         each[group] = problem.tiling.expand(slopes(runner, points, steps, problem.tiling), reduction)
     return each
@@ -72,7 +71,7 @@ def check_every_tile(
         judgements = []
         for group in problem.groups():
             runner = engine_for(problem, group, request.max_rows, count)
-            given = analytic_of(analytic, problem, group)
+            given = _analytic_of(analytic, problem, group)
             judgements.append(judge(runner, problem.objective.select(group), problem.points[group], given))
             count.through(len(problem.points[group]))
         whole = Judgement.join(judgements)
@@ -122,3 +121,30 @@ def _weighed(
         )
     codes = np.where(beyond, np.int8(WRONG), np.where(open_, np.int8(UNRESOLVED), found.codes))
     return replace(found, codes=codes), notes
+
+
+def _analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:
+    """Bring the gradient under test into the form that `Judge` takes: None, an array of examples, or a callable."""
+    if analytic is None:
+        return None
+    if callable(analytic):
+
+        def call(points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            # A function of the batch may hold one target per example, so it always gets all of them.
+            whole = problem.points.copy()
+            whole[group] = points
+            given = whole.reshape(-1, *problem.shape)
+            found = as_gradient(analytic(given if problem.batched else given[0]), "analytic")
+            if found.size != given.size:
+                raise ValueError(
+                    f"analytic returned shape {found.shape}; it must return the shape of x, {problem.x.shape}"
+                )
+            # The dtype tells how far the result is rounded.
+            return found.astype(np.promote_types(found.dtype, np.float32)).reshape(given.shape)[group]
+
+        return call
+    array = as_floats(analytic, "analytic", finite=False)
+    if array.shape != problem.x.shape:
+        raise ValueError(f"analytic has shape {array.shape}; it must have the shape of x, {problem.x.shape}")
+    whole = array.reshape(-1, *problem.shape)
+    return whole[group]

@@ -32,6 +32,7 @@ from fdfast.functions import (
     said_of,
     state_kept,
     takes_tensors,
+    terms_added,
 )
 from fdfast.moves import (
     Bounds,
@@ -42,7 +43,6 @@ from fdfast.moves import (
     Tiling,
     as_bounds,
     as_floats,
-    as_gradient,
     as_points,
     as_tile,
     check_choice,
@@ -264,13 +264,16 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
     # Differences in float32 still start from values in float64.
     wide = request.engine != "batch" and request.precision == "float32"
     objective = made("auto" if wide or request.precision == "float64" else request.precision)
-    layers = _layers(request.engine, objective, request.precision) if request.engine not in ("batch", "tape") else ""
+    terms = terms_added(request.f, array.reshape(-1, *shape)[:1]) if request.added else 0
+    by_layers = request.engine not in ("batch", "tape") and not (terms and request.precision != "float32")
+    layers = _layers(request.engine, objective, request.precision) if by_layers else ""
     differences = None if isinstance(layers, str) else layers
     taped = None
     # Where operations go further, they are exact; but a rule of the caller's own is what is to be taken.
     if differences is not None and not (differences.complete or differences.own_rules):
         taped = _on_the_tape(request, [], batched=batched, engine="auto")
-        differences = None if taped else differences
+        differences = None if taped and (taped.windows or request.engine != "windows") else differences
+        taped = None if differences else taped
     if differences is not None and differences.without_rule:
         missing = ", ".join(differences.without_rule)
         objective.notes.append(f"subtracted for want of a difference rule: {missing}")
@@ -286,6 +289,8 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
     points = as_points(array, shape, objective.dtype)
     if differences is None and taped is None and request.engine != "batch":
         taped = _on_the_tape(request, objective.notes, batched=batched)
+    if terms and taped is None:
+        objective.notes.append("what layers add to the loss is left out: only differences in float64 take it in")
     return Problem(array, shape, batched, points, objective, tiling, request.f.name, differences, taped)
 
 
@@ -318,30 +323,3 @@ def _in_float64(objective: Any, points: npt.NDArray[Any], made: Callable[[Precis
     if found is not objective and objective.narrow_because:
         found.notes.remove(objective.narrow_because)
     return found
-
-
-def analytic_of(analytic: Any, problem: Problem, group: slice) -> Any:
-    """Bring the gradient under test into the form that `Judge` takes: None, an array of examples, or a callable."""
-    if analytic is None:
-        return None
-    if callable(analytic):
-
-        def call(points: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            # A function of the batch may hold one target per example, so it always gets all of them.
-            whole = problem.points.copy()
-            whole[group] = points
-            given = whole.reshape(-1, *problem.shape)
-            found = as_gradient(analytic(given if problem.batched else given[0]), "analytic")
-            if found.size != given.size:
-                raise ValueError(
-                    f"analytic returned shape {found.shape}; it must return the shape of x, {problem.x.shape}"
-                )
-            # The dtype tells how far the result is rounded.
-            return found.astype(np.promote_types(found.dtype, np.float32)).reshape(given.shape)[group]
-
-        return call
-    array = as_floats(analytic, "analytic", finite=False)
-    if array.shape != problem.x.shape:
-        raise ValueError(f"analytic has shape {array.shape}; it must have the shape of x, {problem.x.shape}")
-    whole = array.reshape(-1, *problem.shape)
-    return whole[group]

@@ -1,4 +1,4 @@
-"""A function on its tape: by windows where they do most of the work, on whole maps where these are few."""
+"""A function on its tape: by windows as far as they go, the rest on whole maps."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ import numpy.typing as npt
 from fdfast.functions import Flat, trusted
 from fdfast.moves import Precision
 from fdfast.tape import NoTape, Point, Recorded, Tape
-from fdfast.windows import windows_at, work
-
-#: Part of the multiplications that windows must do to be taken unasked; of whole maps, how many pass unnoticed.
-_SHARE, _FEW = 0.5, 3e7
+from fdfast.windows import windows_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +42,7 @@ class Taped:
 def on_the_tape(
     flat_of: Callable[[int], Flat], reached: Sequence[Any], engine: str, precision: Precision, notes: list[str]
 ) -> Taped | None:
-    """The function as it is recorded; None where that does not pay, which only "auto" asks, and the notes say why.
+    """The function as it is recorded; None where it cannot be, which only "auto" passes over, and the notes say why.
 
     Parameters
     ----------
@@ -91,27 +88,17 @@ def on_the_tape(
         if engine != "auto":
             raise
         return None  # f takes no tensors, or says elsewhere what is wrong with it
-    why = whole.windows if found is None else found[0].why
-    if found is not None and (engine != "auto" or found[0].lowered.share >= _SHARE):
+    if found is not None:
         return Taped(of, True, flat, whole, (point, found))
-    if engine == "auto" and _is_little(whole, flat):
-        return Taped(of, found is not None, flat, whole, (point, found))
+    if engine == "auto":
+        return Taped(of, False, flat, whole, (point, None))
     if engine == "windows":
         raise ValueError(
-            f"engine='windows' cannot be used: {why}. engine='tape' pushes differences through the operations of any "
-            "function that TensorFlow can trace"
+            f"engine='windows' cannot be used: {whole.windows}. engine='tape' pushes differences through the "
+            "operations of any function that TensorFlow can trace"
         )
-    if engine == "difference":
-        notes.append(f"differences went through whole maps, because windows cannot be used: {why}")
-        return Taped(of, False, flat, whole)
-    notes.append(f"the batch engine evaluated f itself, because windows are no gain: {why}")
-    return None
-
-
-def _is_little(whole: Recorded, flat: Flat) -> bool:
-    """Whether whole maps for every element take no longer than to make something better."""
-    tape, rows = whole.latest, 2 * flat.points()[0].size
-    return tape is not None and bool(tape.arguments) and rows * work(tape, tape.arguments[0]) <= _FEW
+    notes.append(f"differences went through whole maps, because windows cannot be used: {whole.windows}")
+    return Taped(of, False, flat, whole)
 
 
 #: With a value of their own at 0, where they may be infinitely steep: one step, however small, does not show it.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fdfast import _core
 from fdfast.engines.batch import Advance
 from fdfast.engines.chunking import BUDGET
-from fdfast.engines.difference import TINY, cores
+from fdfast.engines.difference import cores
 from fdfast.engines.pairs import Differences, Pairs
 from fdfast.moves import Tiling
 from fdfast.tape import Point, Recorded
@@ -27,6 +27,8 @@ _Number: TypeAlias = Callable[[str], int]
 _Seen: TypeAlias = Sequence[tuple[str, Any]]
 #: Steps so short, beside x, that only a kink or an edge tells the two sides apart; and how far opposite sums may part.
 _CLOSE, _OPPOSITE = 2.0**-50, 2.0**-30
+#: What takes a step so short to the one of central differences, where f is the sum of what is far apart.
+_FURTHER = 2.0**43
 _FEW = 8  # pairs that are not worth it
 #: Rows that go together: at least so many, and as many as stay in a cache of so many bytes.
 _ROWS, _CACHE = 64, 4 << 20
@@ -57,9 +59,8 @@ class TapeEngine:
     """
 
     exact = True
-    step: float | None = TINY
-    #: For values of order one, where nothing but the slope is asked for.
-    closest = 2.0**-60
+    #: For values of order one: what any rule turns into all digits, and nothing between x and there is a kink.
+    step: float | None = 2.0**-60
     eps = float(np.finfo(np.float64).eps)
 
     def __init__(
@@ -102,7 +103,7 @@ class TapeEngine:
 
     def differences(self, points: npt.NDArray[Any], example: Int32, pairs: Pairs) -> Differences:
         """See `fdfast.engines.batch.BatchEngine.differences`."""
-        base = np.empty(len(points))
+        base, moved = np.empty(len(points)), pairs.step.copy()
         delta = np.empty((len(pairs), 2))
         tie, crossed = (np.full(len(pairs), -1, np.int32) for _ in range(2))
         self._points = {key: kept for key, kept in list(self._points.items())[-2 * len(points) :]}
@@ -112,17 +113,23 @@ class TapeEngine:
             mine = np.flatnonzero(pairs.point == number)
             near = _CLOSE * (float(np.abs(values).max(initial=0.0)) or 1.0)
             turned = pairs.step[mine, 0] == -pairs.step[mine, 1]
-            close = len(mine) >= _FEW and bool((turned & (np.abs(pairs.step[mine, 0]) <= near)).all())
+            short = bool((turned & (np.abs(pairs.step[mine, 0]) <= near)).all())
+            close = short and len(mine) >= _FEW
             many = max(2, max(_ROWS, _CACHE // at.row_bytes)) // (1 if close else 2)
             many = min(many, max(1, BUDGET // (6 * at.row_bytes)))
             filled = min(many, 1 << (len(mine) - 1).bit_length()) if len(mine) else 0  # few numbers, few graphs
             for start in range(0, len(mine), many):
                 some = mine[start : start + many]
                 found = at.push(self._tiling, pairs.tile[some], pairs.step[some], filled, self._number, close=close)
-                delta[some], tie[some], crossed[some] = found
+                delta[some], tie[some], crossed[some], equal = found
+                lost = some[short & equal]
+                if lost.size:  # what == put aside at x, as 0 in sin x / x, may come from afar: by a step that is seen
+                    moved[lost] *= _FURTHER
+                    found = at.push(self._tiling, pairs.tile[lost], moved[lost], filled, self._number, close=False)
+                    delta[lost], tie[lost], crossed[lost], _ = found
                 if self._progress is not None:
                     self._progress(2 * len(some))
-        return Differences(delta, pairs.step.copy(), base, 2 * len(pairs) + len(points), tie, crossed)
+        return Differences(delta, moved, base, 2 * len(pairs) + len(points), tie, crossed)
 
     def _at(self, values: npt.NDArray[Any], example: int) -> _At:
         example = example if self._examples is None else int(self._examples[example])
@@ -157,13 +164,18 @@ class _At(ABC):
         """Rows of pairs where the whole maps begin, shape (pairs, 2, elements); what ties and what crosses before."""
 
     @abstractmethod
-    def run(self, rows: Float64) -> tuple[Float64, _Seen, _Seen]:
-        """Differences of f for rows; operations whose units tie, or leave their branches, and in which rows."""
+    def run(self, rows: Float64) -> tuple[Float64, _Seen, _Seen, Any]:
+        """Differences of f for rows; operations whose units tie, or leave their branches, and in which rows.
+
+        At last, in which rows two numbers that are compared by == move apart; None for no row.
+        """
 
     def push(
         self, tiling: Tiling, tiles: Any, steps: Float64, filled: int, number: _Number, *, close: bool
-    ) -> tuple[Float64, Int32, Int32]:
-        """Differences of some pairs, filled up with rows that do not move so that one graph serves all.
+    ) -> tuple[Float64, Int32, Int32, Any]:
+        """Differences of some pairs, what ties and crosses, and where it is by ==.
+
+        They are filled up with rows that do not move so that one graph serves all.
 
         The second row of a pair that is `close`, to both sides of x, is the first one turned round, unless a unit ties
         or f has an edge: along one generic line, and back, every unit moves that any row moves, and what comes of both
@@ -171,10 +183,12 @@ class _At(ABC):
         """
         rows, tie, crossed = self.begin(tiling, tiles, steps, number)
         count, _, width = rows.shape
-        found = np.empty((count, 2))
+        found, equal = np.empty((count, 2)), np.zeros(count, bool)
 
         def run(block: Float64, each: int, some: Any) -> Float64:
-            values, *kinks = self.run(block.reshape(-1, width))
+            values, *kinks, apart = self.run(block.reshape(-1, width))
+            if apart is not None:
+                equal[some] |= apart.reshape(-1, each)[: len(some)].any(axis=1)
             for kink, seen in zip((tie, crossed), kinks, strict=True):
                 more = _of_pairs(seen, each, len(block), number)[: len(some)]
                 kink[some] = np.where(kink[some] < 0, more, kink[some])
@@ -189,7 +203,7 @@ class _At(ABC):
 
         everything = np.arange(count)
         if not close:
-            return run(filled_up(rows), 2, everything)[:count], tie, crossed
+            return run(filled_up(rows), 2, everything)[:count], tie, crossed, equal
         share = np.random.default_rng(0).uniform(0.5, 1.0, count)
         line = share @ rows[:, 0]
         values = run(filled_up(rows[:, 0], np.stack([line, -line])), 1, everything)[:, 0]
@@ -200,7 +214,7 @@ class _At(ABC):
         other = np.flatnonzero((tie >= 0) | (crossed >= 0) | ~same) if smooth else everything
         if other.size:
             found[other, 1] = run(filled_up(rows[other, 1]), 1, other)[: len(other), 0]
-        return found, tie, crossed
+        return found, tie, crossed, equal
 
 
 class _OnMaps(_At):
@@ -218,9 +232,9 @@ class _OnMaps(_At):
             row[:, tiling.members[part]] = step[:, None] * weights
         return rows, _none(len(tiles)), _none(len(tiles))
 
-    def run(self, rows: Float64) -> tuple[Float64, _Seen, _Seen]:
+    def run(self, rows: Float64) -> tuple[Float64, _Seen, _Seen, Any]:
         found = self._point.slopes({0: rows.reshape(len(rows), *self._point.arguments[0].shape)}, (1.0,))
-        return found.value[0], found.ties, found.crossings
+        return found.value[0], found.ties, found.crossings, found.equal[0]
 
 
 class _OnWindows(_At):
@@ -243,11 +257,11 @@ class _OnWindows(_At):
         tie, crossed = (np.array([-1 if k < 0 else number(names[k]) for k in kink], np.int32) for kink in kinks)
         return pushed.reshape(count, 2, -1), tie, crossed
 
-    def run(self, rows: Float64) -> tuple[Float64, _Seen, _Seen]:
+    def run(self, rows: Float64) -> tuple[Float64, _Seen, _Seen, Any]:
         found, notes = self._windows.finish(self._values, rows, self._whole)
         if notes is None:
-            return found, [], []
-        return found, self._windows.named(notes.ties), self._windows.named(notes.crossings)
+            return found, [], [], None
+        return found, *map(self._windows.named, (notes.ties, notes.crossings)), self._windows.equal(notes.ties)
 
 
 def _none(count: int) -> Int32:

@@ -21,7 +21,7 @@ import fdfast.operations.products
 import fdfast.operations.rows
 import fdfast.operations.softmax
 import fdfast.operations.values  # noqa: F401
-from fdfast.operations.call import Call, Notes, at_rows, difference, has_value, is_real, long_moves
+from fdfast.operations.call import Call, Notes, at_rows, difference, has_value, is_real, short_moves
 from fdfast.operations.image import axis_weights
 from fdfast.operations.kernel import LIFTS, NARROW, Kernel, Plain, Unmapped, repeated
 from fdfast.operations.table import TABLE, Operation, Rows, difference_rule, for_rows, smooth_rule, value
@@ -44,8 +44,8 @@ __all__ = [
     "for_rows",
     "has_value",
     "is_real",
-    "long_moves",
     "repeated",
+    "short_moves",
     "smooth_rule",
     "value",
 ]

@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from fdfast.operations.call import Call
-from fdfast.operations.elementwise import below, rsqrt
+from fdfast.operations.call import Call, below
+from fdfast.operations.elementwise import rsqrt
 from fdfast.operations.products import product
 from fdfast.operations.table import difference_rule
 
@@ -79,9 +79,8 @@ def _determinant(m: Any) -> Any:
 @difference_rule("MatrixDeterminant")
 def determinant(c: Call) -> Any:
     """det A (det(I + A^-1 dA) - 1)."""
-    if not below(tf.linalg.solve(tf.broadcast_to(c.z[0], c.d[0].shape), c.d[0]), 0.25):
-        return NotImplemented
-    return c.out[0] * _determinant(tf.linalg.solve(tf.broadcast_to(c.z[0], c.d[0].shape), c.d[0]))
+    m = tf.linalg.solve(tf.broadcast_to(c.z[0], c.d[0].shape), c.d[0])
+    return c.out[0] * _determinant(m) if below(m, 0.25) else NotImplemented
 
 
 @difference_rule("LogMatrixDeterminant")

@@ -18,22 +18,27 @@ _EAGER = tf.__internal__.EagerTensor
 _FAILURES = (Unmapped, tf.errors.OpError, ValueError, TypeError, AssertionError)
 
 
-_long: ContextVar[bool] = ContextVar("long", default=False)
+_short: ContextVar[Notes | None] = ContextVar("short", default=None)
 
 
 @contextlib.contextmanager
-def long_moves() -> Iterator[None]:
-    """Let the graph in the making be right for moves of any size; else they are taken to be as small as steps are."""
-    token = _long.set(True)
+def short_moves(notes: Notes) -> Iterator[None]:
+    """Take moves of the graph in the making for short; the notes get what says whether they are (see `below`)."""
+    token = _short.set(notes)
     try:
         yield
     finally:
-        _long.reset(token)
+        _short.reset(token)
 
 
-def may_be_long(d: Any) -> bool:
-    """Whether a difference without a value may have any size."""
-    return not has_value(d) and _long.get()
+def below(d: Any, limit: float) -> bool:
+    """Whether every |d| is below the limit; of a graph in the making it is what is asked for, see `short_moves`."""
+    if has_value(d):
+        return d.shape.num_elements() == 0 or float(tf.reduce_max(tf.abs(d))) < limit
+    notes = _short.get()
+    if notes is not None:
+        notes.special.append((-1, ~(tf.reduce_max(tf.abs(d)) < limit)))
+    return notes is not None
 
 
 def has_value(tensor: Any) -> bool:

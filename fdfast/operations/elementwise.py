@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fdfast.operations.call import Call, has_value, may_be_long
+from fdfast.operations.call import Call, below, has_value
 from fdfast.operations.products import square
 from fdfast.operations.table import difference_rule
 
@@ -33,11 +33,16 @@ def unary(*kinds: str) -> Callable[[Function], Function]:
     return enter
 
 
-def below(d: Any, limit: float) -> bool:
-    """Whether every |d| is below the limit; differences of a graph in the making mostly are, see `long_moves`."""
-    if not has_value(d):
-        return not may_be_long(d)
-    return d.shape.num_elements() == 0 or float(tf.reduce_max(tf.abs(d))) < limit
+def series(d: Any, *terms: Any) -> Any:
+    """d (t_0 + d (t_1 + d (t_2 + ...))): terms are functions of z alone, which all rows share."""
+    total = terms[-1]
+    for term in terms[-2::-1]:
+        total = term + d * total
+    return d * total
+
+
+#: Moves up to which four terms of a series are all digits, where one falls by the size of the move.
+_SHORT = 2.0**-17
 
 
 @unary("Reciprocal", "Inv")
@@ -62,6 +67,9 @@ def rsqrt(z: Any, d: Any) -> Any:
 @unary("Exp", "Expm1")
 def exponential(z: Any, d: Any) -> Any:
     """e^z (e^d - 1)."""
+    if below(d, _SHORT):
+        z = tf.exp(z)
+        return series(d, z, z / 2, z / 6)
     return tf.exp(z) * tf.math.expm1(d)
 
 
@@ -80,8 +88,9 @@ def log1p(z: Any, d: Any) -> Any:
 @unary("Sigmoid")
 def sigmoid(z: Any, d: Any) -> Any:
     """(1 - e^-d) s(-z) s(z + d); for long steps from the lower to the upper of the two, or e^-d overflows."""
-    if below(d, 300.0):
-        return -tf.math.expm1(-d) * tf.sigmoid(-z) * tf.sigmoid(z + d)
+    if below(d, _SHORT):
+        s, t = tf.sigmoid(z) * tf.sigmoid(-z), tf.tanh(z / 2)
+        return series(d, s, -s * t / 2, s * (1 - 6 * s) / 6)
     low, high = z + tf.minimum(d, 0), z + tf.maximum(d, 0)
     return -tf.sign(d) * tf.math.expm1(-tf.abs(d)) * tf.sigmoid(-low) * tf.sigmoid(high)
 
@@ -89,14 +98,18 @@ def sigmoid(z: Any, d: Any) -> Any:
 @unary("Tanh")
 def tanh(z: Any, d: Any) -> Any:
     """tanh z = 2 s(2z) - 1."""
+    if below(d, _SHORT):
+        t, p = tf.tanh(z), 4 * tf.sigmoid(2 * z) * tf.sigmoid(-2 * z)
+        return series(d, p, -t * p, p * (3 * t * t - 1) / 3)
     return 2 * sigmoid(2 * z, 2 * d)
 
 
 @unary("Softplus")
 def softplus(z: Any, d: Any) -> Any:
     """log(1 + s(z) (e^d - 1)); for long steps up, d + log(1 + s(-z) (e^-d - 1))."""
-    if below(d, 300.0):
-        return tf.math.log1p(tf.sigmoid(z) * tf.math.expm1(d))
+    if below(d, _SHORT):
+        s, one = tf.sigmoid(z), tf.sigmoid(z) * tf.sigmoid(-z)
+        return series(d, s, one / 2, -one * tf.tanh(z / 2) / 6)
     s = tf.sigmoid(tf.where(d > 0, -z, z) + tf.zeros_like(d))
     return tf.maximum(d, 0) + tf.math.log1p(s * tf.math.expm1(-tf.abs(d)))
 
@@ -194,13 +207,14 @@ def integral(of: Function, z: Any, d: Any, nodes: int) -> Any:
 
 @unary("Erf")
 def erf(z: Any, d: Any) -> Any:
-    """2/sqrt(pi) times the integral of e^(-t^2); two nodes do for |d| < 2^-14, eight up to 1/2."""
+    """2/sqrt(pi) times the integral of e^(-t^2): three terms of its series for short d, eight nodes up to 1/2."""
 
     def bell(t: Any) -> Any:
         return tf.exp(-tf.square(t)) * (2 / math.sqrt(math.pi))
 
-    if below(d, 2.0**-14):
-        return integral(bell, z, d, 2)
+    if below(d, 2.0**-20):
+        slope = bell(z)
+        return series(d, slope, -slope * z, slope * (2 * z * z - 1) / 3)
     near = integral(bell, z, tf.clip_by_value(d, -0.5, 0.5), 8)
     return tf.where(tf.abs(d) <= 0.5, near, tf.math.erf(z + d) - tf.math.erf(z))
 

@@ -106,14 +106,18 @@ def max_pool_smooth(c: Call) -> Any:
         return NotImplemented, tf.constant(True)
     windows, d = Windows(c.kernel, c.z[0], c.out[0]), c.d[0]
     reach = 2 * tf.reduce_max(tf.abs(d))
-    best: Any = None
-    least: Any = None
-    for z, one in zip(windows.seen(c.z[0], -np.inf, 1), windows.seen(d, 0.0, 2), strict=True):
-        near = snapped(c.out[0] - z, c.out[0]) <= reach
-        up = tf.where(near, one, tf.constant(-np.inf, d.dtype))
-        low = tf.where(near, one, tf.constant(np.inf, d.dtype))
-        best, least = (up, low) if best is None else (tf.maximum(best, up), tf.minimum(least, low))
-    return best, tf.reduce_any(best != least)
+    near = [snapped(c.out[0] - z, c.out[0]) <= reach for z in windows.seen(c.z[0], -np.inf, 1)]
+    moves = list(windows.seen(d, 0.0, 2))
+    found = moves[-1]
+    for mask, one in zip(near[-2::-1], moves[-2::-1], strict=True):
+        found = tf.where(mask, one, found)
+
+    def apart() -> Any:
+        parted = [tf.reduce_any(mask & (one != found)) for mask, one in zip(near, moves, strict=True)]
+        return tf.reduce_any(tf.stack(parted))
+
+    ties = tf.reduce_any(tf.add_n([tf.cast(mask, tf.int32) for mask in near]) > 1)
+    return found, tf.cond(ties, apart, lambda: tf.constant(False))
 
 
 def picked(windows: Windows, x: Any, out: Any) -> Iterator[Any]:

@@ -12,16 +12,18 @@ from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.eagerly import Recording, key_of
 from fdfast.tape.graphs import trace_of, unkinked, values_graph
-from fdfast.tape.point import Point
+from fdfast.tape.point import PUSHING, Point
 from fdfast.tape.precision import half_types, narrowest
 from fdfast.tape.recorded import Recorded
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
 from fdfast.tape.routes import is_steady, steady
-from fdfast.tape.tape import STEP, Entry, Guard, Handle, NoTape, Slopes, Tape
+from fdfast.tape.tape import EQUAL, STEP, Entry, Guard, Handle, NoTape, Slopes, Tape
 from fdfast.tape.traced import PythonCode, Traced, concrete_of, shared, view
 
 __all__ = [
+    "EQUAL",
     "OPAQUE",
+    "PUSHING",
     "STEP",
     "Entry",
     "Guard",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from fdfast.operations import Notes, long_moves
+from fdfast.operations import Notes, short_moves
 from fdfast.tape.again import guards_hold, push, replay
 from fdfast.tape.recorder import lifted
 from fdfast.tape.tape import EQUAL, STEP, Slopes, Tape
@@ -102,7 +102,7 @@ def slopes_graph(
             for number, one in zip(numbers, tensors[taken:], strict=True)
             if number is not None
         }
-        with long_moves() if branches else contextlib.nullcontext():
+        with contextlib.nullcontext() if branches else short_moves(notes):
             moved, *_ = push(tape, d, count, tape.deciding, values, notes)
         both = [(number, pair) for number, *pair in notes.branches if branches and pair[0] is not None]
         met.numbers.extend(number for number, _ in both)
@@ -189,8 +189,7 @@ def sides_graph(tape: Tape, arguments: Sequence[Array], numbers: Sequence[int]) 
 
     def found(*tensors: Any) -> Any:
         values, notes = replayed(tape, tensors[:taken], [tape.outputs[0]]), Notes(smooth=False)
-        with long_moves():
-            both = sides(tape, dict(zip(numbers, tensors[taken:], strict=True)), values, notes)
+        both = sides(tape, dict(zip(numbers, tensors[taken:], strict=True)), values, notes)
         return [*both, guards_hold(tape, values) & smooth(notes)]
 
     return trace_of(found, [*specs_of(arguments), *_moves(tape, numbers, 2)])

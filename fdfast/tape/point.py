@@ -42,6 +42,9 @@ Float64 = npt.NDArray[np.float64]
 _SAME, _SECOND = 1e-13, 2.0**-60
 #: Random directions that show no further kink before there is none, and how many are drawn at most.
 _QUIET, _DRAWS = 2, 32
+#: What it takes to make a graph of differences, in graphs of values: a rule is several operations.
+PUSHING = 4.0
+_MANY = 16  # rows beyond which a graph saves little beside what the rows themselves take
 
 
 class Point:
@@ -156,7 +159,8 @@ class Point:
                 numbers, met = [whole.number(tape, place) for place in places], Met()
                 return slopes_graph(tape, self.arguments, numbers, len(rows[0]), steps, met, branches=branches), met
 
-            made = whole.compiled(_key(places, len(rows[0]), steps, branches=branches), make)
+            many = len(steps) * len(rows[0]) > _MANY
+            made = whole.compiled(_key(places, len(rows[0]), steps, branches=branches), make, PUSHING if many else 1.0)
             if made is not None:
                 graph, met = made
                 value, masks, holds = graph(*self._tensors, *map(shared, rows))

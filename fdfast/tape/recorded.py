@@ -78,15 +78,18 @@ class Recorded:
             return tuple(arguments[place].shape)
         return tuple(self.variables[place - len(arguments)].shape)
 
-    def compiled(self, key: Any, make: Any) -> Any:
-        """A graph for what is asked for, once it has cost as much without one as it takes to make one; else None."""
+    def compiled(self, key: Any, make: Any, effort: float = 1.0) -> Any:
+        """A graph for what is asked for, once it has cost as much without one as it takes to make one; else None.
+
+        `effort` is what it takes beside a graph of the values.
+        """
         if is_steady():
             return None
         if key not in self._compiled:
             if self.latest is None:
                 return None
             recording = min(self._recording, _WARM * len(self.latest.entries))
-            if self._spent.get(key, 0.0) < _MAKING * recording:
+            if self._spent.get(key, 0.0) < _MAKING * effort * recording:
                 return None
             self._compiled[key] = make(self.latest)
         return self._compiled[key]

@@ -12,8 +12,8 @@ import fdfast.windows.linear
 import fdfast.windows.resampling
 import fdfast.windows.shapes
 import fdfast.windows.volumes  # noqa: F401
-from fdfast.windows.lowered import Lowered, lower, work
+from fdfast.windows.lowered import Lowered, lower
 from fdfast.windows.program import NotLowered
 from fdfast.windows.windows import Windows, windows_at
 
-__all__ = ["Lowered", "NotLowered", "Windows", "lower", "windows_at", "work"]
+__all__ = ["Lowered", "NotLowered", "Windows", "lower", "windows_at"]

@@ -27,8 +27,6 @@ class Lowered:
         Numbers of values where the rest begins, and how many elements they have.
     constants : list of int
         Numbers of the values that weights of the program were made of.
-    share : float
-        Part of the multiplications that the program does.
     left : list of str
         Kinds of operations that are left to the rest though what they start from is in the program, and why.
     """
@@ -36,7 +34,6 @@ class Lowered:
     nodes: list[Node]
     border: dict[int, int]
     constants: list[int]
-    share: float
     left: list[str]
 
 
@@ -44,19 +41,16 @@ def lower(tape: Tape, source: int, output: int) -> Lowered:
     """Lower all operations that the kernels know and whose moving inputs are in the program."""
     entries = tape.needed([output])
     making = Making(tape, entries, source)
-    moving, left, done, whole = {source}, [], 0.0, 0.0
+    moving, left = {source}, list[str]()
     rest: list[Entry] = []
     for number, entry in enumerate(entries):
         mine = [i for i in entry.inputs if i in moving]
         if not mine or entry.kernel.kind in _OF_SHAPE:
             continue
         moving.update(entry.outputs)
-        work = multiplications(tape, entry)
-        whole += work
         count = len(making.nodes)
         try:
             _take(making, entry, mine, number)
-            done += work
         except NotLowered as error:
             del making.nodes[count:]
             if all(map(making.moves, mine)):
@@ -66,7 +60,7 @@ def lower(tape: Tape, source: int, output: int) -> Lowered:
     border = [i for i in making.node_of if i in read]
     _end(making, border)
     sizes = {i: math.prod(making.shape(i)) for i in border}
-    return Lowered(making.nodes, sizes, sorted(making.constants), done / whole if whole else 1.0, left)
+    return Lowered(making.nodes, sizes, sorted(making.constants), left)
 
 
 def _take(making: Making, entry: Entry, moving: Sequence[int], number: int) -> None:
@@ -96,33 +90,6 @@ def _end(making: Making, border: Sequence[int]) -> None:
     if flat != [len(making.nodes) - 1]:
         total = sum(making.nodes[node].shape[2] for node in flat)
         making.add("concat", flat, (1, 1, total), None)
-
-
-def work(tape: Tape, source: int) -> float:
-    """Multiplications of all that a value moves on the way to the output."""
-    moving, found = {source}, 0.0
-    for entry in tape.needed([tape.outputs[0]]):
-        if not moving.isdisjoint(entry.inputs) and entry.kernel.kind not in _OF_SHAPE:
-            moving.update(entry.outputs)
-            found += multiplications(tape, entry)
-    return found
-
-
-def multiplications(tape: Tape, entry: Entry) -> float:
-    """Of one operation: its output, times what goes into an element of it."""
-    size = float(math.prod(tape.values[entry.outputs[0]].shape))
-    kind = entry.kernel.kind
-    if kind.startswith(("Conv", "Depthwise")):
-        kernel = tape.values[entry.inputs[1]].shape
-        if "Backprop" in kind:
-            size = float(math.prod(tape.values[entry.inputs[2]].shape))
-            return float(size * math.prod(kernel) / kernel[-1])
-        return float(size * math.prod(kernel) / (kernel[-1] if kind.startswith("Conv") else kernel[-1] * kernel[-2]))
-    if "MatMul" in kind:
-        shape = tape.values[entry.inputs[0]].shape
-        transposed = entry.kernel.attributes.get("transpose_a") or entry.kernel.attributes.get("adj_x")
-        return size * float(shape[-2 if transposed else -1])
-    return size
 
 
 def values_needed(nodes: Sequence[Node], needed: Sequence[int]) -> list[Value]:

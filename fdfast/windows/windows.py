@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast import _core
-from fdfast.operations import Notes
-from fdfast.tape import Point, Recorded, Tape, Traced, push, trace_of, unkinked, values_graph
+from fdfast.operations import Notes, short_moves
+from fdfast.tape import EQUAL, PUSHING, Point, Recorded, Tape, Traced, push, trace_of, unkinked, values_graph
 from fdfast.windows.lowered import lower, values_needed
 from fdfast.windows.program import NotLowered, build
 
@@ -23,9 +23,20 @@ _DIRECTIONS, _STEP, _APART = 3, 2.0**-20, 1e-9
 
 
 class Values(dict[int, Any]):
-    """What is asked of a point, by number on the tape; `finite` says whether all that is floating point is finite."""
+    """What is asked of a point, by number on the tape.
 
-    finite = True
+    Attributes
+    ----------
+    flat : tensor
+        All that is in float64, one behind the other.
+    finite : bool
+        Whether all of that is finite.
+    """
+
+    def __init__(self, values: Iterable[tuple[int, Any]], flat: Any) -> None:
+        super().__init__(values)
+        self.flat = flat
+        self.finite = bool(np.isfinite(flat.numpy()).all())
 
 
 class Windows:
@@ -56,6 +67,7 @@ class Windows:
         reached = tape.reached(set(self.lowered.border))
         rest = [e for e in tape.needed([tape.outputs[0]], self.lowered.border) if not reached.isdisjoint(e.inputs)]
         read = {i for entry in rest for i in (*entry.inputs, *entry.outputs)}
+        self._effort = PUSHING * len(rest) / len(entries)
         # What is asked of a point: values that the kernels read, that weights are made of, that the rest reads.
         differs = tape.reached(set(tape.inputs))
         self._constants = [i for i in self.lowered.constants if i in differs]
@@ -84,20 +96,17 @@ class Windows:
 
     def values_of(self, tape: Tape) -> Values:
         """Values of a tape of the same function, recorded anywhere."""
-        found = Values(enumerate(tape.values))
-        found.finite = all(np.isfinite(found[i].numpy()).all() for i in self._floats)
-        return found
+        return Values(enumerate(tape.values), tf.concat([tf.reshape(tape.values[i], [-1]) for i in self._floats], 0))
 
     def graph(self, point: Point) -> Traced:
         """What is asked of other points, those in float64 in one piece, and whether f goes the same way there."""
         return values_graph(self.tape, point.arguments, self._others, self._floats)
 
-    def unpacked(self, flat: Float64, others: Sequence[Any]) -> Values:
+    def unpacked(self, flat: Any, others: Sequence[Any]) -> Values:
         """What `graph` returns, by number."""
-        found = Values(zip(self._others, others, strict=True))
+        found, numbers = Values(zip(self._others, others, strict=True), flat), flat.numpy()
         for number, start, stop, shape in self._places:
-            found[number] = flat[start:stop].reshape(shape)
-        found.finite = bool(np.isfinite(flat).all())
+            found[number] = numbers[start:stop].reshape(shape)
         return found
 
     def fits(self, values: Mapping[int, Any]) -> bool:
@@ -111,6 +120,11 @@ class Windows:
     def named(self, seen: list[tuple[int, Any]]) -> list[tuple[str, Any]]:
         """What was seen on whole maps, by the names of the operations."""
         return [(self.tape.entries[number].name, mask) for number, mask in seen]
+
+    def equal(self, seen: list[tuple[int, Any]]) -> Any:
+        """In which rows numbers that are compared by == move apart, None for no row."""
+        masks = [np.asarray(mask) for number, mask in seen if self.tape.entries[number].kernel.kind in EQUAL]
+        return np.logical_or.reduce(masks) if masks else None
 
     def prepared(self, values: Mapping[int, Any], threads: int) -> _core.Prepared:
         """What the kernels read of a point."""
@@ -128,7 +142,7 @@ class Windows:
         """
         size = math.prod(self.lowered.nodes[0].shape)
         v = np.random.default_rng(0).uniform(-1.0, 1.0, (_DIRECTIONS, size))
-        values = dict(enumerate(self.tape.values))
+        values = self.values_of(self.tape)
         tiles = size * np.arange(_DIRECTIONS + 1), np.tile(np.arange(size), _DIRECTIONS)
         steps = np.tile([_STEP, -_STEP], (_DIRECTIONS, 1))
         each = np.arange(_DIRECTIONS)
@@ -144,17 +158,17 @@ class Windows:
         if gap > _APART * np.abs(whole[finite]).max(initial=0.0) + least:
             raise NotLowered(f"on windows the loss moves by {found[0]:.12g}, on whole maps by {whole[0]:.12g}: a bug")
 
-    def finish(self, values: Mapping[int, Any], rows: Float64, recorded: Recorded) -> tuple[Float64, Notes | None]:
+    def finish(self, values: Values, rows: Float64, recorded: Recorded) -> tuple[Float64, Notes | None]:
         """Differences of the output, given those at the border, shape (rows, elements); and what was met on the way."""
         key = ("rest", len(rows))
-        given = [tf.convert_to_tensor(values[i]) for i in self._rest]
-        made = recorded.compiled(key, lambda tape: self._graph(len(rows), given))
+        others = [values[i] for i in self._others if i in self._rest]
+        made = recorded.compiled(key, lambda tape: self._graph(len(rows), others), self._effort)
         if made is not None:
-            found, plain = made(*given, tf.constant(rows))
+            found, plain = made(values.flat, tf.constant(rows), *others)
             if bool(plain):
                 return found.numpy(), None
         start, notes = time.perf_counter(), Notes()
-        there = dict(zip(self._rest, given, strict=True))
+        there = {i: tf.convert_to_tensor(values[i]) for i in self._rest}
         moved = push(self.tape, self._split(rows), len(rows), [self.tape.outputs[0]], there, notes)[0]
         recorded.spend(key, time.perf_counter() - start)
         return np.zeros(len(rows)) if moved is None else np.reshape(moved.numpy(), len(rows)), notes
@@ -165,17 +179,21 @@ class Windows:
         whole = zip(self.lowered.border, parts, shapes, strict=True)
         return {i: tf.reshape(part, [rows.shape[0], *shape]) for i, part, shape in whole}
 
-    def _graph(self, count: int, given: list[Any]) -> Traced:
-        def rest(*tensors: Any) -> Any:
-            notes = Notes()
-            values = dict(zip(self._rest, tensors[:-1], strict=True))
-            (moved,) = push(self.tape, self._split(tensors[-1]), count, [self.tape.outputs[0]], values, notes)
+    def _graph(self, count: int, others: list[Any]) -> Traced:
+        def rest(flat: Any, rows: Any, *others: Any) -> Any:
+            notes, parts = Notes(), tf.split(flat, [stop - start for _, start, stop, _ in self._places])
+            values = {
+                number: tf.reshape(part, shape) for (number, *_, shape), part in zip(self._places, parts, strict=True)
+            }
+            values.update(zip((i for i in self._others if i in self._rest), others, strict=True))
+            with short_moves(notes):
+                (moved,) = push(self.tape, self._split(rows), count, [self.tape.outputs[0]], values, notes)
             found = tf.zeros([count], tf.float64) if moved is None else tf.reshape(moved, [count])
             return found, unkinked(notes)
 
-        width = sum(self.lowered.border.values())
-        specs = [tf.TensorSpec(t.shape, t.dtype) for t in given] + [tf.TensorSpec([count, width], tf.float64)]
-        return trace_of(rest, specs)
+        length, width = self._places[-1][2], sum(self.lowered.border.values())
+        floats = tf.TensorSpec([length], tf.float64), tf.TensorSpec([count, width], tf.float64)
+        return trace_of(rest, [*floats, *(tf.TensorSpec(t.shape, t.dtype) for t in others)])
 
 
 def windows_at(recorded: Recorded, point: Point, place: int = 0) -> tuple[Windows, Values] | None:
@@ -214,7 +232,7 @@ def _values(recorded: Recorded, windows: Windows, point: Point) -> Values | None
     made = recorded.compiled("at", lambda _: windows.graph(point))
     if made is not None:
         flat, *others, holds = made(*map(tf.constant, point.arguments))
-        return windows.unpacked(flat.numpy(), others) if bool(holds) else None
+        return windows.unpacked(flat, others) if bool(holds) else None
     start = time.perf_counter()
     tape = point.tape
     recorded.spend("at", time.perf_counter() - start)

@@ -218,3 +218,82 @@ def test_an_edge_is_seen_though_one_row_were_enough():
     for engine in ("tape", "windows"):
         with pytest.raises(ValueError, match=r"not finite one step from x on the tile at \(5,\)"):
             fdfast.gradient(f, WITH_ZERO, engine=engine)
+
+
+#: Rules that take a series, or few nodes, where moves are short.
+SHORT = {
+    "erf": tf.math.erf,
+    "erfc": tf.math.erfc,
+    "tanh": tf.tanh,
+    "sigmoid": tf.sigmoid,
+    "softplus": tf.math.softplus,
+    "exp": tf.exp,
+    "atan": tf.atan,
+    "lgamma": lambda x: tf.math.lgamma(x + 4),
+    "gelu": tf.nn.gelu,
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("engine", ["tape", "auto"])
+def test_steps_of_any_length_are_exact(name, engine):
+    """Also by the graph that replaces eager rules in time, and which takes moves for short."""
+    weights = np.linspace(0.5, 1.5, 24)
+
+    def f(x):
+        return tf.reduce_sum(SHORT[name](3 * x) * weights)
+
+    def each(x):
+        return np.asarray(SHORT[name](3 * x)) * weights
+
+    x = np.linspace(-1.0, 1.0, 24)
+    for h in (2.0**-12, 0.1, 0.5):
+        exact = (each(x + h) - each(x - h)) / (2 * h)
+        for _ in range(4):
+            # The quotient of subtracted values, whose terms are of order 100 at most, loses digits for short steps.
+            np.testing.assert_allclose(
+                fdfast.gradient(f, x, h=h, engine=engine), exact, rtol=1e-12, atol=4e-15 * 100 / h
+            )
+
+
+@pytest.mark.parametrize("kind", ["a stock layer's", "a layer's of one's own"])
+def test_what_layers_add_to_the_loss_is_in_it_by_every_engine_in_float64(kind):
+    class Added(layers.Layer):
+        def call(self, x):
+            self.add_loss(0.25 * keras.ops.sum(x**2))
+            return x
+
+    keras.utils.set_random_seed(0)
+    own = Added() if kind.startswith("a layer") else layers.ActivityRegularization(l2=0.25)
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(6, "tanh"), own, layers.Dense(3, "softmax")])
+    x, y = RNG.normal(size=(2, 8)), np.eye(3)[[0, 2]]
+    dense, last = (layer.get_weights() for layer in (model.layers[0], model.layers[-1]))
+
+    def loss(row, target):
+        h = tf.tanh(row @ dense[0].astype(float) + dense[1])
+        scores = h @ last[0].astype(float) + last[1]
+        return -tf.reduce_sum(target * tf.nn.log_softmax(scores)) + 0.25 * tf.reduce_sum(h**2)
+
+    exact = np.concatenate([by_autodiff(lambda v, t=t: loss(v, t), r[None]) for r, t in zip(x, y, strict=True)])
+    for engine in ("auto", "windows", "tape", "difference"):
+        found = fdfast.gradient(model, x, y=y, loss="categorical_crossentropy", engine=engine)
+        np.testing.assert_allclose(found, exact, rtol=0, atol=1e-14)  # some units in the last place of terms near 1
+    found = fdfast.gradient(model, x, y=y, loss="categorical_crossentropy", engine="batch")
+    assert np.abs(found - exact).max() > 0.1
+
+
+@pytest.mark.parametrize("many", [3, 12])
+@pytest.mark.parametrize("engine", ["tape", "auto"])
+def test_what_a_comparison_puts_aside_at_x_comes_back_by_a_step_that_is_seen(engine, many):
+    """The argument comes from 1, beside which a step that is exact for rules is nothing."""
+
+    def f(x):
+        aside = x == 0
+        safe = tf.where(aside, tf.ones_like(x), x)
+        return tf.reduce_sum(tf.where(aside, tf.ones_like(x), (tf.exp(safe) - 1) / safe))
+
+    x = np.linspace(-1.0, 1.0, many)
+    x[1] = 0.0
+    exact = np.where(x == 0, 0.5, (np.exp(x) * (x - 1) + 1) / np.where(x == 0, 1, x) ** 2)
+    # Central differences of values near 1, a step of 2^-18: rounding over the step, twice.
+    np.testing.assert_allclose(fdfast.gradient(f, x, engine=engine), exact, rtol=1e-13, atol=1e-5)

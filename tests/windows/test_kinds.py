@@ -219,7 +219,7 @@ def test_nothing_is_left_to_whole_maps(name):
     found = lower(tape, tape.arguments[0], tape.outputs[0])
     # What the sum at the end, by a map of weights, makes of it is not in question.
     assert {one.split(":")[0] for one in found.left} <= {"Mul"}
-    assert found.share > 0.4
+    assert len(found.nodes) > 1
 
 
 def test_a_wrong_kernel_is_found_at_the_first_use(monkeypatch):
