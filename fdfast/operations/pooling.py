@@ -112,12 +112,8 @@ def max_pool_smooth(c: Call) -> Any:
     for mask, one in zip(near[-2::-1], moves[-2::-1], strict=True):
         found = tf.where(mask, one, found)
 
-    def apart() -> Any:
-        parted = [tf.reduce_any(mask & (one != found)) for mask, one in zip(near, moves, strict=True)]
-        return tf.reduce_any(tf.stack(parted))
-
-    ties = tf.reduce_any(tf.add_n([tf.cast(mask, tf.int32) for mask in near]) > 1)
-    return found, tf.cond(ties, apart, lambda: tf.constant(False))
+    parted = [tf.reduce_any(mask & (one != found)) for mask, one in zip(near, moves, strict=True)]
+    return found, tf.reduce_any(tf.stack(parted))
 
 
 def picked(windows: Windows, x: Any, out: Any) -> Iterator[Any]:
