@@ -40,6 +40,8 @@ _OF_GRAPHS = {
     *("_nodes", "_nodes_by_depth", "_operations_by_depth", "_inputs", "_outputs", "_inputs_struct", "_outputs_struct"),
     *("output_names", "_input_tensor"),
 }
+#: What a recurrent cell keeps from its first call on: dropout in training.
+_OF_CELLS = {"_dropout_mask", "_recurrent_dropout_mask"}
 
 
 class _Unknown(Exception):
@@ -186,6 +188,7 @@ def _of_every_layer() -> frozenset[str]:
 def telling(layer: Any) -> list[str]:
     """Names of the attributes that say what a layer computes in inference mode."""
     skipped = _of_every_layer() | (_OF_TRAINING if hasattr(layer, "compile") else frozenset())
+    skipped |= _OF_CELLS if hasattr(layer, "get_dropout_mask") else frozenset()
     return [
         name
         for name in vars(layer)

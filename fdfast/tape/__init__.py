@@ -12,7 +12,7 @@ from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.eagerly import Recording, key_of
 from fdfast.tape.graphs import trace_of, unkinked, values_graph
-from fdfast.tape.point import PUSHING, Point
+from fdfast.tape.point import LONG, PUSHING, Point
 from fdfast.tape.precision import half_types, narrowest
 from fdfast.tape.recorded import Recorded
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
@@ -22,6 +22,7 @@ from fdfast.tape.traced import PythonCode, Traced, concrete_of, shared, view
 
 __all__ = [
     "EQUAL",
+    "LONG",
     "OPAQUE",
     "PUSHING",
     "STEP",

@@ -43,8 +43,9 @@ _SAME, _SECOND = 1e-13, 2.0**-60
 #: Random directions that show no further kink before there is none, and how many are drawn at most.
 _QUIET, _DRAWS = 2, 32
 #: What it takes to make a graph of differences, in graphs of values: a rule is several operations.
-PUSHING = 4.0
-_MANY = 16  # rows beyond which a graph saves little beside what the rows themselves take
+PUSHING = 5.0
+#: Rows beyond which a graph saves little beside what they take; operations beyond which making it takes seconds.
+_MANY, LONG = 16, 400
 
 
 class Point:

@@ -17,6 +17,7 @@ from fdfast.verdict.directions import STEPS, Directed, Suspect, look, singles
 from fdfast.verdict.place import Place
 from fdfast.verdict.rough import Rough, rough_among
 from fdfast.verdict.terms import Terms
+from fdfast.windows import slopes_at
 
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -24,7 +25,6 @@ Array = npt.NDArray[Any]
 #: The gradient under test at given arguments, for every place that was asked for.
 Given = Callable[[Sequence[Array]], list[Float64]]
 
-_EPS = 2.0**-52
 WEAK = 1e-3  # a chance of a miss above which nothing is said to agree
 _NARROW = 2.0**-17  # of an element's share: what a kernel in float32 may be off by, 64 of its rounding units
 _ROUNDS = 3  # looks, each without the elements that the last found to have no finite slope
@@ -72,7 +72,7 @@ class Stage:
     ) -> None:
         self.point, self.places = point, list(places)
         self._recorded, self._given, self._jumps = recorded, given, jumps
-        self._blur = float(cancellation(np.array([point.value]), _EPS)[0, 0]) if sharp else 0.0
+        self._blur = float(cancellation(np.array([point.value]), 2.0**-52)[0, 0]) if sharp else 0.0
         # An array has no value beside the point.
         self._movable = elsewhere and bool(recorded.moving)
         self.claimed = self._claims(point)
@@ -190,7 +190,7 @@ class Stage:
         return {self.places[i].number: v for i, v in moved.items()}
 
     def _slopes(self, moved: Mapping[int, Float64], steps: Sequence[float]) -> Any:
-        return self.point.slopes(self._by_number(moved), steps)
+        return slopes_at(self.point, self._by_number(moved), steps)
 
     def _switched(self, moved: Mapping[int, Float64]) -> Bool:
         return self.point.switched(self._by_number(moved))
@@ -200,8 +200,8 @@ class Stage:
         moving, here = self._recorded.moving, enumerate(self.point.arguments)
         other = self._recorded.point([shifted(a, distance, turn) if i in moving else a for i, a in here])
         gradients = [np.where(bad, 0.0, g) for g, bad in zip(self._claims(other), self.lost, strict=True)]
-        found: Float64 = other.slopes(self._by_number(moved), STEPS[:1]).value[0]
-        return found - self.directions.dot(dict(moved), gradients)
+        slopes: Float64 = slopes_at(other, self._by_number(moved), STEPS).value[0]
+        return slopes - self.directions.dot(dict(moved), gradients)
 
     def hold_jumps(self, masks: Sequence[Bool], seed: int) -> None:
         """Find some of those elements along which f jumps or is not finite at the point; take them out of the masks.
@@ -284,7 +284,7 @@ class Stage:
             return [], [], []
         finite = [np.abs(g[np.isfinite(g)]) for g in self.claimed]
         largest = max((float(g.max(initial=0.0)) for g in finite), default=0.0)
-        eps = 2.0**-23 if self.directed.rounded else _EPS
+        eps = 2.0**-23 if self.directed.rounded else 2.0**-52
         floor = 64 * eps * largest if terms.floor is None else terms.floor
         blur, width = self._blur * largest, terms.rtol / 100 * largest if terms.floor is None else terms.floor
         wrong, lost, small = list[Suspect](), list[Suspect](), list[Suspect]()
@@ -345,6 +345,6 @@ class Stage:
             moved = x.copy()
             moved.reshape(-1)[index] += step
             there = self._recorded.point([moved if i == number else a for i, a in enumerate(self.point.arguments)])
-            change, noise = there.value - self.point.value, 64 * _EPS * abs(self.point.value)
+            change, noise = there.value - self.point.value, 64 * 2.0**-52 * abs(self.point.value)
             found.append((0.0 if abs(change) <= noise else change) / (moved.flat[index] - x.flat[index]))
         return np.array(found), steps

@@ -14,6 +14,6 @@ import fdfast.windows.shapes
 import fdfast.windows.volumes  # noqa: F401
 from fdfast.windows.lowered import Lowered, lower
 from fdfast.windows.program import NotLowered
-from fdfast.windows.windows import Windows, windows_at
+from fdfast.windows.windows import Windows, slopes_at, windows_at
 
-__all__ = ["Lowered", "NotLowered", "Windows", "lower", "windows_at"]
+__all__ = ["Lowered", "NotLowered", "Windows", "lower", "slopes_at", "windows_at"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,30 @@ import tensorflow as tf
 
 from fdfast import _core
 from fdfast.operations import Notes, short_moves
-from fdfast.tape import EQUAL, PUSHING, Point, Recorded, Tape, Traced, push, trace_of, unkinked, values_graph
+from fdfast.tape import (
+    EQUAL,
+    LONG,
+    PUSHING,
+    Point,
+    Recorded,
+    Slopes,
+    Tape,
+    Traced,
+    push,
+    trace_of,
+    unkinked,
+    values_graph,
+)
 from fdfast.windows.lowered import lower, values_needed
 from fdfast.windows.program import NotLowered, build
 
 Float64 = npt.NDArray[np.float64]
 #: Directions that a new program is held against whole maps along, the step, and how far both may part.
 _DIRECTIONS, _STEP, _APART = 3, 2.0**-20, 1e-9
+
+
+#: Directions, two steps, and the slopes there.
+Known: TypeAlias = tuple[Float64, Sequence[float], Float64]
 
 
 class Values(dict[int, Any]):
@@ -132,31 +149,45 @@ class Windows:
         maps = [v.of(values, s) for v, s in zip(self._values, shapes, strict=True)]
         return self.program.prepare(maps, None, threads=threads)
 
-    def compare(self, recorded: Recorded, point: Point, place: int) -> None:
-        """Hold the kernels against whole maps, at the point, along a few random directions.
+    def along(self, recorded: Recorded, values: Values, v: Float64, steps: Sequence[float]) -> tuple[Float64, bool]:
+        """Differences of the output along directions of x, shape (steps, directions); whether no unit ties or crosses.
+
+        Parameters
+        ----------
+        v : ndarray, shape (directions, ...)
+        steps : sequence of two floats
+        """
+        count, size = len(v), math.prod(self.lowered.nodes[0].shape)
+        each = np.arange(count)
+        tiles = size * np.arange(count + 1), np.tile(np.arange(size), count), np.zeros_like(each), each
+        lengths = np.tile(np.asarray(steps, np.float64), (count, 1))
+        prepared = self.prepared(values, 1)
+        pushed, *kinks = _core.push(prepared, *tiles, lengths, weights=np.ascontiguousarray(v).ravel(), threads=1)
+        found, notes = self.finish(values, pushed.reshape(2 * count, -1), recorded)
+        plain = notes is None or not (notes.ties or notes.crossings or notes.subtracted)
+        return found.reshape(count, 2).T, plain and all((kink < 0).all() for kink in kinks)
+
+    def compare(self, recorded: Recorded, point: Point, place: int, known: Known | None = None) -> None:
+        """Hold the kernels against whole maps, at the point, along a few random directions or those that are known.
 
         Raises
         ------
         NotLowered
             They part: a bug.
         """
-        size = math.prod(self.lowered.nodes[0].shape)
-        v = np.random.default_rng(0).uniform(-1.0, 1.0, (_DIRECTIONS, size))
+        if known is None:
+            v = np.random.default_rng(0).uniform(-1.0, 1.0, (_DIRECTIONS, *point.arguments[place].shape))
+            known = v, (_STEP, -_STEP), point.slopes({place: v}, (_STEP, -_STEP)).value
+        v, steps, slopes = known
         values = self.values_of(self.tape)
-        tiles = size * np.arange(_DIRECTIONS + 1), np.tile(np.arange(size), _DIRECTIONS)
-        steps = np.tile([_STEP, -_STEP], (_DIRECTIONS, 1))
-        each = np.arange(_DIRECTIONS)
-        pushed = _core.push(
-            self.prepared(values, 1), *tiles, np.zeros_like(each), each, steps, weights=v.ravel(), threads=1
-        )[0]
-        found, _ = self.finish(values, pushed.reshape(2 * _DIRECTIONS, -1), recorded)
-        rows = np.stack([_STEP * v, -_STEP * v], axis=1).reshape(-1, *point.arguments[place].shape)
-        whole = point.slopes({place: rows}, (1.0,)).value[0]
+        found, whole = self.along(recorded, values, v, steps)[0], slopes * np.reshape(steps, (2, 1))
         finite = np.isfinite(whole) & np.isfinite(found)
         gap = np.abs(found - whole)[finite].max(initial=0.0)
-        least = 2.0**-46 * _STEP * abs(self.value(values))  # rounding, where the loss does not move
+        least = 2.0**-46 * max(map(abs, steps)) * abs(self.value(values))  # rounding, where the loss does not move
         if gap > _APART * np.abs(whole[finite]).max(initial=0.0) + least:
-            raise NotLowered(f"on windows the loss moves by {found[0]:.12g}, on whole maps by {whole[0]:.12g}: a bug")
+            raise NotLowered(
+                f"on windows the loss moves by {found.flat[0]:.12g}, on whole maps by {whole.flat[0]:.12g}: a bug"
+            )
 
     def finish(self, values: Values, rows: Float64, recorded: Recorded) -> tuple[Float64, Notes | None]:
         """Differences of the output, given those at the border, shape (rows, elements); and what was met on the way."""
@@ -196,20 +227,24 @@ class Windows:
         return trace_of(rest, [*floats, *(tf.TensorSpec(t.shape, t.dtype) for t in others)])
 
 
-def windows_at(recorded: Recorded, point: Point, place: int = 0) -> tuple[Windows, Values] | None:
+def windows_at(
+    recorded: Recorded, point: Point, place: int = 0, known: Known | None = None
+) -> tuple[Windows, Values] | None:
     """The windows of a recorded function and its values at a point; None where the kernels do nothing of it.
 
     Parameters
     ----------
     place : int
         Of x among the arguments.
+    known : tuple, optional
+        Directions, two steps and the slopes there on whole maps, if some are known.
     """
-    known = recorded.windows
-    if isinstance(known, Windows):
-        values = _values(recorded, known, point)
-        if values is not None and known.fits(values):
-            return known, values
-    elif known is not None:
+    former = recorded.windows
+    if isinstance(former, Windows):
+        values = _values(recorded, former, point)
+        if values is not None and former.fits(values):
+            return former, values
+    elif former is not None:
         return None
     tape = point.tape
     number = recorded.number(tape, place)
@@ -217,14 +252,34 @@ def windows_at(recorded: Recorded, point: Point, place: int = 0) -> tuple[Window
         if number is None:
             raise NotLowered("x is not read")
         made = Windows(tape, number)
-        made.compare(recorded, point, place)
+        made.compare(recorded, point, place, known)
         recorded.windows = made
     except NotLowered as error:
         recorded.windows = str(error)
         return None
-    if isinstance(known, Windows) and not made.alike(known):
+    if isinstance(former, Windows) and not made.alike(former):
         recorded.forget()
     return made, made.values_of(tape)
+
+
+def slopes_at(point: Point, moved: Mapping[int, Any], steps: Sequence[float]) -> Slopes:
+    """Differences along directions, see `Point.slopes`: by the kernels where x alone moves and f is long.
+
+    An operation is a call on whole maps, and next to nothing in a program: that tells for loops that are unrolled.
+    """
+    whole = point.recorded
+    if set(moved) != {0} or len(steps) != 2 or len(whole.latest.entries if whole.latest else ()) < LONG:
+        return point.slopes(moved, steps)
+    v = np.asarray(moved[0], np.float64)
+    if isinstance(whole.windows, Windows) and (found := windows_at(whole, point)) is not None:
+        pushed, plain = found[0].along(whole, found[1], v, steps)
+        if plain:
+            none = np.zeros(pushed.shape, bool)
+            return Slopes(pushed / np.reshape(steps, (2, 1)), [], [], [], [], none, none)
+    seen = point.slopes(moved, steps)
+    if whole.windows is None and not (seen.ties or seen.crossings):
+        windows_at(whole, point, known=(v, steps, seen.value))
+    return seen
 
 
 def _values(recorded: Recorded, windows: Windows, point: Point) -> Values | None:

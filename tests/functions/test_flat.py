@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import fdfast
-from fdfast.functions import flat_callable, flat_model, recorded
+from fdfast.functions import flat_callable, flat_model, recorded, recordings
 
 RNG = np.random.default_rng(0)
 L = keras.layers
@@ -320,3 +320,16 @@ def test_of_whole_numbers_alone_the_weights_can_be_checked():
     # What the message says to do.
     report = fdfast.gradcheck(model, x, y, loss="mse", check="directions", wrt="weights", order=2)
     assert report.verdicts == ["pass", "pass"]
+
+
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
+def test_a_recurrent_layer_is_traced_once(cell, monkeypatch):
+    """Its cell gets attributes in its first call, which are of training."""
+    traced = []
+    monkeypatch.setattr(recordings, "_made", lambda flat, made=recordings._made: traced.append(flat) or made(flat))
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4, 3)), getattr(keras.layers, cell)(5), keras.layers.Dense(2, "softmax")])
+    x, y = np.ones((1, 4, 3)), np.eye(2)[:1]
+    for _ in range(2):
+        assert fdfast.gradcheck(model, x, y=y, loss="categorical_crossentropy", check="directions").verdict == "pass"
+    assert len(traced) == 1

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 import fdfast
 from fdfast.functions import flat_callable, recorded
-from fdfast.windows import NotLowered, lower, windows_at
+from fdfast.tape import STEP, Point
+from fdfast.windows import NotLowered, lower, slopes_at, windows_at
 from fdfast.windows.program import HANDLERS
 
 RNG = np.random.default_rng(0)
@@ -260,3 +261,28 @@ def test_notlowered_is_what_lowering_raises():
     found = lower(tape, tape.arguments[0], tape.outputs[0])
     assert found.left == ["Sin: there is no compiled kernel for it"]
     assert issubclass(NotLowered, Exception)
+
+
+def unrolled(x):
+    """Long: a loop, some of whose units tie where x is zero."""
+    state = tf.zeros(3, x.dtype)
+    for i in range(40):
+        state = tf.tanh(state * 0.9 + x[i % 4]) + tf.nn.relu(x[(i + 1) % 4]) * 0.1 + tf.sigmoid(state)
+    return tf.reduce_sum(state**2)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_directions_of_a_long_function_go_through_the_kernels_where_nothing_ties(tied, monkeypatch):
+    x = RNG.normal(size=(4, 3))
+    x[1, 2] = 0.0 if tied else x[1, 2]
+    whole = recorded(flat_callable(unrolled, x, {}))
+    v, steps = RNG.normal(size=(3, 4, 3)), (STEP, -0.75 * STEP)
+    exact = whole.point([x]).slopes({0: v}, steps)
+    assert len(whole.latest.entries) > 400
+    first = slopes_at(whole.point([x]), {0: v}, steps)
+    monkeypatch.setattr(Point, "slopes", lambda *_: exact if tied else pytest.fail("on whole maps"))
+    found = slopes_at(whole.point([x]), {0: v}, steps)
+    # Some units in the last place of a sum of hundreds.
+    for one in (first, found):
+        np.testing.assert_allclose(one.value, exact.value, rtol=1e-13)
+        assert bool(one.ties) == tied
