@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from fdfast.functions import Flat, trusted
 from fdfast.moves import Precision
-from fdfast.tape import NoTape, Point, Recorded, Tape
+from fdfast.tape import STEP, NoTape, Point, Recorded, Tape
 from fdfast.windows import windows_at
 
 
@@ -76,9 +77,12 @@ def on_the_tape(
             return Taped(of, False, flat, whole)
         point = whole.point(flat.points())
         found = windows_at(whole, point)
-        if engine == "auto" and (why := _unfit(point, found)):
-            notes.append(f"the batch engine evaluated f itself, because {why}")
-            return None
+        if engine == "auto":
+            if not (point.finite[0] if found is None else found[1].finite):
+                found = None
+            if why := _unfit(point, found):
+                notes.append(f"the batch engine evaluated f itself, because {why}")
+                return None
     except NoTape as error:
         if engine != "auto":
             raise ValueError(f"engine={engine!r} cannot be used: {error}. engine='batch' evaluates f itself") from None
@@ -108,13 +112,20 @@ _forbidden: weakref.WeakKeyDictionary[Tape, str] = weakref.WeakKeyDictionary()
 
 
 def _unfit(point: Point, found: Any) -> str:
-    """What forbids to push differences unasked, "" if nothing does."""
-    if not (point.finite if found is None else found[1].finite):  # by its gradient f may be infinitely steep
+    """What forbids to push differences unasked, "" if nothing does; `found` is None where not all is finite."""
+    if found is None and not point.finite[0] and not (point.finite[1] and _has_slopes(point)):
         return "values on the way are not finite, beyond which a difference says nothing"
     tape = found[0].tape if found is not None else point.recorded.latest or point.tape
     if tape not in _forbidden:
         _forbidden[tape] = _forbids(tape)
     return _forbidden[tape]
+
+
+def _has_slopes(point: Point) -> bool:
+    """Whether differences are finite all the same: along everything, along one element, and along nothing."""
+    v = np.zeros((3, *point.arguments[0].shape))
+    v[0], v[1].flat[0] = np.random.default_rng(0).uniform(0.5, 1.0, v[0].shape), 1.0
+    return bool(np.isfinite(point.slopes({0: v}, (STEP,)).value).all())
 
 
 def _forbids(tape: Tape) -> str:

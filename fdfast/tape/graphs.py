@@ -126,10 +126,15 @@ def finite_graph(tape: Tape, arguments: Sequence[Array]) -> Traced:
 
 
 def finite(tape: Tape, given: Mapping[int, Any]) -> Any:
-    """Scalar: whether all that f is made of, and its gradients, are finite."""
-    values = (given.get(i, tape.values[i]) for i in sorted(_read(tape)))
-    each = [tf.reduce_all(tf.math.is_finite(v)) for v in values if tf.is_tensor(v) and v.dtype.is_floating]
-    return tf.reduce_all(tf.stack(each))
+    """Whether all that f is made of, and its gradients, are finite; whether they are but for infinite numbers within.
+
+    An infinite number that passes into a finite value with a finite gradient stands still, as in a mask, or is added.
+    """
+    values = {i: given.get(i, tape.values[i]) for i in sorted(_read(tape))}
+    real = {i: v for i, v in values.items() if tf.is_tensor(v) and v.dtype.is_floating}
+    each = {i: tf.reduce_all(tf.math.is_finite(v)) for i, v in real.items()}
+    numbers = [each[i] if i in tape.outputs else ~tf.reduce_any(tf.math.is_nan(v)) for i, v in real.items()]
+    return tf.stack([tf.reduce_all(tf.stack([*each.values()])), tf.reduce_all(tf.stack(numbers))])
 
 
 def _read(tape: Tape) -> set[int]:

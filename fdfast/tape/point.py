@@ -106,13 +106,16 @@ class Point:
         return (self.recorded.latest or self.tape).volume
 
     @cached_property
-    def finite(self) -> bool:
-        """Whether all that f is made of at the point, and its gradients, are finite."""
+    def finite(self) -> tuple[bool, bool]:
+        """See `fdfast.tape.graphs.finite`."""
         if "tape" in self.__dict__:
-            return bool(finite(self.tape, {}))
-        key = ("finite",)
-        (found,) = self._either(key, lambda tape: finite_graph(tape, self.arguments), [], lambda t: [finite(t, {})])
-        return bool(found)
+            found = finite(self.tape, {})
+        else:
+            (found,) = self._either(
+                ("finite",), lambda tape: finite_graph(tape, self.arguments), [], lambda tape: [finite(tape, {})]
+            )
+        all_, but_within = found.numpy().tolist()
+        return all_, but_within
 
     def gradients_rounded(self, seed: int) -> dict[int, Float64]:
         """Gradients by place, with every rounded number on the way off by at most a unit in its last place, at random.

@@ -297,3 +297,42 @@ def test_what_a_comparison_puts_aside_at_x_comes_back_by_a_step_that_is_seen(eng
     exact = np.where(x == 0, 0.5, (np.exp(x) * (x - 1) + 1) / np.where(x == 0, 1, x) ** 2)
     # Central differences of values near 1, a step of 2^-18: rounding over the step, twice.
     np.testing.assert_allclose(fdfast.gradient(f, x, engine=engine), exact, rtol=1e-13, atol=1e-5)
+
+
+def masked(x):
+    """Attention to what came before."""
+    scores = x @ tf.transpose(x)
+    before = tf.linalg.band_part(tf.ones_like(scores), -1, 0) > 0
+    return tf.reduce_sum((tf.nn.softmax(tf.where(before, scores, tf.constant(-np.inf, x.dtype))) @ x) ** 2)
+
+
+#: Infinite numbers on the way that stand still, or are only added to.
+INFINITE = {
+    "masked scores": masked,
+    "a mask that is added": lambda x: tf.reduce_sum(
+        tf.nn.softmax(x + tf.constant(np.where(np.tri(4) > 0, 0, -np.inf), x.dtype)) ** 2
+    ),
+    "a maximum of some": lambda x: tf.reduce_max(tf.where(x > 0, x, tf.constant(-np.inf, x.dtype))),
+    "a sum of logarithms": lambda x: tf.reduce_logsumexp(tf.where(tf.range(4) < 3, x, tf.constant(-np.inf, x.dtype))),
+}
+
+
+@pytest.mark.parametrize("name", INFINITE)
+def test_a_mask_of_infinite_numbers_is_no_reason_for_the_batch(name):
+    x = RNG.normal(size=(4, 4))
+    assert fdfast.estimate(INFINITE[name], x).engine == "tape"
+    np.testing.assert_allclose(fdfast.gradient(INFINITE[name], x), by_autodiff(INFINITE[name], x), rtol=0, atol=1e-14)
+    assert fdfast.gradcheck(INFINITE[name], x).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: tf.reduce_sum(tf.where(x == 0, tf.zeros_like(x), tf.exp(-1 / x**2))),
+        lambda x: tf.reduce_sum(tf.tanh(1 / x)),
+        lambda x: tf.reduce_sum(tf.minimum(1 / tf.abs(x), 5.0)),
+    ],
+)
+def test_what_comes_from_infinity_is_for_the_batch(f):
+    x = np.array([0.0, 0.5, -0.25])
+    assert fdfast.estimate(f, x).engine == "batch"
