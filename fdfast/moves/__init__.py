@@ -21,7 +21,7 @@ from fdfast.moves.asked import (
     check_wrt,
     shown,
 )
-from fdfast.moves.directions import Directions, Group
+from fdfast.moves.directions import FLOOR, Directions, Group
 from fdfast.moves.displaced import displace
 from fdfast.moves.inputs import Precision, as_array, as_floats, as_gradient, as_points, grain, whole_numbers
 from fdfast.moves.sampling import ROWS, Budget, Draw
@@ -41,6 +41,7 @@ from fdfast.moves.tiling import Channels, Layout, Reduction, TileLike, Tiling, a
 
 __all__ = [
     "CENTRAL",
+    "FLOOR",
     "ROWS",
     "SCHEMES",
     "Bounds",

@@ -70,12 +70,11 @@ class Stage:
         jumps: bool = False,
         sharp: bool = False,
     ) -> None:
-        self.point, self.places = point, list(places)
-        self._recorded, self._given, self._jumps = recorded, given, jumps
+        self.point, self.places, self.recorded = point, list(places), recorded
+        self._given, self._jumps = given, jumps
         self._blur = float(cancellation(np.array([point.value]), 2.0**-52)[0, 0]) if sharp else 0.0
-        # An array has no value beside the point.
-        self._movable = elsewhere and bool(recorded.moving)
-        self.claimed = self._claims(point)
+        self._movable = elsewhere and bool(recorded.moving)  # an array has no value beside the point
+        self.claimed = self.claims(point)
         each = max(point.widest, 8 * sum(g.size for g in self.claimed))
         self.at_once = min(_ROWS, max(_FEWEST, _BYTES // each))
         self.lost = [not_finite(g) for g in self.claimed]
@@ -115,7 +114,8 @@ class Stage:
             largest = max(largest, self._broken.pop(at)[1][1])
         return masks, largest
 
-    def _claims(self, point: Point) -> list[Float64]:
+    def claims(self, point: Point) -> list[Float64]:
+        """The gradient under test at a point."""
         if self._given is not None:
             return self._given(point.arguments)
         gradients = point.gradients
@@ -162,7 +162,7 @@ class Stage:
             return
         while True:
             beside = self._beside if self._movable else None
-            rounded = sorted(set(self._recorded.rounded))
+            rounded = sorted(set(self.recorded.rounded))
             floor = _NARROW * float(sum(g.size for g in self.claimed)) ** 0.5 if rounded else 0.0
             self.directed = look(
                 self._slopes,
@@ -184,7 +184,7 @@ class Stage:
         number, arguments = self.places[place].number, self.point.arguments
         if number < len(arguments):
             return arguments[number]
-        return np.asarray(self._recorded.variables[number - len(arguments)].numpy())
+        return np.asarray(self.recorded.variables[number - len(arguments)].numpy())
 
     def _by_number(self, moved: Mapping[int, Float64]) -> dict[int, Float64]:
         return {self.places[i].number: v for i, v in moved.items()}
@@ -197,9 +197,9 @@ class Stage:
 
     def _beside(self, moved: Mapping[int, Float64], distance: float, turn: int) -> Float64:
         """D(v) - g.v at a point so far away."""
-        moving, here = self._recorded.moving, enumerate(self.point.arguments)
-        other = self._recorded.point([shifted(a, distance, turn) if i in moving else a for i, a in here])
-        gradients = [np.where(bad, 0.0, g) for g, bad in zip(self._claims(other), self.lost, strict=True)]
+        moving, here = self.recorded.moving, enumerate(self.point.arguments)
+        other = self.recorded.point([shifted(a, distance, turn) if i in moving else a for i, a in here])
+        gradients = [np.where(bad, 0.0, g) for g, bad in zip(self.claims(other), self.lost, strict=True)]
         slopes: Float64 = slopes_at(other, self._by_number(moved), STEPS).value[0]
         return slopes - self.directions.dot(dict(moved), gradients)
 
@@ -344,7 +344,7 @@ class Stage:
         for step in steps:
             moved = x.copy()
             moved.reshape(-1)[index] += step
-            there = self._recorded.point([moved if i == number else a for i, a in enumerate(self.point.arguments)])
+            there = self.recorded.point([moved if i == number else a for i, a in enumerate(self.point.arguments)])
             change, noise = there.value - self.point.value, 64 * 2.0**-52 * abs(self.point.value)
             found.append((0.0 if abs(change) <= noise else change) / (moved.flat[index] - x.flat[index]))
         return np.array(found), steps

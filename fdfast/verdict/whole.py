@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fdfast.tape import Point, Recorded
 from fdfast.verdict.compare import AGREE, KINKED, UNRESOLVED, WRONG
 from fdfast.verdict.directions import TIED, Directed, Suspect
+from fdfast.verdict.faint import joined, judge_faint
 from fdfast.verdict.generic import near_by
 from fdfast.verdict.parted import smooth_alone
 from fdfast.verdict.place import Place
@@ -181,6 +182,8 @@ def judge_whole(
         apart, jump = first.take_apart()
         near = [a | b for a, b in zip(near, apart, strict=True)]
     first.decide(terms)
+    if not sharp:  # the softmax of a faint example leaves autodiff few digits
+        judge_faint(first, places, count, terms, elsewhere=elsewhere)
     for codes, one in zip(first.codes, alone, strict=False):  # empty where nobody looked
         codes[one] = AGREE
     second = None
@@ -303,19 +306,4 @@ def _joined(first: Stage, second: Stage) -> Directed:
         return b
     if b.ties:  # near x nothing was judged
         return replace(a, ties=b.ties, rows=a.rows + b.rows)
-    return replace(
-        b,
-        count=min(a.count, b.count),
-        tau=max(a.tau, b.tau),
-        excess=max(a.excess, b.excess),
-        low=max(a.low, b.low),
-        suspects=a.suspects + b.suspects,
-        dense=a.dense + b.dense,
-        rows=a.rows + b.rows,
-        levels=max(a.levels, b.levels),
-        each=a.each or b.each,
-        cancelled=a.cancelled + b.cancelled,
-        turns=a.turns,
-        subtracted=sorted({*a.subtracted, *b.subtracted}),
-        rounded=sorted({*a.rounded, *b.rounded}),
-    )
+    return joined(a, b)
