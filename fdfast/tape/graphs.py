@@ -130,11 +130,21 @@ def finite(tape: Tape, given: Mapping[int, Any]) -> Any:
 
     An infinite number that passes into a finite value with a finite gradient stands still, as in a mask, or is added.
     """
-    values = {i: given.get(i, tape.values[i]) for i in sorted(_read(tape))}
-    real = {i: v for i, v in values.items() if tf.is_tensor(v) and v.dtype.is_floating}
+    real = _floats(tape, given)
     each = {i: tf.reduce_all(tf.math.is_finite(v)) for i, v in real.items()}
     numbers = [each[i] if i in tape.outputs else ~tf.reduce_any(tf.math.is_nan(v)) for i, v in real.items()]
     return tf.stack([tf.reduce_all(tf.stack([*each.values()])), tf.reduce_all(tf.stack(numbers))])
+
+
+def finite_here(tape: Tape) -> list[bool]:
+    """See `finite`; of the values of the tape, without operations of TensorFlow, each of which takes longer."""
+    bad = {i: v for i, v in _floats(tape, {}).items() if not np.isfinite(v.numpy()).all()}
+    return [not bad, not any(i in tape.outputs or np.isnan(v.numpy()).any() for i, v in bad.items())]
+
+
+def _floats(tape: Tape, given: Mapping[int, Any]) -> dict[int, Any]:
+    values = {i: given.get(i, tape.values[i]) for i in sorted(_read(tape))}
+    return {i: v for i, v in values.items() if tf.is_tensor(v) and v.dtype.is_floating}
 
 
 def _read(tape: Tape) -> set[int]:

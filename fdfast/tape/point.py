@@ -19,8 +19,8 @@ from fdfast.tape.graphs import (
     equal,
     equal_graph,
     evened,
-    finite,
     finite_graph,
+    finite_here,
     sides,
     sides_graph,
     slopes_graph,
@@ -109,12 +109,12 @@ class Point:
     def finite(self) -> tuple[bool, bool]:
         """See `fdfast.tape.graphs.finite`."""
         if "tape" in self.__dict__:
-            found = finite(self.tape, {})
+            found = finite_here(self.tape)
         else:
             (found,) = self._either(
-                ("finite",), lambda tape: finite_graph(tape, self.arguments), [], lambda tape: [finite(tape, {})]
+                ("finite",), lambda tape: finite_graph(tape, self.arguments), [], lambda tape: [finite_here(tape)]
             )
-        all_, but_within = found.numpy().tolist()
+        all_, but_within = map(bool, found)
         return all_, but_within
 
     def gradients_rounded(self, seed: int) -> dict[int, Float64]:
