@@ -41,6 +41,7 @@ from fdfast.verdict import (
     culprits,
     excuse,
     held_against,
+    hold_branches,
     is_certain,
     judge_whole,
     leave_to_autodiff,
@@ -151,7 +152,9 @@ def _judged(
         return found
     sure = known()
     if not is_certain(sure):
-        return found or judge(given)
+        found = found or judge(given)
+        hold_branches(found, given(flat.points()), here, terms)
+        return found
     own = flat.own_gradients() if few else None
     exact = None if own is None else [own[p.number] for p in places]
     return held_against(sure, given(flat.points()), exact, here, terms)

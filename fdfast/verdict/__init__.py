@@ -14,6 +14,7 @@ from fdfast.verdict.generic import near_by
 from fdfast.verdict.held import (
     BEYOND,
     held_against,
+    hold_branches,
     is_certain,
     leave_to_autodiff,
     left_to_rounding,
@@ -58,6 +59,7 @@ __all__ = [
     "excuse",
     "held_against",
     "hints",
+    "hold_branches",
     "is_certain",
     "judge_whole",
     "judged",

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fdfast.estimates import SMOOTH
 from fdfast.tape import STEP, Point
+from fdfast.verdict.alone import shifted
 from fdfast.verdict.compare import AGREE, KINKED, SINGULAR, UNRESOLVED, WRONG, cancellation
 from fdfast.verdict.directions import Suspect
 from fdfast.verdict.judgement import Judgement
@@ -30,6 +31,7 @@ _SAME = 2.0**-40  # relatively: two ways of writing one gradient part by less
 _NEGLIGIBLE = 1e-9  # of the largest element
 BEYOND = 4  # times that: no array is off by so much for rounding
 _LOOKED = 32  # wrong elements that are differenced by themselves
+_BRANCHES, _BESIDE = 8, 2.0**-20  # points that are so far from x, whose branches are drawn where kinks cancel
 _TORN = 256  # elements on a kink, not as autodiff has them, whose slopes to both sides are looked at
 
 
@@ -87,13 +89,20 @@ def held_against(
     suspects = [_nearer(one, both) for one, both in _slopes_at(here, sure, given, _some(wrong, _LOOKED))]
     kinked = _slopes_at(here, sure, given, _some(torn, _TORN))
     # Where units tie whose slopes have opposite signs, the largest slopes and the smallest may add up to the same, and
-    # another choice in each unit to something else: then autodiff itself is not between the two.
+    # another choice in each unit to something else: then autodiff itself is not between the two at some element, and an
+    # array is wrong only where it is far from all that branches near x make of it, too.
     known = [float(sure.analytic[one.place].flat[one.index]) for one, _ in kinked]
-    if all(_between(g, both, terms.rtol, floor) for g, (_, both) in zip(known, kinked, strict=True)):
-        for one, both in kinked:
-            if not _between(one.analytic, both, terms.rtol, floor):
-                codes[one.place].flat[one.index] = WRONG
-                suspects.append(_nearer(one, both))
+    bounded = [_between(g, both, terms.rtol, floor) for g, (_, both) in zip(known, kinked, strict=True)]
+    outside = [
+        (one, both)
+        for (one, both), fits in zip(kinked, bounded, strict=True)
+        if fits and not _between(one.analytic, both, terms.rtol, floor)
+    ]
+    if outside and not all(bounded):
+        outside = _of_no_branch(outside, sure.analytic, sure, here, terms, floor)
+    for one, both in outside:
+        codes[one.place].flat[one.index] = WRONG
+        suspects.append(_nearer(one, both))
     return replace(
         sure,
         analytic=list(given),
@@ -105,6 +114,52 @@ def held_against(
         directed=replace(sure.directed, cancelled=cancelled),
         allowed=Allowed(terms.rtol, floor, gap, own is not None),
     )
+
+
+def hold_branches(found: Whole, given: Sequence[Float64], here: Point, terms: Terms) -> None:
+    """Accuse of an array what differs from a slope that autodiff has, though units tie there that may cancel.
+
+    For where autodiff as a whole is not certain. `found` is changed; parameters as of `held_against`.
+    """
+    own = [here.gradients.get(p.number, np.zeros(p.shape)) for p in found.places]
+    floor = _rounding(own, None) if terms.floor is None else terms.floor
+    masks = zip(found.branch, found.codes, strict=False)  # there is none where nobody looked
+    open_ = [(i, int(k)) for i, (mask, codes) in enumerate(masks) for k in np.flatnonzero(mask & (codes == KINKED))]
+    outside = [
+        (one, both)
+        for one, both in _slopes_at(here, found, given, _some(open_, _TORN))
+        if _between(float(own[one.place].flat[one.index]), both, terms.rtol, floor)
+        and not _between(one.analytic, both, terms.rtol, floor)
+    ]
+    for one, both in _of_no_branch(outside, own, found, here, terms, floor):
+        found.codes[one.place].flat[one.index] = WRONG
+        found.suspects.insert(0, _nearer(one, both))
+
+
+def _of_no_branch(
+    elements: Sequence[tuple[Suspect, tuple[float, float]]],
+    own: Sequence[Float64],
+    whole: Whole,
+    here: Point,
+    terms: Terms,
+    floor: float,
+) -> list[tuple[Suspect, tuple[float, float]]]:
+    """Elements far from what autodiff is at any of some points beside x, each of which has branches of its own."""
+    if terms.jitter is None or not elements:
+        return []
+    moving, drawn = here.recorded.moving, []
+    for turn in range(_BRANCHES):
+        beside = [shifted(a, _BESIDE, turn) if i in moving else a for i, a in enumerate(here.arguments)]
+        drawn.append(here.recorded.point(beside).gradients)
+    found = []
+    for one, both in elements:
+        number = whole.places[one.place].number
+        values = [float(g[number].flat[one.index]) for g in drawn if number in g]
+        values.append(float(own[one.place].flat[one.index]))
+        wide = max(values) - min(values)
+        if not _between(one.analytic, (min(values) - wide, max(values) + wide), terms.rtol, floor):
+            found.append((one, both))
+    return found
 
 
 def _rounding(exact: Sequence[Float64], own: Sequence[Float64] | None) -> float:
