@@ -102,11 +102,6 @@ class Windows:
         sizes = [math.prod(tape.values[i].shape) for i in (*self._rest, *self.lowered.border)]
         self.row_bytes = 8 * max(sizes)
 
-    @property
-    def why(self) -> str:
-        """What is left to whole maps, and why, in words."""
-        return "; ".join(self.lowered.left) or "nothing is left to whole maps"
-
     def alike(self, other: Windows) -> bool:
         """Whether graphs that were made for the other one serve this one."""
         return (self.numbers, self.lowered.border) == (other.numbers, other.lowered.border)
