@@ -163,8 +163,9 @@ class Point:
                 numbers, met = [whole.number(tape, place) for place in places], Met()
                 return slopes_graph(tape, self.arguments, numbers, len(rows[0]), steps, met, branches=branches), met
 
-            many = len(steps) * len(rows[0]) > _MANY
-            made = whole.compiled(_key(places, len(rows[0]), steps, branches=branches), make, PUSHING if many else 1.0)
+            long = whole.latest is not None and len(whole.latest.entries) >= LONG
+            effort = PUSHING if long or len(steps) * len(rows[0]) > _MANY else 1.0
+            made = whole.compiled(_key(places, len(rows[0]), steps, branches=branches), make, effort)
             if made is not None:
                 graph, met = made
                 value, masks, holds = graph(*self._tensors, *map(shared, rows))
