@@ -271,9 +271,9 @@ def _model_problem(request: Request, array: npt.NDArray[Any], now: Snapshot | No
     taped = None
     # Where operations go further, they are exact; but a rule of the caller's own is what is to be taken.
     if differences is not None and not (differences.complete or differences.own_rules):
-        taped = _on_the_tape(request, [], batched=batched, engine="auto")
-        differences = None if taped and (taped.windows or request.engine != "windows") else differences
-        taped = None if differences else taped
+        found = _on_the_tape(request, [], batched=batched, engine="auto")
+        if found is not None and (found.windows or request.engine != "windows"):
+            differences, taped = None, found
     if differences is not None and differences.without_rule:
         missing = ", ".join(differences.without_rule)
         objective.notes.append(f"subtracted for want of a difference rule: {missing}")

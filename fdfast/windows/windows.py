@@ -95,6 +95,8 @@ class Windows:
         #: Those in float64, which come from a graph in one piece: taking a tensor out costs more than what is in it.
         self._floats = [i for i, v in zip(self.numbers, values, strict=True) if getattr(v, "dtype", None) == tf.float64]
         self._others = [i for i in self.numbers if i not in set(self._floats)]
+        #: Of these, what the rest reads.
+        self._given = sorted({*self._others} & {*self._rest})
         shapes = [tuple(tape.values[i].shape) for i in self._floats]
         ends = np.cumsum([math.prod(shape) for shape in shapes], dtype=int).tolist()
         self._places = list(zip(self._floats, [0, *ends[:-1]], ends, shapes, strict=True))
@@ -187,7 +189,7 @@ class Windows:
     def finish(self, values: Values, rows: Float64, recorded: Recorded) -> tuple[Float64, Notes | None]:
         """Differences of the output, given those at the border, shape (rows, elements); and what was met on the way."""
         key = ("rest", len(rows))
-        others = [values[i] for i in self._others if i in self._rest]
+        others = [values[i] for i in self._given]
         made = recorded.compiled(key, lambda tape: self._graph(len(rows), others), self._effort)
         if made is not None:
             found, plain = made(values.flat, tf.constant(rows), *others)
@@ -211,7 +213,7 @@ class Windows:
             values = {
                 number: tf.reshape(part, shape) for (number, *_, shape), part in zip(self._places, parts, strict=True)
             }
-            values.update(zip((i for i in self._others if i in self._rest), others, strict=True))
+            values.update(zip(self._given, others, strict=True))
             with short_moves(notes):
                 (moved,) = push(self.tape, self._split(rows), count, [self.tape.outputs[0]], values, notes)
             found = tf.zeros([count], tf.float64) if moved is None else tf.reshape(moved, [count])
