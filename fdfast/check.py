@@ -85,8 +85,8 @@ def gradient(
         TensorFlow can trace, window by window and without cancellation; ``"tape"`` through operations, as exactly, on
         whole maps, which is slower; ``"difference"`` is windows where they exist and else the tape. ``"batch"``
         evaluates f at perturbed rows. ``"auto"`` takes windows as far as they go and else the tape; the batch only
-        where f cannot be recorded, and the report says why. What layers add to the loss (``add_loss``) is part of it in
-        float64, but not in the batch.
+        where f cannot be recorded or differences say nothing of it, and the report says why. What layers add to the
+        loss (``add_loss``) is part of it in float64, but not in the batch.
     precision : {"auto", "float32", "float64"}
         What rows or differences are computed in. ``"auto"``: float64, by a float64 copy of the model if one can be
         made; callables in the dtype of x. Differences start from float64 values at x either way.

@@ -41,7 +41,7 @@ def series(d: Any, *terms: Any) -> Any:
     return d * total
 
 
-#: Moves up to which four terms of a series are all digits, where one falls by the size of the move.
+#: Moves up to which three terms of a series are all digits, where each is smaller by the size of the move.
 _SHORT = 2.0**-17
 
 

@@ -111,7 +111,6 @@ def max_pool_smooth(c: Call) -> Any:
     found = moves[-1]
     for mask, one in zip(near[-2::-1], moves[-2::-1], strict=True):
         found = tf.where(mask, one, found)
-
     parted = [tf.reduce_any(mask & (one != found)) for mask, one in zip(near, moves, strict=True)]
     return found, tf.reduce_any(tf.stack(parted))
 
