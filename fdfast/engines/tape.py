@@ -117,9 +117,12 @@ class TapeEngine:
             close = short and len(mine) >= _FEW
             many = max(2, max(_ROWS, _CACHE // at.row_bytes)) // (1 if close else 2)
             many = min(many, max(1, BUDGET // (6 * at.row_bytes)))
-            filled = min(many, 1 << (len(mine) - 1).bit_length()) if len(mine) else 0  # few numbers, few graphs
-            for start in range(0, len(mine), many):
-                some = mine[start : start + many]
+            pieces = -(-len(mine) // many)
+            filled = -(-len(mine) // max(1, pieces))
+            if len(mine) < self._tiling.tiles:  # few numbers, few graphs
+                filled = min(many, 1 << max(0, filled - 1).bit_length())
+            for start in range(0, len(mine), max(1, filled)):
+                some = mine[start : start + filled]
                 found = at.push(self._tiling, pairs.tile[some], pairs.step[some], filled, self._number, close=close)
                 delta[some], tie[some], crossed[some], equal = found
                 lost = some[short & equal]
