@@ -24,7 +24,7 @@ def links(node: Node, axis: int, size: int) -> Any:
     cells, inputs = np.arange(node.shape[axis])[:, None], np.arange(size)
     if node.op in ("conv", "depthwise", "average", "maximum"):
         return sum(cells * stride - before + tap * dilation == inputs for tap in range(kernel)) * 1
-    if node.op in ("flatten", "softmax", "cross_entropy", "squared_error"):
+    if node.op in ("reshape", "softmax", "cross_entropy", "squared_error"):
         return np.ones((1, size), int)
     return {"shift": cells - before, "repeat": cells // kernel}.get(node.op, cells) == inputs
 

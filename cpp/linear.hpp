@@ -795,16 +795,30 @@ FDFAST_INLINE void taken(const Node<T>& node, const Lanes<T>& in, Lanes<T>& out)
     }
 }
 
+// The elements of `in`, a window of `map`, where they are in a map of shape `to` with the same elements in order: on
+// rows that hold them all, or on a part of one row.
 template <typename T>
-FDFAST_INLINE void flattened(const Lanes<T>& in, const Shape& map, Lanes<T>& out) noexcept {
+FDFAST_INLINE void reshaped(const Lanes<T>& in, const Shape& map, const Shape& to, Lanes<T>& out) noexcept {
+    const std::int32_t row = to.w * to.c;
+    const std::int32_t first = (in.at.y0 * map.w + in.at.x0) * map.c;
+    const std::int32_t last = ((in.at.y1 - 1) * map.w + in.at.x1) * map.c - 1;
+    const bool single = first / row == last / row;
+    out.at = {first / row, last / row + 1, single ? first % row / to.c : 0, single ? last % row / to.c + 1 : to.w};
     for (int side = 0; side < 2; ++side) {
         out.live[side] = in.live[side];
         if (!in.live[side]) continue;
         clear(out, side);
         for (std::int32_t y = in.at.y0; y < in.at.y1; ++y) {
             for (std::int32_t x = in.at.x0; x < in.at.x1; ++x) {
-                std::memcpy(out.lane[side] + (std::int64_t{y} * map.w + x) * map.c, in.cell(side, y, x),
-                            static_cast<std::size_t>(map.c) * sizeof(T));
+                const T* from = in.cell(side, y, x);
+                std::int32_t at = (y * map.w + x) * map.c;
+                for (const std::int32_t end = at + map.c; at < end;) {
+                    const std::int32_t cell = at / to.c, k = at % to.c, count = least(to.c - k, end - at);
+                    std::memcpy(out.cell(side, cell / to.w, cell % to.w) + k, from,
+                                static_cast<std::size_t>(count) * sizeof(T));
+                    from += count;
+                    at += count;
+                }
             }
         }
     }

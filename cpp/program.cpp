@@ -270,6 +270,7 @@ void check(const Program<T>& program, const Node<T>& node, const double* weights
             [[fallthrough]];
         case Op::smooth:
         case Op::scale:
+        case Op::hold:
             demand(in == node.shape, "shapes must be equal: " + shapes);
             break;
         case Op::add:
@@ -314,9 +315,8 @@ void check(const Program<T>& program, const Node<T>& node, const double* weights
                        std::int64_t{node.window.left} + node.shape.c <= in.c,
                    "a part takes channels that are there: " + shapes);
             break;
-        case Op::flatten:
-            demand((node.shape == Shape{1, 1, static_cast<std::int32_t>(in.size())}),
-                   "all cells as one vector: " + shapes);
+        case Op::reshape:
+            demand(in.size() == node.shape.size(), "all elements are kept: " + shapes);
             break;
         case Op::softmax:
             demand(in == node.shape && in.h == 1 && in.w == 1, "softmax takes a vector: " + shapes);

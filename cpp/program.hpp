@@ -46,10 +46,11 @@ enum class Op : std::int32_t {
     concat,         // along the channels
     shift,          // moved by (top, left): padding and cropping
     repeat,         // every cell kh x kw times: nearest upsampling
+    hold,           // its source; at rest in a job that holds such nodes
     resample,       // rows by one matrix, columns by another: resizing, mirrored borders, flips
     dilate,         // every cell once in kh x kw, zeros between: what a transposed convolution starts with
     part,           // channels left, left + 1, ...
-    flatten,        // (h, w, c) as a vector
+    reshape,        // the same elements in the same order
     softmax,        // over the channels
     cross_entropy,  // loss from logits: sum_j y_j (log sum_k e^z_k - z_j)
     squared_error,  // loss: mean (z - y)^2
@@ -162,6 +163,7 @@ struct Job {
     const std::int64_t* tile;   // (pairs,)
     const double* step;         // (pairs, 2)
     std::int32_t start;         // node that the differences start from: 0, or with rows_in any
+    bool held;                  // whether what `hold` nodes would pass on stays where it is
     const T* rows_in;           // (pairs, 2, size of node `start`) or null: dense differences instead of tiles
     double* delta;              // (pairs, 2) or null: difference of the loss
     T* rows_out;                // (pairs, 2, size of the last node) or null

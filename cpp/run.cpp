@@ -24,6 +24,7 @@ struct Extent {
 
 // Rows, or columns, that a tile on [y0, y1) can reach: from scale y0 + low to scale (y1 - 1) + high.
 struct Span {
+    static constexpr double kAll = std::numeric_limits<double>::infinity();
     double scale = 1, low = 0, high = 0;
 
     Span windowed(std::int32_t k, std::int32_t stride, std::int32_t dilation, std::int32_t pad) const {
@@ -45,14 +46,20 @@ struct Span {
         }
         return {scale * ratio, ratio * low + first, ratio * high + std::max(first, last)};
     }
+    // Of what may lie anywhere.
+    Span all() const { return {scale, -kAll, kAll}; }
+    // Of what stays at rest.
+    static Span none() { return {1, kAll, -kAll}; }
+    bool empty() const { return low > high; }
     // Windows that are united need not lie on top of each other, nor even side by side.
     Span united(const Span& o) const {
-        constexpr double kAll = std::numeric_limits<double>::infinity();
-        if (scale != o.scale) return {scale, -kAll, kAll};
+        if (empty() || o.empty()) return empty() ? o : *this;
+        if (scale != o.scale) return all();
         return {scale, std::min(low, o.low), std::max(high, o.high)};
     }
     // The margin is for strides whose inverse is rounded.
     std::int64_t count(std::int64_t tile, std::int32_t map) const {
+        if (empty()) return 0;
         const double cells = scale * static_cast<double>(tile - 1) + (high - low) + 1 + 1e-6;
         return static_cast<std::int64_t>(std::min<double>(cells, map));
     }
@@ -60,7 +67,7 @@ struct Span {
 
 // Largest window that a tile can make of each node.
 template <typename T>
-std::vector<Extent> extents(const Program<T>& program, Extent input) {
+std::vector<Extent> extents(const Program<T>& program, Extent input, bool held) {
     struct Reach {
         Span y, x;
     };
@@ -79,6 +86,10 @@ std::vector<Extent> extents(const Program<T>& program, Extent input) {
             at = {at.y.shifted(w.top), at.x.shifted(w.left)};
         } else if (node.op == Op::resample) {
             at = {at.y.spread(node.rows, node.shape.h), at.x.spread(node.columns, node.shape.w)};
+        } else if (node.op == Op::reshape) {
+            at = {at.y.empty() ? at.y : at.y.all(), at.x.empty() ? at.x : at.x.all()};
+        } else if (node.op == Op::hold && held) {
+            at = {Span::none(), Span::none()};
         } else if (node.op == Op::repeat || node.op == Op::dilate) {
             at = {at.y.repeated(w.kh), at.x.repeated(w.kw)};
         }
@@ -128,7 +139,7 @@ class Places {
 
     // What begins at `at` is read until after node `until`.
     void extend(std::int64_t at, std::int32_t until) {
-        for (Taken& t : taken_) t.until = t.begin == at ? until : t.until;
+        for (Taken& t : taken_) t.until = t.begin == at ? std::max(t.until, until) : t.until;
     }
 
     std::int64_t most() const { return most_; }
@@ -256,7 +267,8 @@ Plan plan_for(const Job<T>& job) {
             widest = {std::max(widest.h, y1 - y0), std::max(widest.w, x1 - x0)};
         }
     }
-    const std::vector<Extent> size = job.rows_in != nullptr ? whole(program, job.start) : extents(program, widest);
+    const std::vector<Extent> size =
+        job.rows_in != nullptr ? whole(program, job.start) : extents(program, widest, job.held);
     Plan plan;
     // Small pieces, so that threads end together; large enough for the counter not to show.
     const std::int64_t each = (job.pairs + job.threads - 1) / std::max(1, job.threads);

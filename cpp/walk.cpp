@@ -169,6 +169,9 @@ struct Walker {
                           most(0, in.at.x0 + node.window.left), least(node.shape.w, in.at.x1 + node.window.left)};
                 if (!out.at.empty()) moved(node, in, out);
                 break;
+            case Op::hold:
+                if (job.held) return;
+                [[fallthrough]];
             case Op::repeat:
                 if (in.dead()) return;
                 out.at = {in.at.y0 * node.window.kh, in.at.y1 * node.window.kh, in.at.x0 * node.window.kw,
@@ -192,10 +195,9 @@ struct Walker {
                 out.at = in.at;
                 taken(node, in, out);
                 break;
-            case Op::flatten:
+            case Op::reshape:
                 if (in.dead()) return;
-                out.at = {0, 1, 0, 1};
-                flattened(in, map, out);
+                reshaped(in, map, node.shape, out);
                 break;
             case Op::softmax:
                 soften(node, in, n, out);

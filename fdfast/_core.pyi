@@ -83,6 +83,7 @@ def push(
     weights: npt.NDArray[np.float64] | None = None,
     rows: npt.NDArray[np.float32] | npt.NDArray[np.float64] | None = None,
     start: int = 0,
+    held: bool = False,
     threads: int | None = None,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32], npt.NDArray[np.int32]]: ...
 

@@ -29,10 +29,11 @@ const std::map<std::string, Op> kOps = {
     {"concat", Op::concat},
     {"shift", Op::shift},
     {"repeat", Op::repeat},
+    {"hold", Op::hold},
     {"resample", Op::resample},
     {"dilate", Op::dilate},
     {"part", Op::part},
-    {"flatten", Op::flatten},
+    {"reshape", Op::reshape},
     {"softmax", Op::softmax},
     {"cross_entropy", Op::cross_entropy},
     {"squared_error", Op::squared_error},
@@ -224,7 +225,7 @@ void require_tiles(const py::array& offsets, const py::array& members, std::int6
 template <typename T>
 py::tuple run_on(const Values<T>& values, const py::array& offsets, const py::array& members, const py::array& image,
                  const py::array& tile, const py::array& step, const std::optional<py::array>& weights,
-                 const std::optional<py::array>& rows, std::int32_t start, const std::optional<int>& asked) {
+                 const std::optional<py::array>& rows, std::int32_t start, bool held, const std::optional<int>& asked) {
     const Program<T>& program = *values.program;
     require_array<std::int64_t>(image, "image", 1, Access::read);
     const py::ssize_t pairs = image.shape(0);
@@ -243,6 +244,7 @@ py::tuple run_on(const Values<T>& values, const py::array& offsets, const py::ar
                               std::to_string(start));
     }
     job.start = start;
+    job.held = held;
     if (rows) {
         const std::int64_t from = program.nodes[static_cast<std::size_t>(start)].shape.size();
         require_shape<T>(*rows, "rows", {pairs, 2, from});
@@ -377,16 +379,16 @@ Prepared
         "push",
         [](const PyPrepared& prepared, const py::array& offsets, const py::array& members, const py::array& image,
            const py::array& tile, const py::array& step, const std::optional<py::array>& weights,
-           const std::optional<py::array>& rows, std::int32_t start, const std::optional<int>& threads) {
+           const std::optional<py::array>& rows, std::int32_t start, bool held, const std::optional<int>& threads) {
             return std::visit(
                 [&](const auto& v) {
-                    return run_on(v, offsets, members, image, tile, step, weights, rows, start, threads);
+                    return run_on(v, offsets, members, image, tile, step, weights, rows, start, held, threads);
                 },
                 prepared.values);
         },
         py::arg("prepared"), py::arg("offsets"), py::arg("members"), py::arg("image"), py::arg("tile"), py::arg("step"),
         py::kw_only(), py::arg("weights") = py::none(), py::arg("rows") = py::none(), py::arg("start") = 0,
-        py::arg("threads") = py::none(),
+        py::arg("held") = false, py::arg("threads") = py::none(),
         R"(Push differences of tiles through a network.
 
 Parameters
@@ -404,6 +406,8 @@ rows : ndarray of the program's dtype, shape (pairs, 2, size), optional
     Dense differences in the place of tiles.
 start : int
     Node that `rows` are differences of: the input, or one further on. Nodes before it do not move.
+held : bool
+    Whether nodes of the kind "hold" pass nothing on: what comes of the rest alone.
 threads : int, optional
     All cores by default.
 

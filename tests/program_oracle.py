@@ -137,6 +137,8 @@ def value(node: Node, given: Sequence[Array], targets: Array | None = None) -> A
             return np.concatenate(given, axis=-1)
         case "shift":
             return shifted(node, z)
+        case "hold":
+            return z
         case "repeat":
             return z.repeat(node.window[0], axis=0).repeat(node.window[1], axis=1)
         case "resample":
@@ -150,8 +152,8 @@ def value(node: Node, given: Sequence[Array], targets: Array | None = None) -> A
             return out
         case "part":
             return z[..., node.window[7] : node.window[7] + node.shape[2]]
-        case "flatten":
-            return z.reshape(1, 1, -1)
+        case "reshape":
+            return z.reshape(node.shape)
         case "softmax":
             return softmax(z)
         case "cross_entropy":
@@ -163,11 +165,14 @@ def value(node: Node, given: Sequence[Array], targets: Array | None = None) -> A
     raise AssertionError(node.op)
 
 
-def values(nodes: Sequence[Node], x: Array, targets: Array | None = None) -> list[Array]:
-    """The value of every node at the input x, (h, w, c)."""
+def values(
+    nodes: Sequence[Node], x: Array, targets: Array | None = None, held: Sequence[Array] | None = None
+) -> list[Array]:
+    """The value of every node at the input x, (h, w, c); those of "hold" as they are in `held`, if that is given."""
     out = [x]
-    for node in nodes[1:]:
-        out.append(value(node, [out[s] for s in node.sources], targets))
+    for number, node in enumerate(nodes[1:], 1):
+        stays = held is not None and node.op == "hold"
+        out.append(held[number] if stays else value(node, [out[s] for s in node.sources], targets))
         assert out[-1].shape == node.shape, (node.op, out[-1].shape, node.shape)
     return out
 

@@ -74,7 +74,7 @@ class Lowering:
         shape = self.nodes[held.node].shape
         if not held.flat or shape[:2] == (1, 1):
             return held.node
-        return self.add("flatten", [held.node], (1, 1, math.prod(shape)), held.where)
+        return self.add("reshape", [held.node], (1, 1, math.prod(shape)), held.where)
 
     def plain(self, held: Held) -> tuple[int, Map]:
         """Node and shape of a value."""

@@ -80,7 +80,7 @@ class _Making:
         elif index is not None and node.op == "conv" and options.get("groups", 1) == 1:
             options["weights"] = np.ascontiguousarray(options["weights"][:, :, index])
             self._append(number, [source], node.shape, None, options)
-        elif index is not None and node.op == "flatten":
+        elif index is not None and node.op == "reshape":
             h, w, c = self.nodes[live[0]].shape
             index = (np.arange(h * w)[:, None] * c + index).ravel()
             self._append(number, [source], (1, 1, len(index)), index, options)

@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fdfast import _core
 from fdfast.engines.batch import Advance
 from fdfast.engines.chunking import BUDGET
 from fdfast.engines.difference import cores
@@ -163,7 +162,9 @@ class _At(ABC):
     row_bytes: int
 
     @abstractmethod
-    def begin(self, tiling: Tiling, tiles: Any, steps: Float64, number: _Number) -> tuple[Float64, Int32, Int32]:
+    def begin(
+        self, tiling: Tiling, tiles: Any, steps: Float64, number: _Number, *, short: bool
+    ) -> tuple[Float64, Int32, Int32]:
         """Rows of pairs where the whole maps begin, shape (pairs, 2, elements); what ties and what crosses before."""
 
     @abstractmethod
@@ -184,7 +185,7 @@ class _At(ABC):
         or f has an edge: along one generic line, and back, every unit moves that any row moves, and what comes of both
         must be opposite.
         """
-        rows, tie, crossed = self.begin(tiling, tiles, steps, number)
+        rows, tie, crossed = self.begin(tiling, tiles, steps, number, short=close)
         count, _, width = rows.shape
         found, equal = np.empty((count, 2)), np.zeros(count, bool)
 
@@ -227,7 +228,9 @@ class _OnMaps(_At):
         self._point = point
         self.value, self.row_bytes = point.value, point.widest
 
-    def begin(self, tiling: Tiling, tiles: Any, steps: Float64, number: _Number) -> tuple[Float64, Int32, Int32]:
+    def begin(
+        self, tiling: Tiling, tiles: Any, steps: Float64, number: _Number, *, short: bool
+    ) -> tuple[Float64, Int32, Int32]:
         rows = np.zeros((len(tiles), 2, tiling.size))
         for row, tile, step in zip(rows, tiles, steps, strict=True):
             part = slice(tiling.offsets[tile], tiling.offsets[tile + 1])
@@ -248,17 +251,20 @@ class _OnWindows(_At):
         self.value, self.row_bytes = windows.value(values), windows.row_bytes
         self._prepared = windows.prepared(values, threads)
 
-    def begin(self, tiling: Tiling, tiles: Any, steps: Float64, number: _Number) -> tuple[Float64, Int32, Int32]:
-        count = len(tiles)
-        pushed, *kinks = _core.push(
+    def begin(
+        self, tiling: Tiling, tiles: Any, steps: Float64, number: _Number, *, short: bool
+    ) -> tuple[Float64, Int32, Int32]:
+        pushed, *kinks = self._windows.push(
             self._prepared,
-            *(tiling.offsets, tiling.members, np.zeros(count, np.int64), tiles, steps),
-            weights=tiling.weights,
-            threads=self._threads,
+            (tiling.offsets, tiling.members, tiles),
+            steps,
+            tiling.weights,
+            self._threads,
+            hold=short and len(tiles) > 2 * self._windows.narrow,
         )
         names = self._windows.names
         tie, crossed = (np.array([-1 if k < 0 else number(names[k]) for k in kink], np.int32) for kink in kinks)
-        return pushed.reshape(count, 2, -1), tie, crossed
+        return pushed, tie, crossed
 
     def run(self, rows: Float64) -> tuple[Float64, _Seen, _Seen, Any]:
         found, notes = self._windows.finish(self._values, rows, self._whole)

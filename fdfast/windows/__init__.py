@@ -12,8 +12,9 @@ import fdfast.windows.linear
 import fdfast.windows.resampling
 import fdfast.windows.shapes
 import fdfast.windows.volumes  # noqa: F401
+from fdfast.windows.at_point import slopes_at, windows_at
 from fdfast.windows.lowered import Lowered, lower
 from fdfast.windows.program import NotLowered
-from fdfast.windows.windows import Windows, slopes_at, windows_at
+from fdfast.windows.windows import Windows
 
 __all__ = ["Lowered", "NotLowered", "Windows", "lower", "slopes_at", "windows_at"]

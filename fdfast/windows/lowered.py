@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fdfast.operations import is_real
 from fdfast.tape import Entry, Tape
+from fdfast.windows.bottlenecks import with_bottlenecks
 from fdfast.windows.program import HANDLERS, Making, Node, NotLowered, Value
 
 #: Whose output depends on the shape alone.
@@ -22,9 +25,11 @@ class Lowered:
     Attributes
     ----------
     nodes : list of Node
-        Of the program; the last one holds all values of `border`, one after the other.
+        Of the program; the last one holds all values of `border`, one after the other, and then those of `held`.
     border : dict of int to int
         Numbers of values where the rest begins, and how many elements they have.
+    held : dict of int to slice
+        Nodes that can be held, and where in the last one the values are that they pass on; see `with_bottlenecks`.
     constants : list of int
         Numbers of the values that weights of the program were made of.
     left : list of str
@@ -33,6 +38,7 @@ class Lowered:
 
     nodes: list[Node]
     border: dict[int, int]
+    held: dict[int, slice]
     constants: list[int]
     left: list[str]
 
@@ -58,9 +64,13 @@ def lower(tape: Tape, source: int, output: int) -> Lowered:
             rest.append(entry)
     read = {i for entry in rest for i in entry.inputs} | {output}
     border = [i for i in making.node_of if i in read]
-    _end(making, border)
     sizes = {i: math.prod(making.shape(i)) for i in border}
-    return Lowered(making.nodes, sizes, sorted(making.constants), left)
+    making.nodes, place, holds = with_bottlenecks(making.nodes)
+    ends = [place[making.node_of[i]] for i in border] + [node - 1 for node in holds]
+    _end(making, ends)
+    stops = np.cumsum([sum(sizes.values()), *(making.size(node) for node in holds)]).tolist()
+    held = dict(zip(holds, map(slice, stops, stops[1:]), strict=True))
+    return Lowered(making.nodes, sizes, held, sorted(making.constants), left)
 
 
 def _take(making: Making, entry: Entry, moving: Sequence[int], number: int) -> None:
@@ -77,16 +87,15 @@ def _take(making: Making, entry: Entry, moving: Sequence[int], number: int) -> N
     handler(making, entry, list(dict.fromkeys(moving)))
 
 
-def _end(making: Making, border: Sequence[int]) -> None:
-    """Make one vector of what the rest begins with, or leave it as it is if that is the last node."""
-    last = [making.node_of[i] for i in border]
+def _end(making: Making, last: Sequence[int]) -> None:
+    """Make one vector of some nodes, or leave it as it is if that is the last node."""
     if last == [len(making.nodes) - 1]:
         return
     flat = []
     for node in last:
         size = making.size(node)
         lies = making.nodes[node].shape == (1, 1, size)
-        flat.append(node if lies else making.add("flatten", [node], (1, 1, size), None))
+        flat.append(node if lies else making.add("reshape", [node], (1, 1, size), None))
     if flat != [len(making.nodes) - 1]:
         total = sum(making.nodes[node].shape[2] for node in flat)
         making.add("concat", flat, (1, 1, total), None)

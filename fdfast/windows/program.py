@@ -168,17 +168,16 @@ class Making:
         Raises
         ------
         NotLowered
-            It is no map any more.
+            It is no map.
         """
         node = self.node_of[number]
         if self.looks(number):
             return node
-        if self._map(number) == (1, 1, self.size(node)):
-            return self.add("flatten", [node], (1, 1, self.size(node)), Value(number))
-        if node == 0 and self.alone(0):  # what it looks like is not settled yet
-            self.nodes[0].shape = as_map(self.shape(number))
+        shape = as_map(self.shape(number))
+        if node == 0 and self.alone(0) and math.prod(shape[:2]) > 1:  # what it looks like is not settled yet
+            self.nodes[0].shape = shape
             return 0
-        raise NotLowered(f"it reads {self.nodes[node].shape} as {self.shape(number)}")
+        return self.add("reshape", [node], shape, Value(number))
 
     def by_channel(self, number: int) -> int:
         """Node of a value whose last axis is the node's channels, however its cells are arranged."""
@@ -219,10 +218,9 @@ class Making:
         ------
         NotLowered
         """
-        shape, own = self.shape(number), self.nodes[node].shape
-        whole = self._map(number) in (own, (1, 1, self.size(node)))
-        if not (whole or node == 0 or self.channels_from(shape, node) is not None):
-            raise NotLowered(f"it makes {shape} of {own}")
+        shape = self.shape(number)
+        if self._map(number) is None and node != 0 and self.channels_from(shape, node) is None:
+            raise NotLowered(f"it makes {shape} of {self.nodes[node].shape}")
         self.keep(number, node)
 
     def _map(self, number: int) -> Map | None:

@@ -152,7 +152,7 @@ def pack(m: Making, entry: Entry, moving: list[int]) -> None:
         if m.moves(one):
             node = m.node_of[one]
             if m.nodes[node].shape != (1, 1, size):
-                node = m.add("flatten", [node], (1, 1, size), Value(one))
+                node = m.add("reshape", [node], (1, 1, size), Value(one))
             window = (1, 1, 1, 1, 1, 1, number, 0)
             placed.append(m.add("shift", [node], (len(entry.inputs), 1, size), None, window=window))
     joined = m.add("add", placed, (len(entry.inputs), 1, size), Value(out), coefficients=[1.0] * len(placed))

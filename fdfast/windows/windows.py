@@ -15,11 +15,9 @@ from fdfast import _core
 from fdfast.operations import Notes, short_moves
 from fdfast.tape import (
     EQUAL,
-    LONG,
     PUSHING,
     Point,
     Recorded,
-    Slopes,
     Tape,
     Traced,
     push,
@@ -27,12 +25,17 @@ from fdfast.tape import (
     unkinked,
     values_graph,
 )
+from fdfast.windows.bottlenecks import complete
 from fdfast.windows.lowered import lower, values_needed
 from fdfast.windows.program import NotLowered, build
 
 Float64 = npt.NDArray[np.float64]
 #: Directions that a new program is held against whole maps along, the step, and how far both may part.
 _DIRECTIONS, _STEP, _APART = 3, 2.0**-20, 1e-9
+#: What computes nothing.
+_ARRANGE = {"input", "part", "reshape", "concat"}
+#: Steps that leave nothing of second order.
+_SHORT = (2.0**-60, -(2.0**-60))
 
 
 #: Directions, two steps, and the slopes there.
@@ -74,10 +77,13 @@ class Windows:
 
     def __init__(self, tape: Tape, source: int) -> None:
         self.lowered = lower(tape, source, tape.outputs[0])
-        if len(self.lowered.nodes) == 1 or source in self.lowered.border:
+        if source in self.lowered.border or {node.op for node in self.lowered.nodes} <= _ARRANGE:
             raise NotLowered(self.lowered.left[0] if self.lowered.left else "nothing is left of it")
         self.tape = tape
         self.program = build(self.lowered.nodes)
+        #: Elements at the border, and numbers that go through bottlenecks.
+        self._width = sum(self.lowered.border.values())
+        self.narrow = sum(columns.stop - columns.start for columns in self.lowered.held.values())
         self._values = values_needed(self.lowered.nodes, self.program.needed)
         entries = tape.needed([tape.outputs[0]])
         self.names = [entries[node.entry].name if node.entry >= 0 else "input" for node in self.lowered.nodes]
@@ -146,20 +152,62 @@ class Windows:
         maps = [v.of(values, s) for v, s in zip(self._values, shapes, strict=True)]
         return self.program.prepare(maps, None, threads=threads)
 
-    def along(self, recorded: Recorded, values: Values, v: Float64, steps: Sequence[float]) -> tuple[Float64, bool]:
+    def push(
+        self,
+        prepared: _core.Prepared,
+        tiles: tuple[Any, Any, Any],
+        steps: Float64,
+        weights: Float64 | None,
+        threads: int,
+        *,
+        hold: bool,
+    ) -> tuple[Float64, Any, Any]:
+        """Differences at the border, shape (pairs, 2, elements); first operations where units tie, and cross, or -1.
+
+        Parameters
+        ----------
+        prepared : Prepared
+        tiles : tuple of ndarray
+            Offsets and members of tiles, and the tile of each pair.
+        steps : ndarray, shape (pairs, 2)
+        weights : ndarray, optional
+            Of members.
+        threads : int
+        hold : bool
+            Whether to find what comes of bottlenecks once, for all pairs: with steps so short that nothing of second
+            order is left.
+        """
+        offsets, members, tile = tiles
+        held = self.lowered.held if hold else {}
+        found, tie, crossed = _core.push(
+            *(prepared, offsets, members, np.zeros(len(tile), np.int64), tile, steps),
+            weights=weights,
+            held=bool(held),
+            threads=threads,
+        )
+        found = found.reshape(len(tile), 2, -1)
+        if not complete(prepared, found, held, threads):
+            return self.push(prepared, tiles, steps, weights, threads, hold=False)
+        return found[:, :, : self._width], tie, crossed
+
+    def along(
+        self, recorded: Recorded, values: Values, v: Float64, steps: Sequence[float], *, hold: bool = False
+    ) -> tuple[Float64, bool]:
         """Differences of the output along directions of x, shape (steps, directions); whether no unit ties or crosses.
 
         Parameters
         ----------
         v : ndarray, shape (directions, ...)
         steps : sequence of two floats
+        hold : bool
+            See `push`.
         """
         count, size = len(v), math.prod(self.lowered.nodes[0].shape)
         each = np.arange(count)
-        tiles = size * np.arange(count + 1), np.tile(np.arange(size), count), np.zeros_like(each), each
+        tiles = size * np.arange(count + 1), np.tile(np.arange(size), count), each
         lengths = np.tile(np.asarray(steps, np.float64), (count, 1))
-        prepared = self.prepared(values, 1)
-        pushed, *kinks = _core.push(prepared, *tiles, lengths, weights=np.ascontiguousarray(v).ravel(), threads=1)
+        weights = np.ascontiguousarray(v).ravel()
+        pushed, *kinks = self.push(self.prepared(values, 1), tiles, lengths, weights, 1, hold=hold)
         found, notes = self.finish(values, pushed.reshape(2 * count, -1), recorded)
         plain = notes is None or not (notes.ties or notes.crossings or notes.subtracted)
         return found.reshape(count, 2).T, plain and all((kink < 0).all() for kink in kinks)
@@ -178,13 +226,11 @@ class Windows:
         v, steps, slopes = known
         values = self.values_of(self.tape)
         found, whole = self.along(recorded, values, v, steps)[0], slopes * np.reshape(steps, (2, 1))
-        finite = np.isfinite(whole) & np.isfinite(found)
-        gap = np.abs(found - whole)[finite].max(initial=0.0)
         least = 2.0**-46 * max(map(abs, steps)) * abs(self.value(values))  # rounding, where the loss does not move
-        if gap > _APART * np.abs(whole[finite]).max(initial=0.0) + least:
-            raise NotLowered(
-                f"on windows the loss moves by {found.flat[0]:.12g}, on whole maps by {whole.flat[0]:.12g}: a bug"
-            )
+        _demand_alike(found, whole, least)
+        if self.lowered.held:
+            held, freely = (self.along(recorded, values, v, _SHORT, hold=hold)[0] for hold in (True, False))
+            _demand_alike(held, freely, least * _SHORT[0] / max(map(abs, steps)))
 
     def finish(self, values: Values, rows: Float64, recorded: Recorded) -> tuple[Float64, Notes | None]:
         """Differences of the output, given those at the border, shape (rows, elements); and what was met on the way."""
@@ -219,80 +265,16 @@ class Windows:
             found = tf.zeros([count], tf.float64) if moved is None else tf.reshape(moved, [count])
             return found, unkinked(notes)
 
-        length, width = self._places[-1][2], sum(self.lowered.border.values())
-        floats = tf.TensorSpec([length], tf.float64), tf.TensorSpec([count, width], tf.float64)
+        length = self._places[-1][2]
+        floats = tf.TensorSpec([length], tf.float64), tf.TensorSpec([count, self._width], tf.float64)
         return trace_of(rest, [*floats, *(tf.TensorSpec(t.shape, t.dtype) for t in others)])
 
 
-def windows_at(
-    recorded: Recorded, point: Point, place: int = 0, known: Known | None = None
-) -> tuple[Windows, Values] | None:
-    """The windows of a recorded function and its values at a point; None where the kernels do nothing of it.
-
-    Parameters
-    ----------
-    place : int
-        Of x among the arguments.
-    known : tuple, optional
-        Directions, two steps and the slopes there on whole maps, if some are known.
-    """
-    former = recorded.windows
-    if isinstance(former, Windows):
-        values = _values(recorded, former, point)
-        if values is not None and former.fits(values):
-            return former, values
-    elif former is not None:
-        return None
-    tape = point.tape
-    number = recorded.number(tape, place)
-    try:
-        if number is None:
-            raise NotLowered("x is not read")
-        made = Windows(tape, number)
-        made.compare(recorded, point, place, known)
-        recorded.windows = made
-    except NotLowered as error:
-        recorded.windows = str(error)
-        return None
-    if isinstance(former, Windows) and not made.alike(former):
-        recorded.forget()
-    return made, made.values_of(tape)
-
-
-def slopes_at(point: Point, moved: Mapping[int, Any], steps: Sequence[float]) -> Slopes:
-    """Differences along directions, see `Point.slopes`: by the kernels where x alone moves and f is long.
-
-    An operation is a call on whole maps, and next to nothing in a program: that tells for loops that are unrolled.
-    """
-    whole = point.recorded
-    if set(moved) != {0} or len(steps) != 2 or len(whole.latest.entries if whole.latest else ()) < LONG:
-        return point.slopes(moved, steps)
-    v = np.asarray(moved[0], np.float64)
-    if isinstance(whole.windows, Windows) and (found := windows_at(whole, point)) is not None:
-        pushed, plain = found[0].along(whole, found[1], v, steps)
-        if plain:
-            none = np.zeros(pushed.shape, bool)
-            return Slopes(pushed / np.reshape(steps, (2, 1)), [], [], [], [], none, none)
-    seen = point.slopes(moved, steps)
-    if whole.windows is None and not (seen.ties or seen.crossings):
-        windows_at(whole, point, known=(v, steps, seen.value))
-    return seen
-
-
-def _values(recorded: Recorded, windows: Windows, point: Point) -> Values | None:
-    """Values at a point; None where the control flow goes another way."""
-    made = recorded.compiled("at", lambda _: windows.graph(point))
-    if made is not None:
-        flat, *others, holds = made(*map(tf.constant, point.arguments))
-        return windows.unpacked(flat, others) if bool(holds) else None
-    start = time.perf_counter()
-    tape = point.tape
-    recorded.spend("at", time.perf_counter() - start)
-    return windows.values_of(tape) if _same_way(tape, windows.tape) else None
-
-
-def _same_way(a: Tape, b: Tape) -> bool:
-    """Whether the control flow went the same way."""
-    return len(a.values) == len(b.values) and all(
-        g.number == h.number and np.array_equal(g.value, h.value) for g, h in zip(a.guards, b.guards, strict=True)
-    )
+def _demand_alike(found: Float64, whole: Float64, least: float) -> None:
+    """Differences by windows and on whole maps are those of one function, or there is a bug."""
+    finite = np.isfinite(whole) & np.isfinite(found)
+    gap = np.abs(found - whole)[finite].max(initial=0.0)
+    if gap > _APART * np.abs(whole[finite]).max(initial=0.0) + least:
+        raise NotLowered(
+            f"on windows the loss moves by {found.flat[0]:.12g}, on whole maps by {whole.flat[0]:.12g}: a bug"
+        )

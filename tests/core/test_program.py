@@ -28,8 +28,9 @@ Pair = tuple[int, int, float, float]  # image, tile, displacements
 DTYPES = ["float32", "float64"]
 CHANNELS = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 64, 65, 70]
 LINEAR = ["conv", "depthwise", "average", "scale", "add", "concat", "shift", "repeat", "resample", "dilate", "part"]
+LINEAR += ["hold", "reshape"]
 EXACT = [*LINEAR, "maximum", "maximum", "ramp", "ramp", "multiply"]
-TAILS = ["none", "flatten", "dense", "squared_error"]
+TAILS = ["none", "reshape", "dense", "squared_error"]
 
 
 def assembled(nodes: Sequence[Node], dtype: str) -> _core.Program:
@@ -61,6 +62,7 @@ class Problem:
     targets: Array | None = None  # (images, c)
     rows: Array | None = None  # (pairs, 2, size)
     weights: list[list[float]] | None = None  # of the members of each tile
+    held: bool = False
 
     def prepared(self, dtype: str, threads: int = 1) -> _core.Prepared:
         program = assembled(self.nodes, dtype)
@@ -81,6 +83,7 @@ class Problem:
             np.array([p[2:] for p in self.pairs], dtype=np.float64).reshape(-1, 2),
             weights=None if self.weights is None else np.array([w for tile in self.weights for w in tile]),
             rows=None if self.rows is None else self.rows.astype(dtype),
+            held=self.held,
             threads=threads,
         )
         assert out.dtype == ("float64" if self.targets is not None else dtype)
@@ -101,8 +104,9 @@ class Problem:
         """The oracle's values at the point, and at the two displaced ones."""
         image = self.pairs[pair][0]
         x, y = self.points[image].astype(precision), self.targets_of_images()[image]
-        moved = [oracle.values(self.nodes, x + d, y) for d in self.moves(pair, dtype)]
-        return oracle.values(self.nodes, x, y), moved
+        base = oracle.values(self.nodes, x, y)
+        held = base if self.held else None
+        return base, [oracle.values(self.nodes, x + d, y, held) for d in self.moves(pair, dtype)]
 
 
 def extent(draw: st.DrawFn, n: int, kernel: int, stride: int, dilation: int, pad: int) -> int:
@@ -201,6 +205,10 @@ def networks(draw: st.DrawFn, ops: Sequence[str], tails: Sequence[str], whole: b
             first = draw(st.integers(0, shape[2] - 1))
             count = draw(st.integers(1, shape[2] - first))
             node = replace(node, shape=(*shape[:2], count), window=(1, 1, 1, 1, 1, 1, 0, first))
+        elif op == "reshape":
+            size, first = math.prod(shape), draw(st.sampled_from(divisors(math.prod(shape))))
+            second = draw(st.sampled_from(divisors(size // first)))
+            node = replace(node, shape=(first, second, size // first // second))
         assume(math.prod(node.shape) <= 20_000)
         nodes.append(node)
 
@@ -208,9 +216,9 @@ def networks(draw: st.DrawFn, ops: Sequence[str], tails: Sequence[str], whole: b
     h, w, c = nodes[-1].shape
     if tail != "none":
         if draw(st.booleans()):
-            nodes.append(Node("flatten", (len(nodes) - 1,), (1, 1, h * w * c)))
+            nodes.append(Node("reshape", (len(nodes) - 1,), (1, 1, h * w * c)))
             h, w, c = nodes[-1].shape
-        if tail != "flatten" or (h, w) != (1, 1):
+        if tail != "reshape" or (h, w) != (1, 1):
             out = draw(channels)
             window = (h, w, 1, 1, 1, 1, 0, 0)
             nodes.append(Node("conv", (len(nodes) - 1,), (1, 1, out), weights(h, w, c, out), window=window))
@@ -258,6 +266,7 @@ def problems(draw: st.DrawFn, nodes: st.SearchStrategy[list[Node]], whole: bool)
         targets = rng.integers(-1, 2, (images, count)).astype(np.float64)
         if net[-1].op == "cross_entropy":
             targets = draw(st.sampled_from([np.eye(count)[rng.integers(0, count, images)], np.abs(targets)]))
+    held = draw(st.booleans())
     scale = draw(st.sampled_from([0.5, 1.0, 2.0] if whole else [1e-4, 0.01, 1.0, 1 / 3]))
     ratios = RATIOS if whole else [(1.0, -1.0), (1.0, 2.0), (1.0, 0.7)]
     if draw(st.integers(0, 3)) == 0:
@@ -268,7 +277,7 @@ def problems(draw: st.DrawFn, nodes: st.SearchStrategy[list[Node]], whole: bool)
         pairs = [(draw(st.integers(0, images - 1)), 0, *ratio) for _ in range(2)]
         if draw(st.booleans()):
             rows[:, 1] = rows[:, 0] * np.array(ratio[1] / ratio[0])
-        return Problem(net, points, [[0]], pairs, targets, scale * rows)
+        return Problem(net, points, [[0]], pairs, targets, scale * rows, held=held)
     tiles = [draw_tile(draw, net[0].shape) for _ in range(draw(st.integers(1, 3)))]
     pair = st.tuples(st.integers(0, images - 1), st.integers(0, len(tiles) - 1), st.sampled_from(ratios)).map(
         lambda p: (p[0], p[1], scale * p[2][0], scale * p[2][1])
@@ -278,7 +287,7 @@ def problems(draw: st.DrawFn, nodes: st.SearchStrategy[list[Node]], whole: bool)
         # Whole problems keep their digits: signs alone.
         size = 1.0 if whole else rng.integers(128, 257) / 256
         weights = [[float(w) for w in size * rng.choice([-1.0, 1.0], len(tile))] for tile in tiles]
-    return Problem(net, points, tiles, draw(st.lists(pair, min_size=1, max_size=4)), targets, weights=weights)
+    return Problem(net, points, tiles, draw(st.lists(pair, min_size=1, max_size=4)), targets, None, weights, held)
 
 
 def bits(problem: Problem) -> float:
@@ -609,7 +618,7 @@ def test_the_bound_for_rounding_sees_a_wrong_weight() -> None:
         Node("input", (), (6, 6, 2)),
         Node("conv", (0,), (4, 4, 20), rng.normal(0, 0.3, (3, 3, 2, 20)), (3, 3, 1, 1, 1, 1, 0, 0)),
         Node("smooth", (1,), (4, 4, 20), function="tanh"),
-        Node("flatten", (2,), (1, 1, 320)),
+        Node("reshape", (2,), (1, 1, 320)),
         Node("conv", (3,), (1, 1, 10), rng.normal(0, 0.05, (1, 1, 320, 10))),
         Node("cross_entropy", (4,), (1, 1, 1)),
     ]
@@ -1011,7 +1020,7 @@ REFUSED_NODES: list[tuple[str, list[int], oracle.Shape, dict[str, Any], str]] = 
         [0],
         (4, 4, 2),
         {},
-        "op must be one of add, average, concat, conv, cross_entropy, depthwise, dilate, flatten, ",
+        "op must be one of add, average, concat, conv, cross_entropy, depthwise, dilate, ",
     ),
     (
         "smooth",
@@ -1086,7 +1095,7 @@ REFUSED_NODES: list[tuple[str, list[int], oracle.Shape, dict[str, Any], str]] = 
     ("resample", [0], (8, 7, 2), {"weights": np.ones(59)}, "weights must have shape (60,), got (59,)"),
     ("resample", [0], (8, 7, 2), {}, "weights are missing"),
     ("part", [0], (4, 4, 2), {"window": (1, 1, 1, 1, 1, 1, 0, 1)}, "a part takes channels that are there"),
-    ("flatten", [0], (1, 1, 31), {}, "all cells as one vector: input of shape (4, 4, 2), output (1, 1, 31)"),
+    ("reshape", [0], (1, 1, 31), {}, "all elements are kept: input of shape (4, 4, 2), output (1, 1, 31)"),
     ("softmax", [0], (4, 4, 2), {}, "softmax takes a vector: input of shape (4, 4, 2)"),
     ("squared_error", [0], (1, 1, 1), {}, "a loss takes a vector and is a number: input of shape (4, 4, 2)"),
 ]
@@ -1102,7 +1111,7 @@ def test_refuses_a_node_and_stays_as_it_was(
     with pytest.raises(ValueError, match=re.escape(message)):
         program.append(op, sources, shape, **settings)
     assert program.needed == []
-    assert program.append("flatten", [0], (1, 1, 32)) == 1
+    assert program.append("reshape", [0], (1, 1, 32)) == 1
 
 
 def test_refuses_what_is_no_node_at_all() -> None:
@@ -1126,7 +1135,7 @@ def test_needed_names_the_sources_of_what_depends_on_the_point() -> None:
     program.append("ramp", [1], (4, 4, 2))
     program.append("multiply", [2, 0], (4, 4, 2))
     program.append("maximum", [1], (4, 4, 2))
-    program.append("flatten", [3], (1, 1, 32))
+    program.append("reshape", [3], (1, 1, 32))
     assert program.needed == [1, 2, 0]
 
 

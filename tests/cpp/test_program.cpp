@@ -106,6 +106,7 @@ struct Task {
     std::vector<std::int64_t> offsets{0}, members, image, tile;
     std::vector<double> step, weights;  // no weights: 1 each
     std::vector<T> rows;
+    bool held = false;
     bool (*interrupted)(void*) = nullptr;
 
     Task(const Net<T>& of, const fdfast::Prepared<T>& with) : net(of), prepared(with) {}
@@ -151,6 +152,7 @@ struct Task {
         job.rows_out = loss ? nullptr : given.data();
         job.tie = out.tie.data();
         job.crossed = out.crossed.data();
+        job.held = held;
         job.threads = threads;
         job.interrupted = interrupted;
         out.done = fdfast::run(job);
@@ -167,7 +169,7 @@ void grow(Net<T>& net, Dice& dice) {
     const std::int32_t s = dice.one_in(3) ? dice.from(0, net.last()) : net.last();
     const Shape in = net.shape(s);
     const double reach = net.reach_of(s);
-    const auto op = static_cast<Op>(dice.from(static_cast<int>(Op::conv), static_cast<int>(Op::flatten)));
+    const auto op = static_cast<Op>(dice.from(static_cast<int>(Op::conv), static_cast<int>(Op::reshape)));
     Node<T> node = make<T>(op, {s}, in);
     std::vector<double> weights;
     double bound = reach;
@@ -261,9 +263,8 @@ void grow(Net<T>& net, Dice& dice) {
             node.window.left = dice.from(0, in.c - 1);
             node.shape.c = dice.from(1, in.c - node.window.left);
             break;
-        case Op::flatten:
-            if (!dice.one_in(4)) return;
-            node.shape = {1, 1, static_cast<std::int32_t>(in.size())};
+        case Op::reshape:
+            node.shape = dice.one_in(2) ? Shape{1, 1, static_cast<std::int32_t>(in.size())} : Shape{in.c, in.h, in.w};
             break;
         default:
             return;
@@ -339,6 +340,7 @@ void fuzz(std::uint64_t seed) {
     const fdfast::Prepared<T> prepared = net.prepare_with(dice, images, 2);
     Task<T> task{net, prepared};
     fill(task, dice, images);
+    task.held = dice.one_in(2);
 
     const Result first = task.run_on(1);
     CHECK(first.done);

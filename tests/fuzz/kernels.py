@@ -21,7 +21,7 @@ from fdfast import _core
 MEMORY = 4 << 30
 ALLOWED = (ValueError, TypeError, IndexError, MemoryError)
 OPS = ["conv", "depthwise", "average", "maximum", "ramp", "smooth", "scale", "add", "multiply", "concat", "shift"]
-OPS += ["repeat", "flatten", "softmax", "cross_entropy", "squared_error"]
+OPS += ["repeat", "hold", "reshape", "softmax", "cross_entropy", "squared_error"]
 FUNCTIONS = ["sigmoid", "tanh", "softplus", "softsign", "exponential", "elu", "silu", "gelu"]
 ODD = [0, -1, 1, 2, 7, 2**15, 2**30, 2**31 - 1, -(2**31), 2**40, 2**62, -(2**62), 1.5, math.nan, math.inf, None, "x"]
 DTYPES = ["float32", "float64", "int64", "int32", "int8", "bool", "complex128", ">f8", "O"]
@@ -156,7 +156,7 @@ def node(rng, shapes):
         kw, shape = {"window": (1, 1, 1, 1, 1, 1, 1, -1)}, (h + 1, w, c)
     elif op == "repeat":
         kw, shape = {"window": (2, 1, 1, 1, 1, 1, 0, 0)}, (2 * h, w, c)
-    elif op == "flatten":
+    elif op == "reshape":
         shape = (1, 1, h * w * c)
     elif op in ("cross_entropy", "squared_error"):
         shape = (1, 1, 1)
