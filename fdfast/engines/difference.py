@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from fdfast.engines.pairs import Differences, Pairs
 from fdfast.engines.trust import check_loss, check_sample
 from fdfast.moves import Tiling
 from fdfast.tape import is_steady
+from fdfast.windows import cores
 
 Float64 = npt.NDArray[np.float64]
 
@@ -28,7 +28,6 @@ TINY = 2.0**-27
 _EVERY = 256
 # Calls after which values and gradients are traced as one: some two checks.
 _SETTLED = 8
-_MOST = 4096  # threads that a kernel takes
 
 
 def _numbers(count: int) -> npt.NDArray[np.int32]:
@@ -37,14 +36,6 @@ def _numbers(count: int) -> npt.NDArray[np.int32]:
 
 def _same(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
     return a.shape == b.shape and bool((a == b).all())
-
-
-def cores() -> int:
-    """Threads to use: OMP_NUM_THREADS if it is set, and no more than kernels take; else this process' own cores."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if asked.isdigit() and int(asked) > 0:
-        return min(int(asked), _MOST)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,11 +12,10 @@ import numpy.typing as npt
 
 from fdfast.engines.batch import Advance
 from fdfast.engines.chunking import BUDGET
-from fdfast.engines.difference import cores
 from fdfast.engines.pairs import Differences, Pairs
 from fdfast.moves import Tiling
 from fdfast.tape import Point, Recorded
-from fdfast.windows import Windows, windows_at
+from fdfast.windows import Windows, cores, windows_at
 
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]

@@ -12,10 +12,11 @@ from fdfast import _core
 from fdfast.differences import BasePass, Compiled
 from fdfast.engines.channel import ChannelProgram, channel_program
 from fdfast.engines.chunking import BUDGET
-from fdfast.engines.difference import TINY, cores
+from fdfast.engines.difference import TINY
 from fdfast.engines.pairs import Differences, Pairs
 from fdfast.engines.places import Place, places_of
 from fdfast.engines.trust import check_loss
+from fdfast.windows import cores
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]

@@ -15,6 +15,7 @@ import fdfast.windows.volumes  # noqa: F401
 from fdfast.windows.at_point import slopes_at, windows_at
 from fdfast.windows.lowered import Lowered, lower
 from fdfast.windows.program import NotLowered
+from fdfast.windows.threads import cores
 from fdfast.windows.windows import Windows
 
-__all__ = ["Lowered", "NotLowered", "Windows", "lower", "slopes_at", "windows_at"]
+__all__ = ["Lowered", "NotLowered", "Windows", "cores", "lower", "slopes_at", "windows_at"]

@@ -28,10 +28,14 @@ from fdfast.tape import (
 from fdfast.windows.bottlenecks import complete
 from fdfast.windows.lowered import lower, values_needed
 from fdfast.windows.program import NotLowered, build
+from fdfast.windows.threads import cores
+from fdfast.windows.weights import Weights
 
 Float64 = npt.NDArray[np.float64]
 #: Directions that a new program is held against whole maps along, the step, and how far both may part.
 _DIRECTIONS, _STEP, _APART = 3, 2.0**-20, 1e-9
+#: Weights that are known by who wrote to them, rather than compared, one by one, at every call.
+_MANY = 1 << 16
 #: What computes nothing.
 _ARRANGE = {"input", "part", "reshape", "concat"}
 #: Steps that leave nothing of second order.
@@ -94,6 +98,11 @@ class Windows:
         # What is asked of a point: values that the kernels read, that weights are made of, that the rest reads.
         differs = tape.reached(set(tape.inputs))
         self._constants = [i for i in self.lowered.constants if i in differs]
+        self._weights: Weights | None = None
+        if sum(math.prod(tape.values[i].shape) for i in self._constants) > _MANY:
+            of_points = tape.reached(set(tape.arguments))
+            self._weights = Weights(tape)
+            self._constants = [i for i in self._constants if i in of_points]
         self._rest = sorted(i for i in read & differs if isinstance(tape.values[i], tf.Tensor))
         kernels = (i for value in self._values for i in value.numbers)
         self.numbers = sorted({*kernels, *self._constants, *self._rest, tape.outputs[0]})
@@ -131,6 +140,8 @@ class Windows:
 
     def fits(self, values: Mapping[int, Any]) -> bool:
         """Whether the weights of the program are still those of the function."""
+        if self._weights is not None and not self._weights.same():
+            return False
         return all(np.array_equal(values[i], self.tape.values[i], equal_nan=True) for i in self._constants)
 
     def value(self, values: Mapping[int, Any]) -> float:
@@ -207,7 +218,8 @@ class Windows:
         tiles = size * np.arange(count + 1), np.tile(np.arange(size), count), each
         lengths = np.tile(np.asarray(steps, np.float64), (count, 1))
         weights = np.ascontiguousarray(v).ravel()
-        pushed, *kinks = self.push(self.prepared(values, 1), tiles, lengths, weights, 1, hold=hold)
+        threads = cores()
+        pushed, *kinks = self.push(self.prepared(values, threads), tiles, lengths, weights, threads, hold=hold)
         found, notes = self.finish(values, pushed.reshape(2 * count, -1), recorded)
         plain = notes is None or not (notes.ties or notes.crossings or notes.subtracted)
         return found.reshape(count, 2).T, plain and all((kink < 0).all() for kink in kinks)
