@@ -22,6 +22,8 @@ Float64 = npt.NDArray[np.float64]
 _FEW = 64
 #: How far opposite differences may part, and by how much more than any tile moves it a bottleneck is moved.
 _OPPOSITE, _BEYOND = 2.0**-30, 4.0
+#: Moves below which numbers lose digits.
+_LEAST = 2.0**-900
 _NO_TILES = np.zeros(1, np.int64), np.zeros(0, np.int64)
 
 
@@ -56,6 +58,8 @@ def with_bottlenecks(nodes: Sequence[Node]) -> tuple[list[Node], list[int], list
         widest.append(max([math.prod(node.shape), *(widest[s] for s in node.sources)]))
         if fresh[number] and few(number) and narrowest(number) and widest[number] > 2 * node.shape[2]:
             chosen.add(number)
+    if 2 * sum(nodes[number].shape[2] for number in chosen) >= math.prod(nodes[0].shape):
+        chosen = set()  # as many numbers as x has elements, or nearly so: nothing is saved
     made, place, seen, held = list[Node](), list[int](), list[int](), list[int]()
     for number, node in enumerate(nodes):
         place.append(len(made))
@@ -94,10 +98,10 @@ def complete(prepared: _core.Prepared, rows: Float64, held: Mapping[int, slice],
     for node, columns in held.items():
         moved = rows[:, :, columns]
         most = float(np.abs(moved).max(initial=0.0))
-        if not math.isfinite(most):
-            return False
         if most == 0:
             continue
+        if not _LEAST < most < math.inf:
+            return False
         step, each = _BEYOND * 2.0 ** math.ceil(math.log2(most)), np.arange(moved.shape[2])
         one = np.zeros((len(each), 2, len(each)))
         one[each, 0, each], one[each, 1, each] = step, -step

@@ -31,6 +31,7 @@ PLACES = {
     "where two read it": ([([], MAP), ([0], vector(4)), ([1], vector(2)), ([1], vector(2)), ([2, 3], MAP)], [1]),
     "too wide": ([([], MAP), ([0], WIDE), ([1], MAP)], []),
     "x is no wider itself": ([([], vector(6)), ([0], vector(4)), ([1], MAP)], []),
+    "nearly as many as x has": ([([], (4, 4, 1)), ([0], vector(7)), ([0], vector(3)), ([1], MAP), ([2], MAP)], []),
     "one behind another": ([([], MAP), ([0], vector(4)), ([1], MAP), ([0, 2], vector(2)), ([3], MAP)], [1, 3]),
     "only what is held moves it": ([([], MAP), ([0], vector(4)), ([1], MAP), ([2], vector(2)), ([3], MAP)], [1]),
 }
