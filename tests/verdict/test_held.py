@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import fdfast
+from fdfast.verdict import may_be_rounding
 
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -142,3 +143,21 @@ def test_where_autodiff_itself_is_wrong_the_array_is_judged_by_differences():
     right = fdfast.gradcheck(f, x, analytic=2 * x, check="directions")
     wrong = fdfast.gradcheck(f, x, analytic=4 * x, check="directions")
     assert (right.counts["wrong"], wrong.verdict) == (0, "fail")
+
+
+#: What is given where the difference is 1, the next element is large, and a few draws of rounding say 1e-2: autodiff's
+#: own slope there, and whether what is given may be rounding.
+ROUNDED = {
+    "within what was drawn": (1.009, 1.0, True),
+    "beyond it": (1.011, 1.0, False),
+    "beyond it, and autodiff's own": (1.03, 1.03, True),
+    "autodiff's own, and far beyond it": (1.05, 1.05, False),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_what_autodiff_has_itself_may_be_off_by_some_times_what_a_few_draws_show(name):
+    given, own, open_ = ROUNDED[name]
+    numeric, rounding = np.array([[1.0, 1e3]]), np.array([[1e-2, 1e-2]])
+    found = may_be_rounding(numeric, np.array([[given, 1e3]]), np.array([[own, 1e3]]), rounding)
+    assert found[0].tolist() == [open_, True]
