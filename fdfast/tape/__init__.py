@@ -7,7 +7,7 @@ operation does is in `operations`; what is asked of a function is not known here
 from __future__ import annotations
 
 from fdfast.tape.again import guards_hold, push, replay
-from fdfast.tape.at_rows import InRows, Moving, Step, changes, evaluated, replayed, row_bytes
+from fdfast.tape.at_rows import InRows, Moving, Step, evaluated, replayed, row_bytes
 from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.eagerly import Recording, key_of
@@ -17,7 +17,7 @@ from fdfast.tape.precision import half_types, narrowest
 from fdfast.tape.recorded import Recorded
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
 from fdfast.tape.routes import is_steady, steady
-from fdfast.tape.tape import EQUAL, STEP, Entry, Guard, Handle, NoTape, Slopes, Tape
+from fdfast.tape.tape import EQUAL, STEP, Entry, Guard, Handle, NoTape, Slopes, Tape, changes
 from fdfast.tape.traced import PythonCode, Traced, concrete_of, shared, view
 
 __all__ = [

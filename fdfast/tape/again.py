@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
 
 from fdfast.operations import Call, Kernel, Notes, difference, has_value, is_real
+from fdfast.tape.recorder import lifted
 from fdfast.tape.tape import Entry, Tape
 
 
@@ -46,6 +48,36 @@ def replay(
                 if not has_value(value) and value.shape.is_compatible_with(tape.values[number].shape):
                     value.set_shape(tape.values[number].shape)
                 found[number] = value if rounded is None or not is_real(value) else rounded(entry.kernel, inputs, value)
+    return found
+
+
+def moved_to(tape: Tape, arguments: Sequence[Any]) -> Tape | None:
+    """The same operations at other arguments, and at the variables as they are now; None where f has to be recorded.
+
+    That is where the control flow goes another way, a shape follows from values, or an operation keeps state.
+    """
+    if tape.draws:
+        return None
+    given = dict(zip(tape.arguments, arguments, strict=True)) | variables_now(tape)
+    try:
+        found = replay(tape, given)
+    except (tf.errors.OpError, TypeError, ValueError):  # which a recording may get round, or says
+        return None
+    if any(value.shape != tape.values[number].shape for number, value in found.items()):
+        return None
+    if not bool(guards_hold(tape, found)):
+        return None
+    values = [found.get(number, value) for number, value in enumerate(tape.values)]
+    return replace(tape, values=values)
+
+
+def variables_now(tape: Tape) -> dict[int, Any]:
+    """Values of variables, by number, in float64 where they are narrower; in a graph in the making, too."""
+    found = {}
+    for key, number in tape.variables.items():
+        handle = tape.handles[key].tensor
+        dtype = handle._handle_data.shape_and_type[0].dtype
+        found[number] = lifted(tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.as_dtype(dtype)))
     return found
 
 

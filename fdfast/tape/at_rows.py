@@ -13,24 +13,11 @@ from tensorflow.python.framework import function_def_to_graph
 
 from fdfast.operations import TABLE, Kernel, Operation, Plain, Unmapped
 from fdfast.tape.recorder import Recorder
-from fdfast.tape.tape import Handle, Tape
+from fdfast.tape.tape import Handle, Tape, changes
 
 #: Operations whose outputs are known from the shapes of their inputs: the same for all rows.
 _OF_SHAPE = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
-#: What reads state and leaves it as it is.
-_READS = {
-    *("ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape", "VarHandleOp", "VarIsInitializedOp"),
-    *("Placeholder", "VariableV2", "Variable", "IsVariableInitialized", "CheckNumerics", "CheckNumericsV2", "Assert"),
-    "Empty",  # which is written to by what has a rule here
-    *("PartitionedCall", "StatefulPartitionedCall", "While", "If", "Case"),
-    *(f"TensorList{name}" for name in ("Reserve", "PushBack", "PopBack", "SetItem", "GetItem", "Stack", "FromTensor")),
-}
 _FAILURES = (Unmapped, tf.errors.OpError, ValueError, TypeError, AssertionError, KeyError)
-
-
-def changes(definition: Any) -> bool:
-    """Whether an operation, by its definition, draws random numbers or writes to a state."""
-    return bool(definition.is_stateful) and definition.name not in _READS
 
 
 class InRows(Recorder):

@@ -11,7 +11,8 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework import op_callbacks, op_def_registry
 
 from fdfast.operations import Plain, Unmapped
-from fdfast.tape.at_rows import InRows, Step, called, changes, graph_of
+from fdfast.tape.at_rows import InRows, Step, called, graph_of
+from fdfast.tape.tape import changes
 
 
 class Recording:

@@ -12,8 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.operations import Notes, short_moves
-from fdfast.tape.again import guards_hold, push, replay
-from fdfast.tape.recorder import lifted
+from fdfast.tape.again import guards_hold, push, replay, variables_now
 from fdfast.tape.tape import EQUAL, STEP, Slopes, Tape
 from fdfast.tape.traced import Traced
 
@@ -266,12 +265,7 @@ def values_graph(
 
 def replayed(tape: Tape, tensors: Sequence[Any], outputs: Sequence[int]) -> dict[int, Any]:
     """Values at given arguments and at the variables as they are now."""
-    given = dict(zip(tape.arguments, tensors, strict=True))
-    for key, number in tape.variables.items():
-        handle = tape.handles[key].tensor
-        dtype = handle._handle_data.shape_and_type[0].dtype
-        given[number] = lifted(tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.as_dtype(dtype)))
-    return replay(tape, given, outputs)
+    return replay(tape, dict(zip(tape.arguments, tensors, strict=True)) | variables_now(tape), outputs)
 
 
 def specs_of(arguments: Sequence[Array]) -> list[tf.TensorSpec]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from fdfast.operations import Notes
-from fdfast.tape.again import push, replay
+from fdfast.tape.again import moved_to, push, replay
 from fdfast.tape.graphs import (
     Met,
     equal,
@@ -29,6 +29,7 @@ from fdfast.tape.graphs import (
     switched_graph,
     values_graph,
 )
+from fdfast.tape.recorder import lifted
 from fdfast.tape.rounding import Rounding
 from fdfast.tape.tape import STEP, Slopes, Tape
 from fdfast.tape.traced import Traced, shared, view
@@ -61,11 +62,12 @@ class Point:
 
     @cached_property
     def tape(self) -> Tape:
-        """The function recorded here."""
-        start = time.perf_counter()
-        found = self.recorded.recorder(self.arguments)
-        self.recorded.latest, self.recorded.rounded = found, found.rounded
-        self.recorded.took(time.perf_counter() - start)
+        """The function recorded here: by the operations of an earlier recording if f goes the same way."""
+        start, whole = time.perf_counter(), self.recorded
+        found = None if whole.latest is None else moved_to(whole.latest, [lifted(one) for one in self._tensors])
+        found = whole.recorder(self.arguments) if found is None else found
+        whole.latest, whole.rounded = found, found.rounded
+        whole.took(time.perf_counter() - start)
         return found
 
     @cached_property

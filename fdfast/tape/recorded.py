@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fdfast.tape.point import Point
+from fdfast.tape.point import LONG, Point
 from fdfast.tape.precision import half_types, narrowest
 from fdfast.tape.recorder import Recorder
 from fdfast.tape.routes import is_steady
 from fdfast.tape.tape import Tape
 
 Array = npt.NDArray[Any]
-#: What it takes to make a graph, in recordings: both are Python, operation by operation. And the seconds that a warm
-#: recording takes for an operation at most: the first one in a process may take far longer.
-_MAKING, _WARM = 4.0, 5e-4
+#: What it may cost to go without a graph before one is made, in runs of the operations one by one, and how many times
+#: as much for long functions: graphs of short ones take no time that is felt. And the seconds that an operation takes
+#: at most, run again: the first time in a process it may take far longer.
+_MAKING, _LONGER, _WARM = 4.0, 3.0, 1e-4
 
 
 class Recorded:
@@ -88,8 +89,9 @@ class Recorded:
         if key not in self._compiled:
             if self.latest is None:
                 return None
-            recording = min(self._recording, _WARM * len(self.latest.entries))
-            if self._spent.get(key, 0.0) < _MAKING * effort * recording:
+            recording = min(self._recording, self._at_most)
+            longer = _LONGER if len(self.latest.entries) >= LONG else 1.0
+            if self._spent.get(key, 0.0) < _MAKING * longer * effort * recording:
                 return None
             self._compiled[key] = make(self.latest)
         return self._compiled[key]
@@ -103,9 +105,15 @@ class Recorded:
         self._spent[key] = self._spent.get(key, 0.0) + seconds
 
     def took(self, seconds: float) -> None:
-        """Count a recording."""
+        """Count a recording; of the first one what a later one takes."""
+        spent = seconds if math.isfinite(self._recording) else min(seconds, self._at_most)
         self._recording = min(self._recording, seconds)
-        self.spend("values", seconds)
+        self.spend("values", spent)
+
+    @property
+    def _at_most(self) -> float:
+        """Seconds that the operations take at most, run again."""
+        return _WARM * len(self.latest.entries) if self.latest else math.inf
 
     def forget(self) -> None:
         """Drop the graphs: the control flow goes another way now."""

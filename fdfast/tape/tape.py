@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tensorflow.python.framework import op_def_registry
 
 from fdfast.operations import Kernel, is_real
 
@@ -20,8 +21,23 @@ STEP = 2.0**-100
 EQUAL = ("Equal", "NotEqual")
 
 
+#: What reads state and leaves it as it is.
+_READS = {
+    *("ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape", "VarHandleOp", "VarIsInitializedOp"),
+    *("Placeholder", "VariableV2", "Variable", "IsVariableInitialized", "CheckNumerics", "CheckNumericsV2", "Assert"),
+    "Empty",  # which is written to by what has a rule here
+    *("PartitionedCall", "StatefulPartitionedCall", "While", "If", "Case"),
+    *(f"TensorList{name}" for name in ("Reserve", "PushBack", "PopBack", "SetItem", "GetItem", "Stack", "FromTensor")),
+}
+
+
 class NoTape(Exception):
     """A function cannot be recorded; the message names the operation and says why."""
+
+
+def changes(definition: Any) -> bool:
+    """Whether an operation, by its definition, draws random numbers or writes to a state."""
+    return bool(definition.is_stateful) and definition.name not in _READS
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +99,11 @@ class Tape:
     outputs: list[int] = field(default_factory=list)
     narrow: list[str] = field(default_factory=list)
     rounded: list[str] = field(default_factory=list)
+
+    @cached_property
+    def draws(self) -> bool:
+        """Whether an operation draws random numbers or writes to a state; when all are there."""
+        return any(changes(op_def_registry.get(kind)) for kind in {entry.kernel.kind for entry in self.entries})
 
     @cached_property
     def widest(self) -> int:
