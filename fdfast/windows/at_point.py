@@ -11,20 +11,16 @@ import tensorflow as tf
 
 from fdfast.tape import LONG, Point, Recorded, Slopes, Tape
 from fdfast.windows.program import NotLowered
-from fdfast.windows.windows import Known, Values, Windows
+from fdfast.windows.windows import Values, Windows
 
 
-def windows_at(
-    recorded: Recorded, point: Point, place: int = 0, known: Known | None = None
-) -> tuple[Windows, Values] | None:
+def windows_at(recorded: Recorded, point: Point, place: int = 0) -> tuple[Windows, Values] | None:
     """The windows of a recorded function and its values at a point; None where the kernels do nothing of it.
 
     Parameters
     ----------
     place : int
         Of x among the arguments.
-    known : tuple, optional
-        Directions, two steps and the slopes there on whole maps, if some are known.
     """
     former = recorded.windows
     if isinstance(former, Windows):
@@ -39,7 +35,7 @@ def windows_at(
         if number is None:
             raise NotLowered("x is not read")
         made = Windows(tape, number)
-        made.compare(recorded, point, place, known)
+        made.compare(recorded, point, place)
         recorded.windows = made
     except NotLowered as error:
         recorded.windows = str(error)
@@ -57,16 +53,12 @@ def slopes_at(point: Point, moved: Mapping[int, Any], steps: Sequence[float]) ->
     whole = point.recorded
     if set(moved) != {0} or len(steps) != 2 or len(whole.latest.entries if whole.latest else ()) < LONG:
         return point.slopes(moved, steps)
-    v = np.asarray(moved[0], np.float64)
-    if isinstance(whole.windows, Windows) and (found := windows_at(whole, point)) is not None:
-        pushed, plain = found[0].along(whole, found[1], v, steps)
+    if (found := windows_at(whole, point)) is not None:
+        pushed, plain = found[0].along(whole, found[1], np.asarray(moved[0], np.float64), steps)
         if plain:
             none = np.zeros(pushed.shape, bool)
             return Slopes(pushed / np.reshape(steps, (2, 1)), [], [], [], [], none, none)
-    seen = point.slopes(moved, steps)
-    if whole.windows is None and not (seen.ties or seen.crossings):
-        windows_at(whole, point, known=(v, steps, seen.value))
-    return seen
+    return point.slopes(moved, steps)
 
 
 def _values(recorded: Recorded, windows: Windows, point: Point) -> Values | None:

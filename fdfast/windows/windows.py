@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,9 @@ from fdfast.tape import (
     Recorded,
     Tape,
     Traced,
+    guards_hold,
     push,
+    replay,
     trace_of,
     unkinked,
     values_graph,
@@ -32,18 +34,15 @@ from fdfast.windows.threads import cores
 from fdfast.windows.weights import Weights
 
 Float64 = npt.NDArray[np.float64]
-#: Directions that a new program is held against whole maps along, the step, and how far both may part.
-_DIRECTIONS, _STEP, _APART = 3, 2.0**-20, 1e-9
+#: Directions that a new program is held against whole maps along, the step, and how far both may part; and the step,
+#: for numbers of order one, for which subtraction shows as many digits.
+_DIRECTIONS, _STEP, _APART, _FAR = 3, 2.0**-20, 1e-9, 2.0**-4
 #: Weights that are known by who wrote to them, rather than compared, one by one, at every call.
 _MANY = 1 << 16
 #: What computes nothing.
 _ARRANGE = {"input", "part", "reshape", "concat"}
 #: Steps that leave nothing of second order.
 _SHORT = (2.0**-60, -(2.0**-60))
-
-
-#: Directions, two steps, and the slopes there.
-Known: TypeAlias = tuple[Float64, Sequence[float], Float64]
 
 
 class Values(dict[int, Any]):
@@ -83,7 +82,7 @@ class Windows:
         self.lowered = lower(tape, source, tape.outputs[0])
         if source in self.lowered.border or {node.op for node in self.lowered.nodes} <= _ARRANGE:
             raise NotLowered(self.lowered.left[0] if self.lowered.left else "nothing is left of it")
-        self.tape = tape
+        self.tape, self._source = tape, source
         self.program = build(self.lowered.nodes)
         #: Elements at the border, and numbers that go through bottlenecks.
         self._width = sum(self.lowered.border.values())
@@ -224,25 +223,39 @@ class Windows:
         plain = notes is None or not (notes.ties or notes.crossings or notes.subtracted)
         return found.reshape(count, 2).T, plain and all((kink < 0).all() for kink in kinks)
 
-    def compare(self, recorded: Recorded, point: Point, place: int, known: Known | None = None) -> None:
-        """Hold the kernels against whole maps, at the point, along a few random directions or those that are known.
+    def compare(self, recorded: Recorded, point: Point, place: int) -> None:
+        """Hold the kernels against what subtraction gives, or, where that has too few digits, against whole maps.
 
         Raises
         ------
         NotLowered
             They part: a bug.
         """
-        if known is None:
-            v = np.random.default_rng(0).uniform(-1.0, 1.0, (_DIRECTIONS, *point.arguments[place].shape))
-            known = v, (_STEP, -_STEP), point.slopes({place: v}, (_STEP, -_STEP)).value
-        v, steps, slopes = known
-        values = self.values_of(self.tape)
-        found, whole = self.along(recorded, values, v, steps)[0], slopes * np.reshape(steps, (2, 1))
-        least = 2.0**-46 * max(map(abs, steps)) * abs(self.value(values))  # rounding, where the loss does not move
-        _demand_alike(found, whole, least)
+        shape, values = point.arguments[place].shape, self.values_of(self.tape)
+        v = np.random.default_rng(0).uniform(-1.0, 1.0, (_DIRECTIONS, *shape))
+        least = 2.0**-46 * abs(self.value(values))  # rounding, where the loss does not move
+        if not self._subtracts(recorded, values, v[:2], least):
+            slopes = point.slopes({place: v}, (_STEP, -_STEP)).value
+            found = self.along(recorded, values, v, (_STEP, -_STEP))[0]
+            _demand_alike(found, slopes * np.array([[_STEP], [-_STEP]]), _STEP * least)
         if self.lowered.held:
             held, freely = (self.along(recorded, values, v, _SHORT, hold=hold)[0] for hold in (True, False))
-            _demand_alike(held, freely, least * _SHORT[0] / max(map(abs, steps)))
+            _demand_alike(held, freely, _SHORT[0] * least)
+
+    def _subtracts(self, recorded: Recorded, values: Values, v: Float64, least: float) -> bool:
+        """Whether differences are those of f at two points far from x, one to each side, to as many digits as show."""
+        x = self.tape.values[self._source]
+        steps = _FAR * max(1.0, float(np.abs(x).max(initial=0.0))) * np.array([1.0, -1.0])
+        found = np.diagonal(self.along(recorded, values, v, steps.tolist())[0])
+        there = [self._moved(x + step * one) for step, one in zip(steps, v, strict=True)]
+        gaps = np.abs(found - (np.array(there) - self.value(values)))
+        sizes = np.abs(found)
+        return bool((gaps <= _APART * sizes + least).all() and (least <= 10 * _APART * sizes).all())
+
+    def _moved(self, x: Any) -> float:
+        """The function at another x, NaN where the control flow goes another way."""
+        found = replay(self.tape, {self._source: x}, [self.tape.outputs[0]])
+        return self.value(found) if bool(guards_hold(self.tape, found)) else math.nan
 
     def finish(self, values: Values, rows: Float64, recorded: Recorded) -> tuple[Float64, Notes | None]:
         """Differences of the output, given those at the border, shape (rows, elements); and what was met on the way."""
@@ -266,12 +279,15 @@ class Windows:
         return {i: tf.reshape(part, [rows.shape[0], *shape]) for i, part, shape in whole}
 
     def _graph(self, count: int, others: list[Any]) -> Traced:
+        read = {*self._rest}
+
         def rest(flat: Any, rows: Any, *others: Any) -> Any:
-            notes, parts = Notes(), tf.split(flat, [stop - start for _, start, stop, _ in self._places])
-            values = {
-                number: tf.reshape(part, shape) for (number, *_, shape), part in zip(self._places, parts, strict=True)
+            notes, values = Notes(), dict(zip(self._given, others, strict=True))
+            values |= {
+                number: tf.reshape(flat[start:stop], shape)
+                for number, start, stop, shape in self._places
+                if number in read
             }
-            values.update(zip(self._given, others, strict=True))
             with short_moves(notes):
                 (moved,) = push(self.tape, self._split(rows), count, [self.tape.outputs[0]], values, notes)
             found = tf.zeros([count], tf.float64) if moved is None else tf.reshape(moved, [count])

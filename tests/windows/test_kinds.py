@@ -239,6 +239,24 @@ def test_a_wrong_kernel_is_found_at_the_first_use(monkeypatch):
         fdfast.gradient(lambda x: tf.reduce_sum(tf.tanh(x)), X, engine="windows")
 
 
+@pytest.mark.parametrize(
+    ("f", "looked"),
+    [
+        (lambda x: tf.reduce_sum(tf.tanh(x) ** 2), 0),
+        (lambda x: tf.reduce_sum(tf.nn.relu(x)), 0),  # a difference is exact across a kink, too
+        (lambda x: 1e12 + tf.reduce_sum(tf.tanh(x)), 1),  # two values of f have no digits that tell
+        (lambda x: tf.reduce_sum(tf.sqrt(x - (X.min() - 1e-3))), 1),  # no value so far from x
+    ],
+    ids=["smooth", "kinked", "large", "at an edge"],
+)
+def test_new_kernels_are_held_against_subtraction_or_else_whole_maps(f, looked, monkeypatch):
+    flat = flat_callable(f, X, {})
+    whole, runs, slopes = recorded(flat), [], Point.slopes
+    monkeypatch.setattr(Point, "slopes", lambda *given: runs.append(given) or slopes(*given))
+    assert windows_at(whole, whole.point(flat.points())) is not None
+    assert len(runs) == looked
+
+
 REFUSED = {
     "an unknown operation": (lambda x: tf.reduce_sum(tf.sin(x)), "Sin: there is no compiled kernel"),
     "five axes": (lambda x: tf.reduce_sum(nn.relu(tf.reshape(x, (3, 2, 5, 2, 2)))), "are no maps"),
