@@ -97,8 +97,10 @@ def preflight(objective: Any, points: npt.NDArray[Any], reached: Sequence[Any], 
         _passed.add(objective.traced)
 
 
-def preflight_whole(flat: Any, value: float, reached: Sequence[Any], narrow: Any) -> str:
-    """Evaluate f itself, twice, at the point: it must be deterministic, change no state, and be what was recorded.
+def preflight_whole(flat: Any, value: float, reached: Sequence[Any], narrow: Any, *, draws: bool) -> str:
+    """Evaluate f itself at the point: it must be deterministic, change no state, and be what was recorded.
+
+    It runs a second time where its value is not that of the recording, which is an evaluation as well.
 
     Parameters
     ----------
@@ -109,6 +111,8 @@ def preflight_whole(flat: Any, value: float, reached: Sequence[Any], narrow: Any
         See `fdfast.functions.behind.reached_by`.
     narrow : dtype
         The narrowest that f computes in.
+    draws : bool
+        Whether it has operations that draw random numbers or keep state, which may do the same at their first run.
 
     Returns
     -------
@@ -123,17 +127,18 @@ def preflight_whole(flat: Any, value: float, reached: Sequence[Any], narrow: Any
     first = flat.own(points)
     changed = before.changed()
     _refuse(changed, _drawing(layers, changed), layers)
-    second = flat.own(points)
     scale = max(abs(first), abs(value), flat.scale)
+    is_recorded = agreement(np.array([value]), np.array([first]), scale, narrow)
+    if is_recorded and not draws:
+        return ""
+    second = flat.own(points)
     if not agreement(np.array([first]), np.array([second]), scale, narrow):
         suspects = [one for one in _inside(layers) if _draws(one)]
         raise PreflightError(
             f"f is not deterministic: the same x gives {first:.9g}, and then {second:.9g}{_named(suspects)}. {_NOISE}"
         )
     # A small loss, as log(1 + s), is rounded where it is near one.
-    if agreement(np.array([value]), np.array([first]), scale, narrow) or abs(value - first) <= 4 * rounding_unit(
-        narrow
-    ):
+    if is_recorded or abs(value - first) <= 4 * rounding_unit(narrow):
         return ""
     return f"f is {first:.9g} at x, and what was recorded of it {value:.9g}"
 

@@ -68,7 +68,8 @@ def trusted(flat: Flat, reached: Sequence[Any]) -> Recorded:
         forget(flat.owner)  # f reads something that nobody sees
         found = recorded(flat)
     if not found.trusted:
-        parts = preflight_whole(flat, found.point(flat.points()).value, reached, found.narrow)
+        value, draws = found.point(flat.points()).value, found.latest is None or found.latest.draws
+        parts = preflight_whole(flat, value, reached, found.narrow, draws=draws)
         if parts:
             raise NoTape(parts)
         found.trusted = True
