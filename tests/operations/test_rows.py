@@ -351,6 +351,10 @@ CASES = {
     "MatMul of itself": (lambda x: x @ tf.transpose(x), [normal(3, 4)]),
     "BatchMatMul": (lambda x, y: RAW.BatchMatMul(x=x, y=y, adj_y=True), [normal(2, 3, 4), normal(2, 5, 4)]),
     "BatchMatMulV2": (lambda x, y: tf.matmul(x, y), [normal(2, 3, 4), normal(5, 1, 4, 2)]),
+    "BatchMatMulV3": (
+        lambda x, y: RAW.BatchMatMulV3(x=x, y=y, Tout=x.dtype, adj_y=True),
+        [normal(2, 3, 4), normal(5, 1, 2, 4)],
+    ),
     "Einsum": (lambda x, y: tf.einsum("b...ij,bjk->bik...", x, y), [normal(2, 5, 3, 4), normal(2, 4, 2)]),
     # linear algebra
     "Cholesky": (lambda x: tf.linalg.cholesky(x @ tf.transpose(x)), [SQUARE]),

@@ -114,7 +114,7 @@ def product(kernel: Kernel, rows: int, a: Any, b: Any) -> Any:
     return tf.matmul(a, b, transpose_a=flags[0], transpose_b=flags[1])
 
 
-@for_rows("BatchMatMul", "BatchMatMulV2")
+@for_rows("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
 def products(kernel: Kernel, rows: int, a: Any, b: Any) -> Any:
     """One product per row and batch."""
     if kernel.kind == "BatchMatMul":
