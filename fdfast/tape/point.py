@@ -43,8 +43,9 @@ Float64 = npt.NDArray[np.float64]
 _SAME, _SECOND = 1e-13, 2.0**-60
 #: Random directions that show no further kink before there is none, and how many are drawn at most.
 _QUIET, _DRAWS = 2, 32
-#: What it takes to make a graph of differences, in graphs of values: a rule is several operations.
-PUSHING = 5.0
+#: What it may cost to go without a graph of differences, in what it may of values (see `Recorded.compiled`): a rule is
+#: several operations; and for a few rows, which save most by a graph.
+PUSHING, _PUSHING_FEW = 15.0, 3.0
 #: Rows beyond which a graph saves little beside what they take; operations beyond which making it takes seconds.
 _MANY, LONG = 16, 400
 
@@ -166,7 +167,7 @@ class Point:
                 return slopes_graph(tape, self.arguments, numbers, len(rows[0]), steps, met, branches=branches), met
 
             long = whole.latest is not None and len(whole.latest.entries) >= LONG
-            effort = PUSHING if long or len(steps) * len(rows[0]) > _MANY else 1.0
+            effort = PUSHING if long or len(steps) * len(rows[0]) > _MANY else _PUSHING_FEW
             made = whole.compiled(_key(places, len(rows[0]), steps, branches=branches), make, effort)
             if made is not None:
                 graph, met = made
