@@ -6,7 +6,7 @@ operation does is in `operations`; what is asked of a function is not known here
 
 from __future__ import annotations
 
-from fdfast.tape.again import guards_hold, push, replay
+from fdfast.tape.again import guards_hold, push, replay, values_there
 from fdfast.tape.at_rows import InRows, Moving, Step, evaluated, replayed, row_bytes
 from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
@@ -63,5 +63,6 @@ __all__ = [
     "trace_of",
     "unkinked",
     "values_graph",
+    "values_there",
     "view",
 ]

@@ -52,23 +52,26 @@ def replay(
 
 
 def moved_to(tape: Tape, arguments: Sequence[Any]) -> Tape | None:
-    """The same operations at other arguments, and at the variables as they are now; None where f has to be recorded.
+    """The same operations at other arguments; None where f has to be recorded (see `values_there`)."""
+    found = values_there(tape, arguments)
+    if found is None:
+        return None
+    return replace(tape, values=[found.get(number, value) for number, value in enumerate(tape.values)])
+
+
+def values_there(tape: Tape, arguments: Sequence[Any], outputs: Sequence[int] | None = None) -> dict[int, Any] | None:
+    """Values at other arguments, and at the variables as they are now, see `replay`; None where f has to be recorded.
 
     That is where the control flow goes another way, a shape follows from values, or an operation keeps state.
     """
     if tape.draws:
         return None
-    given = dict(zip(tape.arguments, arguments, strict=True)) | variables_now(tape)
     try:
-        found = replay(tape, given)
+        found = replay(tape, dict(zip(tape.arguments, arguments, strict=True)) | variables_now(tape), outputs)
     except (tf.errors.OpError, TypeError, ValueError):  # which a recording may get round, or says
         return None
-    if any(value.shape != tape.values[number].shape for number, value in found.items()):
-        return None
-    if not bool(guards_hold(tape, found)):
-        return None
-    values = [found.get(number, value) for number, value in enumerate(tape.values)]
-    return replace(tape, values=values)
+    alike = all(value.shape == tape.values[number].shape for number, value in found.items())
+    return found if alike and bool(guards_hold(tape, found)) else None
 
 
 def variables_now(tape: Tape) -> dict[int, Any]:

@@ -61,11 +61,21 @@ class Point:
     def _tensors(self) -> list[Any]:
         return [tf.constant(one) for one in self.arguments]
 
+    @property
+    def lifted(self) -> list[Any]:
+        """Tensors of the arguments, in float64."""
+        return [lifted(one) for one in self._tensors]
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether its tape is there."""
+        return "tape" in self.__dict__
+
     @cached_property
     def tape(self) -> Tape:
         """The function recorded here: by the operations of an earlier recording if f goes the same way."""
         start, whole = time.perf_counter(), self.recorded
-        found = None if whole.latest is None else moved_to(whole.latest, [lifted(one) for one in self._tensors])
+        found = None if whole.latest is None else moved_to(whole.latest, self.lifted)
         found = whole.recorder(self.arguments) if found is None else found
         whole.latest, whole.rounded = found, found.rounded
         whole.took(time.perf_counter() - start)
@@ -75,7 +85,7 @@ class Point:
     def values(self) -> tuple[float, list[Float64 | None]]:
         """Value and gradients, of arguments and then of variables; None for what is not connected."""
         whole = self.recorded
-        if "tape" not in self.__dict__:
+        if not self.is_recorded:
             made = whole.compiled("values", lambda tape: values_graph(tape, self.arguments))
             if made is not None:
                 *found, holds = made(*self._tensors)
@@ -111,7 +121,7 @@ class Point:
     @cached_property
     def finite(self) -> tuple[bool, bool]:
         """See `fdfast.tape.graphs.finite`."""
-        if "tape" in self.__dict__:
+        if self.is_recorded:
             found = finite_here(self.tape)
         else:
             (found,) = self._either(
@@ -281,7 +291,7 @@ class Point:
 
         A graph of a few operations is made `soon`: sooner than the whole is recorded here.
         """
-        if soon and "tape" not in self.__dict__:
+        if soon and not self.is_recorded:
             self.recorded.spend(key, math.inf)
         made = self.recorded.compiled(key, make)
         if made is not None:

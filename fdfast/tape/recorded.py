@@ -17,8 +17,8 @@ from fdfast.tape.tape import Tape
 
 Array = npt.NDArray[Any]
 #: What it may cost to go without a graph before one is made, in runs of the operations one by one, and how many times
-#: as much for long functions: graphs of short ones take no time that is felt. And the seconds that an operation takes
-#: at most, run again: the first time in a process it may take far longer.
+#: as much at least for long functions: graphs of short ones take no time that is felt. And the seconds that an
+#: operation takes at most, run again: the first time in a process it may take far longer.
 _MAKING, _LONGER, _WARM = 4.0, 3.0, 1e-4
 
 
@@ -91,7 +91,7 @@ class Recorded:
                 return None
             recording = min(self._recording, self._at_most)
             longer = _LONGER if len(self.latest.entries) >= LONG else 1.0
-            if self._spent.get(key, 0.0) < _MAKING * longer * effort * recording:
+            if self._spent.get(key, 0.0) < _MAKING * max(longer, effort) * recording:
                 return None
             self._compiled[key] = make(self.latest)
         return self._compiled[key]

@@ -26,6 +26,7 @@ from fdfast.tape import (
     trace_of,
     unkinked,
     values_graph,
+    view,
 )
 from fdfast.windows.bottlenecks import complete
 from fdfast.windows.lowered import lower, values_needed
@@ -89,6 +90,8 @@ class Windows:
         self.narrow = sum(columns.stop - columns.start for columns in self.lowered.held.values())
         self._values = values_needed(self.lowered.nodes, self.program.needed)
         entries = tape.needed([tape.outputs[0]])
+        #: Of the operations, those that the value needs.
+        self.share = len(entries) / len(tape.entries)
         self.names = [entries[node.entry].name if node.entry >= 0 else "input" for node in self.lowered.nodes]
         reached = tape.reached(set(self.lowered.border))
         rest = [e for e in tape.needed([tape.outputs[0]], self.lowered.border) if not reached.isdisjoint(e.inputs)]
@@ -122,9 +125,10 @@ class Windows:
         """Whether graphs that were made for the other one serve this one."""
         return (self.numbers, self.lowered.border) == (other.numbers, other.lowered.border)
 
-    def values_of(self, tape: Tape) -> Values:
-        """Values of a tape of the same function, recorded anywhere."""
-        return Values(enumerate(tape.values), tf.concat([tf.reshape(tape.values[i], [-1]) for i in self._floats], 0))
+    def values_of(self, values: Mapping[int, Any] | Sequence[Any]) -> Values:
+        """What is asked of a point, of values by their numbers on the tape."""
+        flat = np.concatenate([view(values[i]).ravel() for i in self._floats])
+        return self.unpacked(tf.constant(flat), [values[i] for i in self._others])
 
     def graph(self, point: Point) -> Traced:
         """What is asked of other points, those in float64 in one piece, and whether f goes the same way there."""
@@ -231,7 +235,7 @@ class Windows:
         NotLowered
             They part: a bug.
         """
-        shape, values = point.arguments[place].shape, self.values_of(self.tape)
+        shape, values = point.arguments[place].shape, self.values_of(self.tape.values)
         v = np.random.default_rng(0).uniform(-1.0, 1.0, (_DIRECTIONS, *shape))
         least = 2.0**-46 * abs(self.value(values))  # rounding, where the loss does not move
         if not self._subtracts(recorded, values, v[:2], least):
