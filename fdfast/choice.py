@@ -14,7 +14,7 @@ from fdfast.moves import as_array, make_tiling
 from fdfast.problem import Request, examples_of
 from fdfast.verdict import Terms
 
-#: Elements that are looked at by themselves whatever f is: that gives a map, and costs next to nothing.
+#: Elements that are looked at by themselves: that gives a map, and costs next to nothing, but for recurrent layers.
 FEW = 128
 #: Multiplications of one example that windows may take: what ten gradients take, or about a second.
 _GRADIENTS, _WORK = 10, 1e9
@@ -25,8 +25,8 @@ def by_directions(request: Request, terms: Terms, *, wrt: str, budget: Any, omit
     """Whether a check that is left open goes by directions; `omitted` gives what `left_out` does.
 
     What layers and weights add to the loss is in it only there. Every element is looked at by itself where the caller
-    asks for what only that has (tiles, a step, an engine, a budget, an array of bounds), where there are few, and where
-    windows cost less than ten gradients, or about a second.
+    asks for what only that has (tiles, a step, an engine, a budget, an array of bounds), where there are few and no
+    recurrent layers, and where windows cost less than ten gradients, or about a second.
     """
     if wrt not in ("input", "weights"):
         return True
@@ -47,9 +47,14 @@ def by_directions(request: Request, terms: Terms, *, wrt: str, budget: Any, omit
         return False
     cost = windows_cost(f, request.loss, shape)
     if cost is None:
-        return math.prod(shape) > FEW
+        return math.prod(shape) > FEW or _has_loops(f)
     tiles = make_tiling(shape, 1, "apart", layout_of([f])).tiles
     return 2 * tiles * cost.window > max(_GRADIENTS * _GRADIENT * cost.whole, _WORK)
+
+
+def _has_loops(model: keras.Model) -> bool:
+    """Whether it has recurrent layers: their thousands of operations take long to trace for many rows at once."""
+    return any(isinstance(layer, keras.layers.RNN) for layer in model._flatten_layers())
 
 
 def left_out(request: Request, wrt: str) -> list[str]:

@@ -28,10 +28,15 @@ def normalised() -> keras.Model:
     return sequential(layers.Conv2D(4, 3), layers.GroupNormalization(2))
 
 
+def recurrent() -> keras.Model:
+    return sequential(layers.GRU(3), shape=(5, 2))
+
+
 IMAGE = RNG.uniform(size=(12, 12, 1)).astype(np.float32)
 CASES = {
     "windows": (stock, IMAGE, {}, "every"),
     "no windows": (normalised, IMAGE, {}, "directions"),
+    "few numbers, but a loop": (recurrent, RNG.uniform(size=(5, 2)).astype(np.float32), {}, "directions"),
     "no windows, but tiles are asked for": (normalised, IMAGE, {"tile": 6}, "every"),
     "no windows, but an engine is asked for": (normalised, IMAGE, {"engine": "batch", "tile": 4}, "every"),
     "forced": (normalised, IMAGE, {"check": "every", "tile": 6}, "every"),
