@@ -26,7 +26,7 @@ _Seen: TypeAlias = Sequence[tuple[str, Any]]
 #: Steps so short, beside x, that only a kink or an edge tells the two sides apart; and how far opposite sums may part.
 _CLOSE, _OPPOSITE = 2.0**-50, 2.0**-30
 #: What takes a step so short to the one of central differences, where f is the sum of what is far apart.
-_FURTHER = 2.0**43
+_FURTHER = 2.0**83
 _FEW = 8  # pairs that are not worth it
 #: Rows that go together: at least so many, and as many as stay in a cache of so many bytes.
 _ROWS, _CACHE = 64, 4 << 20
@@ -58,7 +58,7 @@ class TapeEngine:
 
     exact = True
     #: For values of order one: what any rule turns into all digits, and nothing between x and there is a kink.
-    step: float | None = 2.0**-60
+    step: float | None = 2.0**-100
     eps = float(np.finfo(np.float64).eps)
 
     def __init__(
@@ -213,7 +213,7 @@ class _At(ABC):
         found[:, 0], found[:, 1] = values[:count], -values[:count]
         with np.errstate(all="ignore"):
             smooth = abs(values[-1] + values[-2]) <= _OPPOSITE * (share @ np.abs(values[:count]))
-            same = np.abs(rows.sum(axis=1)).max(axis=1) <= _OPPOSITE * np.abs(rows).max(axis=(1, 2))
+            same = _sizes(rows[:, 0] + rows[:, 1]) <= _OPPOSITE * _sizes(rows[:, 0])
         other = np.flatnonzero((tie >= 0) | (crossed >= 0) | ~same) if smooth else everything
         if other.size:
             found[other, 1] = run(filled_up(rows[other, 1]), 1, other)[: len(other), 0]
@@ -270,6 +270,12 @@ class _OnWindows(_At):
         if notes is None:
             return found, [], [], None
         return found, *map(self._windows.named, (notes.ties, notes.crossings)), self._windows.equal(notes.ties)
+
+
+def _sizes(rows: Float64) -> Float64:
+    """Largest magnitude in each row."""
+    largest: Float64 = np.maximum(rows.max(axis=1, initial=0.0), -rows.min(axis=1, initial=0.0))
+    return largest
 
 
 def _none(count: int) -> Int32:

@@ -23,7 +23,7 @@ _short: ContextVar[Notes | None] = ContextVar("short", default=None)
 
 @contextlib.contextmanager
 def short_moves(notes: Notes) -> Iterator[None]:
-    """Take moves of the graph in the making for short; the notes get what says whether they are (see `below`)."""
+    """Take moves of the graph in the making for short; the notes get what says whether they are: `below`, `tiny`."""
     token = _short.set(notes)
     try:
         yield
@@ -39,6 +39,22 @@ def below(d: Any, limit: float) -> bool:
     if notes is not None:
         notes.special.append((-1, ~(tf.reduce_max(tf.abs(d)) < limit)))
     return notes is not None
+
+
+#: Moves whose squares are nothing beside them, for functions that bend no more than a few times as much as they rise.
+_TINY = 2.0**-54
+
+
+def tiny(d: Any) -> bool:
+    """Whether moves are so short that nothing of second order is left; of a graph in the making as for `below`."""
+    notes = None if has_value(d) else _short.get()
+    if not d.dtype.is_floating or not (has_value(d) or (notes is not None and notes.tiny)):
+        return False
+    within = tf.nn.l2_loss(d) < _TINY * _TINY / 2
+    if notes is None:
+        return bool(within)
+    notes.special.append((-1, ~within))
+    return True
 
 
 def has_value(tensor: Any) -> bool:
@@ -61,12 +77,15 @@ class Notes:
         Kinds without a rule, whose differences were subtracted.
     smooth : bool
         Whether smooth rules may be taken.
+    tiny : bool
+        Whether a graph in the making is for moves so short that nothing of second order is left.
     """
 
     branches: list[tuple[int, Any, Any]] = field(default_factory=list)
     special: list[tuple[int, Any]] = field(default_factory=list)
     subtracted: list[str] = field(default_factory=list)
     smooth: bool = True
+    tiny: bool = False
 
     @property
     def ties(self) -> list[tuple[int, Any]]:

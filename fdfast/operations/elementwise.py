@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fdfast.operations.call import Call, below, has_value
+from fdfast.operations.call import Call, below, has_value, tiny
 from fdfast.operations.products import square
 from fdfast.operations.table import difference_rule
 
@@ -67,6 +67,8 @@ def rsqrt(z: Any, d: Any) -> Any:
 @unary("Exp", "Expm1")
 def exponential(z: Any, d: Any) -> Any:
     """e^z (e^d - 1)."""
+    if tiny(d):
+        return d * tf.exp(z)
     if below(d, _SHORT):
         z = tf.exp(z)
         return series(d, z, z / 2, z / 6)
@@ -88,6 +90,8 @@ def log1p(z: Any, d: Any) -> Any:
 @unary("Sigmoid")
 def sigmoid(z: Any, d: Any) -> Any:
     """(1 - e^-d) s(-z) s(z + d); for long steps from the lower to the upper of the two, or e^-d overflows."""
+    if tiny(d):
+        return d * (tf.sigmoid(z) * tf.sigmoid(-z))
     if below(d, _SHORT):
         s, t = tf.sigmoid(z) * tf.sigmoid(-z), tf.tanh(z / 2)
         return series(d, s, -s * t / 2, s * (1 - 6 * s) / 6)
@@ -98,6 +102,8 @@ def sigmoid(z: Any, d: Any) -> Any:
 @unary("Tanh")
 def tanh(z: Any, d: Any) -> Any:
     """tanh z = 2 s(2z) - 1."""
+    if tiny(d):
+        return d * (4 * tf.sigmoid(2 * z) * tf.sigmoid(-2 * z))
     if below(d, _SHORT):
         t, p = tf.tanh(z), 4 * tf.sigmoid(2 * z) * tf.sigmoid(-2 * z)
         return series(d, p, -t * p, p * (3 * t * t - 1) / 3)
@@ -107,6 +113,8 @@ def tanh(z: Any, d: Any) -> Any:
 @unary("Softplus")
 def softplus(z: Any, d: Any) -> Any:
     """log(1 + s(z) (e^d - 1)); for long steps up, d + log(1 + s(-z) (e^-d - 1))."""
+    if tiny(d):
+        return d * tf.sigmoid(z)
     if below(d, _SHORT):
         s, one = tf.sigmoid(z), tf.sigmoid(z) * tf.sigmoid(-z)
         return series(d, s, one / 2, -one * tf.tanh(z / 2) / 6)
@@ -125,12 +133,16 @@ def softsign(z: Any, d: Any) -> Any:
 @unary("Sin")
 def sine(z: Any, d: Any) -> Any:
     """2 cos(z + d/2) sin(d/2)."""
+    if tiny(d):
+        return d * tf.cos(z)
     return 2 * tf.cos(z + d / 2) * tf.sin(d / 2)
 
 
 @unary("Cos")
 def cosine(z: Any, d: Any) -> Any:
     """-2 sin(z + d/2) sin(d/2)."""
+    if tiny(d):
+        return d * -tf.sin(z)
     return -2 * tf.sin(z + d / 2) * tf.sin(d / 2)
 
 
@@ -143,12 +155,16 @@ def tangent(z: Any, d: Any) -> Any:
 @unary("Sinh")
 def sinh(z: Any, d: Any) -> Any:
     """2 cosh(z + d/2) sinh(d/2)."""
+    if tiny(d):
+        return d * tf.cosh(z)
     return 2 * tf.cosh(z + d / 2) * tf.sinh(d / 2)
 
 
 @unary("Cosh")
 def cosh(z: Any, d: Any) -> Any:
     """2 sinh(z + d/2) sinh(d/2)."""
+    if tiny(d):
+        return d * tf.sinh(z)
     return 2 * tf.sinh(z + d / 2) * tf.sinh(d / 2)
 
 
@@ -212,6 +228,8 @@ def erf(z: Any, d: Any) -> Any:
     def bell(t: Any) -> Any:
         return tf.exp(-tf.square(t)) * (2 / math.sqrt(math.pi))
 
+    if tiny(d):
+        return d * bell(z)
     if below(d, 2.0**-20):
         slope = bell(z)
         return series(d, slope, -slope * z, slope * (2 * z * z - 1) / 3)

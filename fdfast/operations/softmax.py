@@ -6,32 +6,41 @@ from typing import Any
 
 import tensorflow as tf
 
-from fdfast.operations.call import Call
+from fdfast.operations.call import Call, tiny
 from fdfast.operations.elementwise import unary
 from fdfast.operations.table import difference_rule
 
 
-def shifted(z: Any, d: Any) -> tuple[Any, Any, Any, Any]:
-    """p; d of the likeliest class; e^(d - that) - 1; the sum of p times it."""
-    p = tf.nn.softmax(z)
-    own = tf.one_hot(tf.argmax(z, -1), z.shape[-1], dtype=d.dtype)
-    reference = tf.reduce_sum(d * own, -1, keepdims=True)
-    e = tf.math.expm1(d - reference)
-    return p, reference, e, tf.reduce_sum(p * e, -1, keepdims=True)
+def shifted(z: Any, d: Any) -> tuple[Any, Any]:
+    """p; d - d of the likeliest class."""
+    own = tf.reshape(tf.argmax(z, -1, output_type=tf.int32), [-1])
+    places = tf.range(own.shape[0]) * z.shape[-1] + own
+    flat = tf.reshape(d, [d.shape[0], -1])
+    reference = tf.reshape(tf.gather(flat, places, axis=1), [d.shape[0], *z.shape[:-1], 1])
+    return tf.nn.softmax(z), d - reference
+
+
+def mean_of(p: Any, e: Any) -> Any:
+    """The sum of p times something."""
+    return tf.reduce_sum(p * e, -1, keepdims=True)
 
 
 @unary("Softmax")
 def softmax(z: Any, d: Any) -> Any:
-    """p (e_i - sum p e) / (1 + sum p e)."""
-    p, _, e, s = shifted(z, d)
+    """p (e_i - sum p e) / (1 + sum p e), e = e^(d - d of the likeliest class) - 1."""
+    p, apart = shifted(z, d)
+    if tiny(d):
+        return p * (apart - mean_of(p, apart))
+    e = tf.math.expm1(apart)
+    s = mean_of(p, e)
     return p * (e - s) / (1 + s)
 
 
 @unary("LogSoftmax")
 def log_softmax(z: Any, d: Any) -> Any:
     """d - d of the likeliest class - log(1 + sum p e)."""
-    _, reference, _, s = shifted(z, d)
-    return d - reference - tf.math.log1p(s)
+    p, apart = shifted(z, d)
+    return apart - tf.math.log1p(mean_of(p, tf.math.expm1(apart)))
 
 
 @difference_rule("SoftmaxCrossEntropyWithLogits")

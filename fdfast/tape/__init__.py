@@ -11,7 +11,7 @@ from fdfast.tape.at_rows import InRows, Moving, Step, evaluated, replayed, row_b
 from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.eagerly import Recording, key_of
-from fdfast.tape.graphs import trace_of, unkinked, values_graph
+from fdfast.tape.graphs import TINY, trace_of, unkinked, values_graph
 from fdfast.tape.point import LONG, PUSHING, Point
 from fdfast.tape.precision import half_types, narrowest
 from fdfast.tape.recorded import Recorded
@@ -26,6 +26,7 @@ __all__ = [
     "OPAQUE",
     "PUSHING",
     "STEP",
+    "TINY",
     "Entry",
     "Guard",
     "Handle",

@@ -18,6 +18,8 @@ from fdfast.tape.traced import Traced
 
 Array = npt.NDArray[Any]
 Bool = npt.NDArray[np.bool_]
+#: Moves that leave nothing of second order, whatever a function multiplies them by, within reason.
+TINY = 2.0**-80
 _FEW = 4  # directions up to which there is a graph for each number of them
 
 
@@ -95,7 +97,8 @@ def slopes_graph(
     count, taken = len(steps) * directions, len(arguments)
 
     def slopes(*tensors: Any) -> Any:
-        values, notes = replayed(tape, tensors[:taken], [tape.outputs[0]]), Notes(smooth=not branches)
+        values = replayed(tape, tensors[:taken], [tape.outputs[0]])
+        notes = Notes(smooth=not branches, tiny=max(map(abs, steps)) <= TINY)
         d = {
             number: scaled(one, steps)
             for number, one in zip(numbers, tensors[taken:], strict=True)

@@ -16,6 +16,7 @@ from fdfast.operations import Notes, short_moves
 from fdfast.tape import (
     EQUAL,
     PUSHING,
+    TINY,
     Point,
     Recorded,
     Tape,
@@ -43,7 +44,7 @@ _MANY = 1 << 16
 #: What computes nothing.
 _ARRANGE = {"input", "part", "reshape", "concat"}
 #: Steps that leave nothing of second order.
-_SHORT = (2.0**-60, -(2.0**-60))
+_SHORT = (2.0**-100, -(2.0**-100))
 
 
 class Values(dict[int, Any]):
@@ -263,9 +264,10 @@ class Windows:
 
     def finish(self, values: Values, rows: Float64, recorded: Recorded) -> tuple[Float64, Notes | None]:
         """Differences of the output, given those at the border, shape (rows, elements); and what was met on the way."""
-        key = ("rest", len(rows))
+        tiny = max(rows.max(initial=0.0), -rows.min(initial=0.0)) <= TINY
+        key = ("rest", len(rows), tiny)
         others = [values[i] for i in self._given]
-        made = recorded.compiled(key, lambda tape: self._graph(len(rows), others), self._effort)
+        made = recorded.compiled(key, lambda tape: self._graph(len(rows), others, tiny=tiny), self._effort)
         if made is not None:
             found, plain = made(values.flat, tf.constant(rows), *others)
             if bool(plain):
@@ -282,11 +284,11 @@ class Windows:
         whole = zip(self.lowered.border, parts, shapes, strict=True)
         return {i: tf.reshape(part, [rows.shape[0], *shape]) for i, part, shape in whole}
 
-    def _graph(self, count: int, others: list[Any]) -> Traced:
+    def _graph(self, count: int, others: list[Any], *, tiny: bool) -> Traced:
         read = {*self._rest}
 
         def rest(flat: Any, rows: Any, *others: Any) -> Any:
-            notes, values = Notes(), dict(zip(self._given, others, strict=True))
+            notes, values = Notes(tiny=tiny), dict(zip(self._given, others, strict=True))
             values |= {
                 number: tf.reshape(flat[start:stop], shape)
                 for number, start, stop, shape in self._places

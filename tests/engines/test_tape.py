@@ -193,7 +193,7 @@ SIDES = {
     "smooth": (lambda x: tf.reduce_sum(tf.exp(x) * x), LINE, np.exp(LINE) * (1 + LINE), 34),
     "kinks": (lambda x: tf.reduce_sum(tf.abs(x) * x + 3 * tf.nn.relu(x)), 0 * LINE, np.full(32, 1.5), 68),
     "one kink": (lambda x: tf.reduce_sum(tf.nn.relu(x)), np.where(LINE > 1.5, 0.0, LINE), None, 68),
-    "a jump": (lambda x: tf.reduce_sum(tf.floor(x) + x), np.ones(32), np.full(32, 2.0**59), 68),
+    "a jump": (lambda x: tf.reduce_sum(tf.floor(x) + x), np.ones(32), np.full(32, 2.0**99), 68),
     "an even power": (lambda x: tf.reduce_sum(x**2), 0 * LINE, 0 * LINE, 34),
 }
 
