@@ -12,7 +12,7 @@ from fdfast.tape.curvature import Products, products
 from fdfast.tape.dispatch import numpy_calls
 from fdfast.tape.eagerly import Recording, key_of
 from fdfast.tape.graphs import TINY, trace_of, unkinked, values_graph
-from fdfast.tape.point import LONG, PUSHING, Point
+from fdfast.tape.point import LONG, Point, effort_of
 from fdfast.tape.precision import half_types, narrowest
 from fdfast.tape.recorded import Recorded
 from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
@@ -24,7 +24,6 @@ __all__ = [
     "EQUAL",
     "LONG",
     "OPAQUE",
-    "PUSHING",
     "STEP",
     "TINY",
     "Entry",
@@ -46,6 +45,7 @@ __all__ = [
     "Traced",
     "changes",
     "concrete_of",
+    "effort_of",
     "evaluated",
     "guards_hold",
     "half_types",

@@ -45,9 +45,10 @@ _SAME, _SECOND = 1e-13, 2.0**-60
 _QUIET, _DRAWS = 2, 32
 #: What it may cost to go without a graph of differences, in what it may of values (see `Recorded.compiled`): a rule is
 #: several operations; and for a few rows, which save most by a graph.
-PUSHING, _PUSHING_FEW = 15.0, 3.0
-#: Rows beyond which a graph saves little beside what they take; operations beyond which making it takes seconds.
-_MANY, LONG = 16, 400
+_PUSHING, _PUSHING_FEW = 15.0, 3.0
+#: Rows beyond which a graph saves little beside what they take; operations beyond which one by one they take long, and
+#: beyond which a graph of differences takes seconds to make.
+_MANY, LONG, _TOO_LONG = 16, 400, 1000
 
 
 class Point:
@@ -176,8 +177,7 @@ class Point:
                 numbers, met = [whole.number(tape, place) for place in places], Met()
                 return slopes_graph(tape, self.arguments, numbers, len(rows[0]), steps, met, branches=branches), met
 
-            long = whole.latest is not None and len(whole.latest.entries) >= LONG
-            effort = PUSHING if long or len(steps) * len(rows[0]) > _MANY else _PUSHING_FEW
+            effort = effort_of(len(whole.latest.entries) if whole.latest else 0, len(steps) * len(rows[0]))
             made = whole.compiled(_key(places, len(rows[0]), steps, branches=branches), make, effort)
             if made is not None:
                 graph, met = made
@@ -316,6 +316,11 @@ class Point:
         found = np.zeros(count) if moved is None else np.reshape(moved.numpy(), count)
         value = found.reshape(len(steps), -1) / np.reshape(steps, (-1, 1))
         return slopes_of(tape, value, notes.branches, notes.subtracted, len(given[0]))
+
+
+def effort_of(operations: int, rows: int) -> float:
+    """What it may cost to go without a graph of differences, see `Recorded.compiled`."""
+    return _PUSHING if operations >= _TOO_LONG or rows > _MANY else _PUSHING_FEW
 
 
 def _key(places: tuple[int, ...], directions: int, steps: Sequence[float], *, branches: bool) -> tuple[Any, ...]:

@@ -15,12 +15,12 @@ from fdfast import _core
 from fdfast.operations import Notes, short_moves
 from fdfast.tape import (
     EQUAL,
-    PUSHING,
     TINY,
     Point,
     Recorded,
     Tape,
     Traced,
+    effort_of,
     guards_hold,
     push,
     replay,
@@ -97,7 +97,7 @@ class Windows:
         reached = tape.reached(set(self.lowered.border))
         rest = [e for e in tape.needed([tape.outputs[0]], self.lowered.border) if not reached.isdisjoint(e.inputs)]
         read = {i for entry in rest for i in (*entry.inputs, *entry.outputs)}
-        self._effort = PUSHING * len(rest) / len(entries)
+        self._operations, self._left = len(rest), len(rest) / len(entries)
         # What is asked of a point: values that the kernels read, that weights are made of, that the rest reads.
         differs = tape.reached(set(tape.inputs))
         self._constants = [i for i in self.lowered.constants if i in differs]
@@ -267,7 +267,8 @@ class Windows:
         tiny = max(rows.max(initial=0.0), -rows.min(initial=0.0)) <= TINY
         key = ("rest", len(rows), tiny)
         others = [values[i] for i in self._given]
-        made = recorded.compiled(key, lambda tape: self._graph(len(rows), others, tiny=tiny), self._effort)
+        effort = self._left * effort_of(self._operations, len(rows))
+        made = recorded.compiled(key, lambda tape: self._graph(len(rows), others, tiny=tiny), effort)
         if made is not None:
             found, plain = made(values.flat, tf.constant(rows), *others)
             if bool(plain):
