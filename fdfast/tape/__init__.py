@@ -19,6 +19,7 @@ from fdfast.tape.recorder import OPAQUE, Narrow, Recorder, lifted
 from fdfast.tape.routes import is_steady, steady
 from fdfast.tape.tape import EQUAL, STEP, Entry, Guard, Handle, NoTape, Slopes, Tape, changes
 from fdfast.tape.traced import PythonCode, Traced, concrete_of, shared, view
+from fdfast.tape.twins import address_of, value_of
 
 __all__ = [
     "EQUAL",
@@ -43,6 +44,7 @@ __all__ = [
     "Step",
     "Tape",
     "Traced",
+    "address_of",
     "changes",
     "concrete_of",
     "effort_of",
@@ -63,6 +65,7 @@ __all__ = [
     "steady",
     "trace_of",
     "unkinked",
+    "value_of",
     "values_graph",
     "values_there",
     "view",

@@ -11,6 +11,7 @@ import tensorflow as tf
 from fdfast.operations import Call, Kernel, Notes, difference, has_value, is_real
 from fdfast.tape.recorder import lifted
 from fdfast.tape.tape import Entry, Tape
+from fdfast.tape.twins import value_of
 
 
 def replay(
@@ -78,9 +79,8 @@ def variables_now(tape: Tape) -> dict[int, Any]:
     """Values of variables, by number, in float64 where they are narrower; in a graph in the making, too."""
     found = {}
     for key, number in tape.variables.items():
-        handle = tape.handles[key].tensor
-        dtype = handle._handle_data.shape_and_type[0].dtype
-        found[number] = lifted(tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.as_dtype(dtype)))
+        handle = tape.handles[key]
+        found[number] = lifted(value_of(handle)) if tape.twins is None else tape.twins.value(key, handle)
     return found
 
 

@@ -78,6 +78,7 @@ class Point:
         start, whole = time.perf_counter(), self.recorded
         found = None if whole.latest is None else moved_to(whole.latest, self.lifted)
         found = whole.recorder(self.arguments) if found is None else found
+        found.twins = whole.twins
         whole.latest, whole.rounded = found, found.rounded
         whole.took(time.perf_counter() - start)
         return found

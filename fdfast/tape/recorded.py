@@ -14,6 +14,7 @@ from fdfast.tape.precision import half_types, narrowest
 from fdfast.tape.recorder import Recorder
 from fdfast.tape.routes import is_steady
 from fdfast.tape.tape import Tape
+from fdfast.tape.twins import Twins
 
 Array = npt.NDArray[Any]
 #: What it may cost to go without a graph before one is made, in runs of the operations one by one, and how many times
@@ -56,6 +57,8 @@ class Recorded:
         self.notes: list[str] = []
         #: What `fdfast.windows` has made of it, or why it could not.
         self.windows: Any = None
+        #: Large variables in float64.
+        self.twins = Twins()
         #: Kinds without a rule, by what moves in how many directions, of its products.
         self.subtracted: dict[Any, list[str]] = {}
 
@@ -82,6 +85,8 @@ class Recorded:
     def compiled(self, key: Any, make: Any, effort: float = 1.0) -> Any:
         """A graph for what is asked for, once it has cost as much without one as it takes to make one; else None.
 
+        It is to be run before anything is written to a variable.
+
         `effort` is what it takes beside a graph of the values.
         """
         if is_steady():
@@ -94,6 +99,7 @@ class Recorded:
             if self._spent.get(key, 0.0) < _MAKING * max(longer, effort) * recording:
                 return None
             self._compiled[key] = make(self.latest)
+        self.twins.refresh()
         return self._compiled[key]
 
     def has(self, key: Any) -> bool:

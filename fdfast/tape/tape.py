@@ -6,13 +6,16 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from tensorflow.python.framework import op_def_registry
 
 from fdfast.operations import Kernel, is_real
+
+if TYPE_CHECKING:
+    from fdfast.tape.twins import Twins
 
 #: Step along a direction, in units of its largest element: differences are exact, so it need not be long, and its
 #: square vanishes.
@@ -88,6 +91,8 @@ class Tape:
         random numbers.
     rounded : list of str
         Kinds of the former.
+    twins : Twins, optional
+        Large variables in float64, which whoever runs its graphs keeps up to date.
     """
 
     values: list[Any] = field(default_factory=list)
@@ -99,6 +104,7 @@ class Tape:
     outputs: list[int] = field(default_factory=list)
     narrow: list[str] = field(default_factory=list)
     rounded: list[str] = field(default_factory=list)
+    twins: Twins | None = None
 
     @cached_property
     def draws(self) -> bool:

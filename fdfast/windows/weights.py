@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from fdfast.tape import Tape, view
+from fdfast.tape import Tape, address_of, value_of, view
 
 
 class Weights:
@@ -34,7 +33,7 @@ class Weights:
             return False
         for key, held in self._held.items():
             now = self._read(key)
-            if _address(now) == _address(held):
+            if address_of(now) == address_of(held):
                 continue
             if not np.array_equal(view(now), view(held), equal_nan=True):
                 return False
@@ -42,10 +41,4 @@ class Weights:
         return True
 
     def _read(self, key: int) -> Any:
-        handle = self._tape.handles[key].tensor
-        dtype = handle._handle_data.shape_and_type[0].dtype
-        return tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.as_dtype(dtype))
-
-
-def _address(tensor: Any) -> int:
-    return int(view(tensor).__array_interface__["data"][0])
+        return value_of(self._tape.handles[key])
