@@ -20,6 +20,7 @@ import fdfast.operations.pooling_back
 import fdfast.operations.products
 import fdfast.operations.rows
 import fdfast.operations.softmax
+import fdfast.operations.special
 import fdfast.operations.values  # noqa: F401
 from fdfast.operations.call import Call, Notes, at_rows, difference, has_value, is_real, short_moves
 from fdfast.operations.image import axis_weights
