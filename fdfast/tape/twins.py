@@ -20,6 +20,8 @@ _LARGE = 1 << 16
 class Twins:
     """Values of variables in float64, by the ids of their handles; large ones are widened once, not at every run.
 
+    Those on another device are widened there at every run, which is quick.
+
     TensorFlow copies on write: as long as a value is held, its memory is the variable's own or nobody's. So a variable
     that nobody wrote to is known by the address of its memory.
     """
@@ -32,7 +34,7 @@ class Twins:
         """The value as it is now; of a graph in the making as it is when `refresh` was last called before a run."""
         read = handle.tensor._handle_data.shape_and_type[0]
         narrow = tf.as_dtype(read.dtype) in NARROW
-        if not narrow or math.prod(d.size for d in read.shape.dim) < _LARGE:
+        if not narrow or not in_memory(handle.tensor) or math.prod(d.size for d in read.shape.dim) < _LARGE:
             return lifted(value_of(handle))
         if key not in self._twins:
             with tf.init_scope():
@@ -61,6 +63,11 @@ def value_of(handle: Handle) -> Any:
     """Value of a variable in its own dtype."""
     dtype = handle.tensor._handle_data.shape_and_type[0].dtype
     return tf.raw_ops.ReadVariableOp(resource=handle.tensor, dtype=tf.as_dtype(dtype))
+
+
+def in_memory(tensor: Any) -> bool:
+    """Whether a tensor, or a resource, is in this process's memory: elsewhere its address cannot be seen."""
+    return ":GPU:" not in tensor.device and ":TPU:" not in tensor.device
 
 
 def address_of(tensor: Any) -> int:

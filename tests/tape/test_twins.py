@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import fdfast.tape.recorded as module
 from fdfast.tape import Recorded
-from fdfast.tape.twins import Twins
+from fdfast.tape.twins import Twins, in_memory
 
 SIDE = 300  # squared more than what counts as large
 X = np.random.default_rng(0).normal(size=SIDE).astype(np.float32).astype(np.float64)
@@ -86,6 +88,12 @@ def test_only_large_narrow_variables_have_a_twin_and_nothing_of_the_caller_s_is_
     before = narrow.numpy()
     twins._twins[id(narrow)].assign_add(tf.ones([SIDE, SIDE], tf.float64))
     np.testing.assert_array_equal(narrow, before)
+
+
+@pytest.mark.parametrize(("device", "here"), [("CPU:0", True), ("CPU:1", True), ("GPU:0", False), ("TPU:3", False)])
+def test_what_is_on_another_device_has_none(device, here):
+    where = SimpleNamespace(device=f"/job:localhost/replica:0/task:0/device:{device}")
+    assert in_memory(where) is here
 
 
 def test_a_twin_is_made_under_a_strategy_too():
