@@ -44,8 +44,8 @@ _SAME, _SECOND = 1e-13, 2.0**-60
 #: Random directions that show no further kink before there is none, and how many are drawn at most.
 _QUIET, _DRAWS = 2, 32
 #: What it may cost to go without a graph of differences, in what it may of values (see `Recorded.compiled`): a rule is
-#: several operations; and for a few rows, which save most by a graph.
-_PUSHING, _PUSHING_FEW = 15.0, 3.0
+#: several operations; of few rows, which save most by a graph, of many, and of functions that are too long.
+_PUSHING_FEW, _PUSHING_MANY, _PUSHING_LONG = 3.0, 6.0, 15.0
 #: Rows beyond which a graph saves little beside what they take; operations beyond which one by one they take long, and
 #: beyond which a graph of differences takes seconds to make.
 _MANY, LONG, _TOO_LONG = 16, 400, 1000
@@ -321,7 +321,9 @@ class Point:
 
 def effort_of(operations: int, rows: int) -> float:
     """What it may cost to go without a graph of differences, see `Recorded.compiled`."""
-    return _PUSHING if operations >= _TOO_LONG or rows > _MANY else _PUSHING_FEW
+    if operations >= _TOO_LONG:
+        return _PUSHING_LONG
+    return _PUSHING_MANY if rows > _MANY else _PUSHING_FEW
 
 
 def _key(places: tuple[int, ...], directions: int, steps: Sequence[float], *, branches: bool) -> tuple[Any, ...]:
